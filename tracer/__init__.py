@@ -1,0 +1,1 @@
+"""Record what every rank computes and communicates, as Arrow files. Importing needs no torch."""

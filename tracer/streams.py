@@ -1,0 +1,123 @@
+"""Arrow IPC streams on disk: append batches so that a kill loses only what was not written yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+from pyarrow import ipc
+
+from tracer.errors import DamagedTrace, NewerFormat, NotATrace
+from tracer.schema import FORMAT_VERSION, file_metadata
+
+
+class StreamWriter:
+    """Appends record batches to one `.arrows` file; each `write` reaches the operating system."""
+
+    def __init__(self, path: Path, schema: pa.Schema, content: str, *, run_id: str, rank: int) -> None:
+        self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115 - closed in close()
+        self._stream = ipc.new_stream(
+            self._file,
+            schema.with_metadata(file_metadata(content, run_id=run_id, rank=rank)),
+            options=ipc.IpcWriteOptions(compression="lz4", emit_dictionary_deltas=True),
+        )
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append one batch.
+
+        Raises:
+            OSError: the disk is full or gone; what was written before stays readable.
+        """
+        self._stream.write_batch(batch)
+
+    def close(self) -> None:
+        """Write the end-of-stream mark and close the file."""
+        try:
+            self._stream.close()
+        finally:
+            self._file.close()
+
+
+class StreamContent:
+    """What could be read of a stream: its metadata, its batches, and whether it ends well.
+
+    `problem` is None for a stream that ends with its mark or between two batches (a rank that
+    was killed), else one line that says where the file is damaged; the batches before the
+    damage are all there.
+    """
+
+    def __init__(
+        self, path: Path, schema: pa.Schema, batches: list[pa.RecordBatch], problem: str | None
+    ) -> None:
+        self.path = path
+        self.schema = schema
+        self.problem = problem
+        self.table = pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
+
+    @property
+    def run_id(self) -> str:
+        """The run that the file belongs to."""
+        return str((self.schema.metadata or {}).get(b"rankscope.run_id", b"").decode())
+
+    @property
+    def rank(self) -> int:
+        """The rank that wrote the file."""
+        return int((self.schema.metadata or {}).get(b"rankscope.rank", b"-1"))
+
+
+def read_stream(path: Path, content: str) -> StreamContent:
+    """Read all that is readable of one `.arrows` file, memory-mapped.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NotATrace: the file is no Arrow stream, or not one of ours with this `content`.
+        NewerFormat: it was written by a newer version of the format.
+        DamagedTrace: it is cut off before its first schema message ends.
+    """
+    if path.stat().st_size == 0:
+        raise DamagedTrace(f"{path}: empty file (the rank died before its first flush)")
+    with pa.memory_map(str(path)) as source:
+        try:
+            reader = ipc.open_stream(source)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise NotATrace(f"{path}: not an Arrow stream ({_first_line(error)})") from error
+        _check_metadata(path, reader.schema, content)
+        batches, damage = _read_batches(reader)
+        problem = f"{path}: {damage}" if damage else None
+        return StreamContent(path, reader.schema, batches, problem)
+
+
+def _read_batches(
+    reader: ipc.RecordBatchStreamReader,
+) -> tuple[list[pa.RecordBatch], str | None]:
+    """The good batches, and what stopped the reading if it was not the end of the stream."""
+    good: list[pa.RecordBatch] = []
+    while True:
+        try:
+            batch = reader.read_next_batch()
+            batch.validate()
+        except StopIteration:
+            return good, None
+        except (pa.ArrowException, OSError, ValueError) as error:
+            rows = sum(batch.num_rows for batch in good)
+            return good, f"cut off or damaged after {rows:,} rows: {_first_line(error)}"
+        good.append(batch)
+
+
+def _check_metadata(path: Path, schema: pa.Schema, content: str) -> None:
+    metadata = schema.metadata or {}
+    found = metadata.get(b"rankscope.content", b"").decode()
+    if found != content:
+        said = f"holds {found!r}" if found else "was not written by Rankscope"
+        raise NotATrace(f"{path}: {said}, wanted an Arrow stream with {content!r}")
+    version = metadata.get(b"rankscope.format_version", b"0").decode()
+    if not version.isdigit() or int(version) > FORMAT_VERSION:
+        raise NewerFormat(
+            f"{path}: format version {version}, this Rankscope reads up to {FORMAT_VERSION}; "
+            "upgrade with `pip install -U rankscope`"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
