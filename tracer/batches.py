@@ -32,9 +32,7 @@ def record_batch(records: npt.NDArray[np.void], recorder: Recorder) -> pa.Record
     )
 
 
-def _column(
-    records: npt.NDArray[np.void], field: pa.Field, words: list[str] | None
-) -> pa.Array:
+def _column(records: npt.NDArray[np.void], field: pa.Field, words: list[str] | None) -> pa.Array:
     values = np.ascontiguousarray(records[field.name])
     mask = None if field.name in _REQUIRED else values == NONE
     if words is None:

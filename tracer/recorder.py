@@ -98,7 +98,9 @@ class Ring:
             length = min(head - self.tail, self.capacity - begin, _CHUNK)
             if length <= 0:
                 break
-            copied = bytes(memoryview(self.data)[begin * _RECORD_BYTES : (begin + length) * _RECORD_BYTES])
+            copied = bytes(
+                memoryview(self.data)[begin * _RECORD_BYTES : (begin + length) * _RECORD_BYTES]
+            )
             overtaken = max(0, self.head - self.capacity - self.tail)
             records = np.frombuffer(copied, dtype=RECORD_DTYPE)
             if overtaken:

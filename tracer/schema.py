@@ -47,7 +47,9 @@ COMPUTE_KINDS: Final = ("forward", "backward", "backward_input", "backward_weigh
 COMMUNICATION_KINDS: Final = ("collective", "send", "recv")
 
 
-def _field(name: str, type_: pa.DataType, meaning: str, *, unit: str = "", null: bool = True) -> pa.Field:
+def _field(
+    name: str, type_: pa.DataType, meaning: str, *, unit: str = "", null: bool = True
+) -> pa.Field:
     metadata = {"meaning": meaning} | ({"unit": unit} if unit else {})
     return pa.field(name, type_, nullable=null, metadata=metadata)
 
@@ -83,7 +85,9 @@ EVENT_SCHEMA: Final = pa.schema(
 COUNTER_SCHEMA: Final = pa.schema(
     [
         _field("ts", pa.int64(), "raw CLOCK_MONOTONIC of the host", unit="ns", null=False),
-        _field("name", _WORD, "counter, its unit after a slash: memory.allocated/bytes", null=False),
+        _field(
+            "name", _WORD, "counter, its unit after a slash: memory.allocated/bytes", null=False
+        ),
         _field("value", pa.float64(), "the value at ts", null=False),
     ]
 )
@@ -91,7 +95,9 @@ COUNTER_SCHEMA: Final = pa.schema(
 CLOCK_SCHEMA: Final = pa.schema(
     [
         _field("ts", pa.int64(), "raw CLOCK_MONOTONIC of the host", unit="ns", null=False),
-        _field("source", _WORD, "what the clock is compared with: rank:0 or device:<n>", null=False),
+        _field(
+            "source", _WORD, "what the clock is compared with: rank:0 or device:<n>", null=False
+        ),
         _field("offset", pa.int64(), "add it to ts to get the other clock", unit="ns", null=False),
         _field("error", pa.int64(), "bound of the error of offset", unit="ns", null=False),
     ]

@@ -15,7 +15,9 @@ from tracer.schema import FORMAT_VERSION, file_metadata
 class StreamWriter:
     """Appends record batches to one `.arrows` file; each `write` reaches the operating system."""
 
-    def __init__(self, path: Path, schema: pa.Schema, content: str, *, run_id: str, rank: int) -> None:
+    def __init__(
+        self, path: Path, schema: pa.Schema, content: str, *, run_id: str, rank: int
+    ) -> None:
         self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115 - closed in close()
         self._stream = ipc.new_stream(
             self._file,

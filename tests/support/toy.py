@@ -13,7 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from tracer.schema import EVENT_SCHEMA, FORMAT_NAME, FORMAT_VERSION, RUN_FILE, events_file, facts_file
+from tracer.schema import (
+    EVENT_SCHEMA,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    RUN_FILE,
+    events_file,
+    facts_file,
+)
 from tracer.streams import StreamWriter
 
 
