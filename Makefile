@@ -1,0 +1,68 @@
+# Every task of this repository. `make` alone lists them; each is quick the second time.
+
+PYTHON        ?= python3
+# The torch release that the tests and the samples were made with. On Linux its default build
+# brings CUDA; `make env TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small one.
+TORCH_VERSION ?= 2.13.0
+TORCH_INDEX   ?=
+ARGS          ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help env browser test check format demo dashboard bench samples screenshots clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+
+env: $(READY) ## make the Python environment in .venv
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Rankscope needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+	       "name another: make env PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	  exit 1; }
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
+	$(BIN)/python -m pip install --quiet -e '.[test,check]'
+	@touch $@
+
+browser: ## install Chromium for the browser tests, if there is none
+	@scripts/install-chromium
+
+test: env browser ## run all tests (ARGS="-k timeline" selects)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: env ## ruff, mypy --strict, import-linter, changelog
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_changelog.py
+
+format: env ## let ruff format the code and mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: env ## record a real 4-process run, report on it, open the dashboard (ARGS=--no-serve: no dashboard)
+	@$(BIN)/python scripts/demo.py $(ARGS)
+
+dashboard: env ## open the dashboard on the sample traces
+	$(BIN)/rankscope dashboard $(ARGS) $(dir $(wildcard sample_traces/*/run.json))
+
+bench: env ## run benchmarks/: one JSON object per figure and line
+	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
+
+samples: env ## record sample_traces/ anew (some minutes)
+	$(BIN)/python sample_traces/record.py $(ARGS)
+
+screenshots: env browser ## take the pictures in docs/images/ anew
+	$(BIN)/python scripts/screenshots.py $(ARGS)
+
+clean: ## remove the environment, caches and runs/
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	  .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
