@@ -1,0 +1,133 @@
+"""Who may ask the dashboard's server what: host, token, address, headers.
+
+The server listens on 127.0.0.1 and answers only requests that name that host (a web page that
+rebinds its DNS name to 127.0.0.1 therefore gets nothing). On any other address every request
+needs the token, from the query once and from then on from a cookie.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Collection
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from flask import Flask, Request, Response, redirect, request
+from markupsafe import escape
+from werkzeug.exceptions import HTTPException
+
+from dashboard.pages.state import MAX_QUERY_CHARACTERS, BadView, parse
+
+LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_COOKIE: Final = "rankscope_token"
+_MAX_BODY_BYTES: Final = 1 << 20
+"""Dash posts the inputs of one callback; ours are a few hundred bytes."""
+
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def guard(server: Flask, *, page_paths: Collection[str], run_count: int, token: str | None) -> None:
+    """Check every request before anything else sees it, and harden every reply."""
+    server.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+    own_prefixes = ("/_", "/assets/", "/api/")
+
+    @server.before_request
+    def check() -> Response | None:
+        if len(request.query_string) > MAX_QUERY_CHARACTERS:
+            return _refusal(400, "The address is too long.")
+        if token is None:
+            if _host_name(request) not in LOOPBACK_HOSTS:
+                return _refusal(403, "This dashboard answers only to 127.0.0.1 and localhost.")
+        elif (reply := _check_token(request, token)) is not None:
+            return reply
+        if request.path in page_paths:
+            return _check_view(request, run_count)
+        if request.path.startswith(own_prefixes):
+            return None
+        return _refusal(404, "There is no such page.")
+
+    @server.after_request
+    def harden(response: Response) -> Response:
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @server.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response:
+        return _refusal(error.code or 500, error.description or error.name)
+
+
+def content_security_policy(script_hashes: Collection[str]) -> str:
+    """Only our own files; no script but those and the inline ones with these hashes."""
+    scripts = " ".join(["'self'", *script_hashes])
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def add_policy(server: Flask, hashes: Callable[[], Collection[str]]) -> None:
+    """Send the content security policy; `hashes` is asked once, when callbacks are complete."""
+    policy: list[str] = []
+
+    @server.after_request
+    def harden(response: Response) -> Response:
+        if not policy:
+            policy.append(content_security_policy(hashes()))
+        response.headers["Content-Security-Policy"] = policy[0]
+        return response
+
+
+def _host_name(asked: Request) -> str:
+    name, separator, port = asked.host.rpartition(":")
+    return name if separator and port.isdigit() else asked.host
+
+
+def _check_token(asked: Request, token: str) -> Response | None:
+    given = asked.args.get("token")
+    if given is None:
+        known = asked.cookies.get(_COOKIE, "")
+        if _same(known, token):
+            return None
+        return _refusal(401, "This dashboard needs the token that it printed at its start.")
+    if not _same(given, token):
+        return _refusal(401, "The token is not the one that this dashboard printed.")
+    rest: list[tuple[str, Any]] = [(k, v) for k, v in asked.args.items(True) if k != "token"]
+    reply = redirect(asked.path + ("?" + urlencode(rest) if rest else ""))
+    reply.set_cookie(_COOKIE, token, httponly=True, samesite="Strict")
+    return _as_response(reply)
+
+
+def _same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode(), token.encode())
+
+
+def _check_view(asked: Request, run_count: int) -> Response | None:
+    try:
+        parse(asked.query_string.decode("utf-8", "replace"), run_count)
+    except BadView as error:
+        return _refusal(400, f"This address names no view: {error}.")
+    return None
+
+
+def _as_response(reply: Any) -> Response:
+    if not isinstance(reply, Response):
+        raise TypeError(f"flask.redirect returned {type(reply).__name__}")
+    return reply
+
+
+def _refusal(status: int, why: str) -> Response:
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Rankscope</title>'
+        '<body style="font-family:system-ui,sans-serif;margin:15vh auto;max-width:32rem">'
+        f'<h1 style="font-size:1.1rem">{status}</h1><p>{escape(why)}</p>'
+        '<p><a href="/">Open the dashboard</a></p></body></html>'
+    )
+    return Response(page, status=status, mimetype="text/html")
