@@ -36,7 +36,7 @@ KINDS: Final[dict[str, Colour]] = {
     "collective": Colour("#e69f00", "#e8a91d"),
     "send": Colour("#d55e00", "#e0701a"),
     "recv": Colour("#b5460f", "#c2571f"),
-    "wait": Colour("#f3c9a5", "#6d4a33"),
+    "wait": Colour("#f4dcc8", "#4f3d31"),
     "kernel": Colour("#7a9cc6", "#86a8d2"),
     "module": Colour("#b4c7dc", "#53687f"),
     "data": Colour("#d6c700", "#f0e442"),

@@ -1,0 +1,316 @@
+// Draws the lanes: tracks, occupancy, boxes, labels, step lines, axis. Knows colours and pixels.
+import { ticks } from "./scale.mjs";
+import { coordinateName } from "./rows.mjs";
+
+export const GUTTER = 132;
+export const AXIS = 44; // step band and time labels
+const STEP_BAND = 20;
+const LABEL_WIDTH = 13; // the least box that holds a microbatch number
+const NAME_WIDTH = 34; // the least box that holds a name
+const GAP_FROM = 4; // boxes wider than this leave a gap to the next
+
+/** The colours of the theme, from the CSS variables that theme.py writes. */
+export function readColours(kinds) {
+  const style = getComputedStyle(document.documentElement);
+  const read = (name) => style.getPropertyValue(`--${name}`).trim();
+  const kind = kinds.map((name) => read(`kind-${name.replaceAll("_", "-")}`));
+  return {
+    kind,
+    ink: kind.map((colour) => read(luminance(colour) > 0.36 ? "on-light-box" : "on-dark-box")),
+    ...Object.fromEntries(
+      ["page", "card", "raised", "border", "text", "muted", "grid", "accent"].map((name) => [
+        name,
+        read(name),
+      ]),
+    ),
+    font: read("font"),
+  };
+}
+
+function luminance(hex) {
+  const [red, green, blue] = [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16) / 255);
+  return 0.2126 * red ** 2.2 + 0.7152 * green ** 2.2 + 0.0722 * blue ** 2.2;
+}
+
+/** Everything, once. `scene`: see timeline.mjs. */
+export function paint(ctx, scene) {
+  const { width, height, ratio, colours } = scene;
+  ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+  ctx.fillStyle = colours.card;
+  ctx.fillRect(0, 0, width, height);
+  ctx.textBaseline = "middle";
+  ctx.save();
+  clip(ctx, GUTTER, AXIS, width - GUTTER, height - AXIS);
+  ctx.translate(GUTTER, AXIS - scene.scroll);
+  paintTracks(ctx, scene);
+  paintEvents(ctx, scene);
+  paintStepLines(ctx, scene);
+  paintMarks(ctx, scene);
+  ctx.restore();
+  paintGutter(ctx, scene);
+  paintAxis(ctx, scene);
+  paintBand(ctx, scene);
+}
+
+function clip(ctx, x, y, width, height) {
+  ctx.beginPath();
+  ctx.rect(x, y, width, height);
+  ctx.clip();
+}
+
+function paintTracks(ctx, { layout, colours, view }) {
+  ctx.fillStyle = colours.raised;
+  for (const row of layout.rows) {
+    if (row.depth === 0) ctx.fillRect(0, row.y, view.width, row.height);
+  }
+  ctx.fillStyle = colours.grid;
+  for (const { ns } of ticks(view)) {
+    ctx.fillRect(Math.round(view.x(ns)), 0, 1, layout.height);
+  }
+}
+
+/** The newest reply, and beside it, where it does not reach, the overview of the whole run. */
+function paintEvents(ctx, scene) {
+  const { view, reply, overview } = scene;
+  if (!reply) {
+    if (overview) paintReply(ctx, scene, overview);
+    return;
+  }
+  const left = view.x(reply.start);
+  const right = view.x(reply.end);
+  if (overview && (left > 0 || right < view.width)) {
+    for (const [from, to] of [[0, left], [right, view.width]]) {
+      if (to <= from) continue;
+      ctx.save();
+      clip(ctx, from, 0, to - from, scene.layout.height);
+      paintReply(ctx, scene, overview);
+      ctx.restore();
+    }
+  }
+  ctx.save();
+  clip(ctx, left, 0, right - left, scene.layout.height);
+  paintReply(ctx, scene, reply);
+  ctx.restore();
+}
+
+function paintReply(ctx, scene, reply) {
+  paintCells(ctx, scene, reply);
+  paintBoxes(ctx, scene, reply);
+}
+
+/** Occupancy: in each pixel the kinds stacked from the bottom, as high as the share they fill. */
+function paintCells(ctx, { view, layout, colours, hidden, ratio }, reply) {
+  const { cell } = reply;
+  const least = 1 / ratio;
+  const wide = Math.max(reply.nsPerPixel / view.nsPerPixel, least);
+  let stackRow = -1;
+  let stackPixel = -1;
+  let stacked = 0;
+  for (let i = 0; i < cell.row.length; i += 1) {
+    const row = layout.rows[cell.row[i]];
+    if (!row || hidden.has(cell.kind[i])) continue;
+    if (cell.row[i] !== stackRow || cell.pixel[i] !== stackPixel) {
+      stackRow = cell.row[i];
+      stackPixel = cell.pixel[i];
+      stacked = 0;
+    }
+    const x = view.x(reply.start + cell.pixel[i] * reply.nsPerPixel);
+    if (x + wide < 0 || x > view.width) continue;
+    const inner = row.height - 2;
+    const tall = Math.min(Math.max(cell.fill[i] * inner, 1), inner - stacked);
+    ctx.fillStyle = colours.kind[cell.kind[i]];
+    ctx.fillRect(snap(x, ratio), row.y + 1 + inner - stacked - tall, wide, tall);
+    stacked += tall;
+  }
+}
+
+function paintBoxes(ctx, scene, reply) {
+  const { view, layout, colours, hidden, ratio } = scene;
+  const { box } = reply;
+  const labels = [];
+  let style = -1;
+  for (let i = 0; i < box.row.length; i += 1) {
+    const row = layout.rows[box.row[i]];
+    if (!row || hidden.has(box.kind[i])) continue;
+    const [x, wide] = boxSpan(view, reply, i, ratio);
+    if (x + wide < 0 || x > view.width) continue;
+    if (style !== box.kind[i]) {
+      style = box.kind[i];
+      ctx.fillStyle = colours.kind[style];
+    }
+    ctx.fillRect(x, row.y + 1, wide, row.height - 2);
+    if (wide >= LABEL_WIDTH) labels.push([i, row, x, wide]);
+  }
+  for (const label of labels) paintLabel(ctx, scene, reply, ...label);
+}
+
+/** Left edge and width on whole device pixels, at least one wide. */
+function boxSpan(view, reply, i, ratio) {
+  const start = reply.start + reply.box.start[i];
+  const left = snap(view.x(start), ratio);
+  const right = snap(view.x(start + reply.box.duration[i]), ratio);
+  const gap = right - left > GAP_FROM ? 1 : 0;
+  return [left, Math.max(right - left - gap, 1 / ratio)];
+}
+
+const snap = (x, ratio) => Math.round(x * ratio) / ratio;
+
+function paintLabel(ctx, scene, reply, i, row, x, wide) {
+  const { view, colours, compute } = scene;
+  const from = Math.max(x, 0);
+  const room = Math.min(x + wide, view.width) - from - 4;
+  const microbatch = reply.box.microbatch[i];
+  const name = reply.names[reply.box.name[i]] ?? "";
+  const isCompute = compute.has(reply.box.kind[i]);
+  let text = isCompute && microbatch >= 0 ? String(microbatch) : "";
+  if (isCompute && room >= NAME_WIDTH) text = `${name}${text}`;
+  if (!isCompute && room >= NAME_WIDTH) text = name;
+  if (!text) return;
+  ctx.font = `${isCompute ? "600 " : ""}${row.depth === 0 ? 12 : 10.5}px ${colours.font}`;
+  const fitted = shorten(ctx, text, room);
+  if (!fitted) return;
+  ctx.fillStyle = colours.ink[reply.box.kind[i]];
+  ctx.textAlign = "center";
+  ctx.fillText(fitted, from + 2 + room / 2, row.y + row.height / 2 + 0.5);
+}
+
+/** The text, or as much of its beginning as fits; a number is shown whole or not at all. */
+function shorten(ctx, text, room) {
+  if (ctx.measureText(text).width <= room) return text;
+  if (/^\d+$/.test(text)) return "";
+  const each = ctx.measureText(text).width / text.length;
+  const kept = Math.floor(room / each) - 1;
+  return kept >= 3 ? `${text.slice(0, kept)}…` : "";
+}
+
+function paintStepLines(ctx, { view, layout, colours, stepsOf }) {
+  ctx.fillStyle = colours.text;
+  ctx.globalAlpha = 0.45;
+  for (const block of layout.blocks) {
+    for (const step of stepsOf.get(block.rank) ?? []) {
+      for (const edge of [step.start, step.start + step.duration]) {
+        const x = Math.round(view.x(edge));
+        if (x >= 0 && x <= view.width) ctx.fillRect(x, block.y - 3, 1, block.end - block.y + 6);
+      }
+    }
+  }
+  ctx.globalAlpha = 1;
+}
+
+/** Outlines: under the pointer, selected, and what belongs to the selected event. */
+function paintMarks(ctx, { view, layout, colours, marks }) {
+  for (const { row, start, duration, strong } of marks) {
+    const place = layout.rows[row];
+    if (!place) continue;
+    const x = view.x(start);
+    const wide = Math.max(duration / view.nsPerPixel, 2);
+    ctx.lineWidth = strong ? 2.5 : 1.5;
+    ctx.strokeStyle = colours.card;
+    ctx.strokeRect(x - 2, place.y - 1, wide + 4, place.height + 2);
+    ctx.strokeStyle = strong ? colours.accent : colours.text;
+    ctx.strokeRect(x - 0.5, place.y + 0.5, wide + 1, place.height - 1);
+  }
+}
+
+function paintGutter(ctx, { layout, colours, height, scroll }) {
+  ctx.fillStyle = colours.card;
+  ctx.fillRect(0, AXIS, GUTTER, height - AXIS);
+  ctx.save();
+  clip(ctx, 0, AXIS, GUTTER, height - AXIS);
+  ctx.translate(0, AXIS - scroll);
+  ctx.textAlign = "left";
+  for (const group of layout.groups) {
+    if (!group.name) continue;
+    ctx.fillStyle = colours.border;
+    ctx.fillRect(10, group.y, 3, group.end - group.y);
+    ctx.fillStyle = colours.text;
+    ctx.font = `600 12px ${colours.font}`;
+    ctx.fillText(group.name, 20, group.y + 10);
+  }
+  const named = new Set(layout.groups.filter((group) => group.name).map((group) => group.y));
+  for (const block of layout.blocks) paintBlockName(ctx, block, layout, colours, named.has(block.y));
+  ctx.restore();
+  ctx.fillStyle = colours.border;
+  ctx.fillRect(GUTTER - 1, AXIS, 1, height - AXIS);
+}
+
+function paintBlockName(ctx, block, layout, colours, underStage) {
+  const tall = block.end - block.y;
+  const y = underStage ? block.y + 10 : block.y + Math.min(10, tall / 2);
+  const detail = coordinateName(block.coordinates);
+  ctx.font = `11.5px ${colours.font}`;
+  ctx.fillStyle = colours.muted;
+  ctx.textAlign = "right";
+  ctx.fillText(`rank ${block.rank}`, GUTTER - 10, y);
+  if (detail && tall > 24) ctx.fillText(detail, GUTTER - 10, y + 14);
+  if (block.lanes === 1) return;
+  ctx.font = `10px ${colours.font}`;
+  for (const row of layout.rows) {
+    if (row.lane.rank !== block.rank || row.depth !== 0 || row.y === block.y) continue;
+    ctx.fillText(row.lane.lane.replace(/^host:/, ""), GUTTER - 10, row.y + row.height / 2);
+  }
+}
+
+function paintAxis(ctx, scene) {
+  const { view, colours, width } = scene;
+  ctx.fillStyle = colours.card;
+  ctx.fillRect(0, 0, width, AXIS);
+  ctx.save();
+  clip(ctx, GUTTER, 0, width - GUTTER, AXIS);
+  ctx.translate(GUTTER, 0);
+  paintStepBand(ctx, scene);
+  ctx.font = `11px ${colours.font}`;
+  ctx.textAlign = "left";
+  for (const { ns, label } of ticks(view)) {
+    const x = Math.round(view.x(ns));
+    ctx.fillStyle = colours.border;
+    ctx.fillRect(x, STEP_BAND, 1, AXIS - STEP_BAND);
+    ctx.fillStyle = colours.muted;
+    ctx.fillText(label, x + 5, STEP_BAND + (AXIS - STEP_BAND) / 2);
+  }
+  ctx.restore();
+  ctx.fillStyle = colours.border;
+  ctx.fillRect(0, AXIS - 1, width, 1);
+}
+
+function paintStepBand(ctx, { view, colours, stepsOf, layout }) {
+  const steps = stepsOf.get(layout.blocks[0]?.rank) ?? [];
+  ctx.font = `600 11px ${colours.font}`;
+  ctx.textAlign = "center";
+  for (const { step, start, duration } of steps) {
+    const left = Math.max(view.x(start), 0);
+    const right = Math.min(view.x(start + duration), view.width);
+    if (right <= 0 || left >= view.width || right - left < 1) continue;
+    ctx.fillStyle = step % 2 ? colours.raised : colours.grid;
+    ctx.fillRect(left, 3, Math.max(right - left - 1, 1), STEP_BAND - 5);
+    const text = [`step ${step}`, String(step)].find(
+      (label) => ctx.measureText(label).width < right - left - 6,
+    );
+    if (!text) continue;
+    ctx.fillStyle = colours.muted;
+    ctx.fillText(text, (left + right) / 2, STEP_BAND / 2 + 0.5);
+  }
+}
+
+/** The pointer's line, or the range that shift-drag marks. */
+function paintBand(ctx, { colours, height, band, pointerX, width }) {
+  if (band) {
+    const left = Math.max(Math.min(band.from, band.to), GUTTER);
+    const right = Math.min(Math.max(band.from, band.to), width);
+    ctx.globalAlpha = 0.16;
+    ctx.fillStyle = colours.accent;
+    ctx.fillRect(left, 0, right - left, height);
+    ctx.globalAlpha = 1;
+    ctx.fillRect(left, 0, 1, height);
+    ctx.fillRect(right, 0, 1, height);
+    ctx.font = `600 12px ${colours.font}`;
+    ctx.textAlign = "center";
+    ctx.fillStyle = colours.text;
+    ctx.fillText(band.label, (left + right) / 2, AXIS + 12);
+  } else if (pointerX !== null && pointerX > GUTTER) {
+    ctx.globalAlpha = 0.35;
+    ctx.fillStyle = colours.muted;
+    ctx.fillRect(Math.round(pointerX), 0, 1, height);
+    ctx.globalAlpha = 1;
+  }
+}

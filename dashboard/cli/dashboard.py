@@ -1,0 +1,96 @@
+"""`rankscope dashboard RUN …`: serve the dashboard for some runs until Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from dashboard.runs import open_run
+from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from werkzeug.serving import BaseWSGIServer
+
+_LOOPBACK: Final = "127.0.0.1"
+_TOKEN_BYTES: Final = 16
+"""128 bits: not to be guessed over a network."""
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option(
+    "--port",
+    default=8050,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="0 takes a free one.",
+)
+@click.option(
+    "--host",
+    default=_LOOPBACK,
+    show_default=True,
+    help="Address to listen on; any but the default makes a token necessary, which is printed.",
+)
+@click.option("--open/--no-open", "open_browser", default=False, help="Open a browser tab.")
+def dashboard(paths: tuple[Path, ...], port: int, host: str, open_browser: bool) -> None:
+    """Show recorded runs in the browser."""
+    server, url = start_server(paths, host=host, port=port)
+    click.echo(f"Rankscope dashboard: {url}   (Ctrl-C ends it)")
+    if open_browser:
+        webbrowser.open(url)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("\nEnded.")
+    finally:
+        server.server_close()
+
+
+def start_server(
+    paths: Sequence[Path], *, host: str = _LOOPBACK, port: int = 0
+) -> tuple[BaseWSGIServer, str]:
+    """A listening server for these runs, and the address to open; `serve_forever()` runs it.
+
+    Raises:
+        RankscopeError: a run cannot be read, or the address cannot be listened on.
+    """
+    from werkzeug.serving import make_server
+
+    from dashboard.pages.app import build_app
+
+    runs = [open_run(path) for path in paths]
+    token = None if host in (_LOOPBACK, "localhost") else secrets.token_urlsafe(_TOKEN_BYTES)
+    app = build_app(runs, token=token)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    _check_free(host, port)
+    server = make_server(host, port, app.server, threaded=True)
+    query = "" if token is None else f"?token={token}"
+    return server, f"http://{_shown(host)}:{server.server_port}/{query}"
+
+
+def _check_free(host: str, port: int) -> None:
+    """Werkzeug ends the process when it cannot listen; so ask before, and say what to do."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen on {host}:{port} ({error.strerror or error}); "
+                "--port 0 takes a free port"
+            ) from error
+
+
+def _shown(host: str) -> str:
+    """The address as a browser on this machine can use it."""
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host

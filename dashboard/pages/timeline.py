@@ -1,0 +1,119 @@
+"""Timeline: every event of every rank on one clock, drawn by assets/timeline.mjs on a canvas.
+
+The page brings the frame, the controls and the help; lanes and events come from timeline_api.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from dash import ClientsideFunction, Dash, Input, Output, dcc, html
+
+from dashboard.pages.markup import dashed
+
+if TYPE_CHECKING:
+    from dashboard.pages.state import ViewState
+    from dashboard.runs import Run
+
+TITLE: Final = "Timeline"
+PATH: Final = "/timeline"
+CLIENT_KEYS: Final = frozenset({"t0", "t1", "sel", "hide", "theme"})
+
+_KEYS: Final = (
+    ("W S · wheel", "zoom in and out at the pointer"),
+    ("A D · ← → · drag", "pan"),
+    ("shift + drag", "zoom to the marked range"),
+    ("F", "fit the whole run"),
+    ("[ ]", "previous, next step"),
+    ("click", "details of the event"),
+    ("double-click · Z", "zoom to the event, to the selected one"),
+    (", .", "select the event before, after"),
+    ("↑ ↓", "scroll the lanes"),
+    ("Esc", "close, clear the selection"),
+    ("?", "this help"),
+)
+
+
+def layout(runs: Sequence[Run], state: ViewState) -> html.Section:
+    """The empty frame for the chosen run."""
+    run = runs[state.run]
+    return html.Section(
+        [
+            dcc.Store(id="timeline-run", data=state.run),
+            html.Div(
+                [_part("legend", role="group", **dashed(aria_label="Kinds shown")), _tools()],
+                className="timeline-bar",
+            ),
+            html.Div(
+                [
+                    html.Div(
+                        [
+                            _part("tooltip", role="tooltip", hidden=True),
+                            _part("help-box", hidden=True, children=_help()),
+                            _part("trouble", hidden=True, role="alert"),
+                        ],
+                        className="timeline-frame",
+                        tabIndex=0,
+                        role="application",
+                        **dashed(data_part="frame"),
+                        **dashed(aria_label=f"Timeline of {run.name}; press ? for the keys"),
+                    ),
+                    html.Aside(
+                        hidden=True,
+                        className="timeline-details",
+                        **dashed(data_part="details", aria_live="polite"),
+                        **dashed(aria_label="Details of the selected event"),
+                    ),
+                ],
+                className="timeline-body",
+            ),
+        ],
+        id="timeline",
+        className="timeline card",
+        **dashed(data_run=str(state.run)),
+    )
+
+
+def register(app: Dash, runs: Sequence[Run]) -> None:
+    """Let the script take over the frame each time the page is laid out."""
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("shell", "mountTimeline"),
+        Output("timeline", "title"),
+        Input("timeline-run", "data"),
+    )
+
+
+def _tools() -> html.Div:
+    return html.Div(
+        [
+            html.Output(className="timeline-range", **dashed(data_part="range")),
+            _button("previous", "‹", "Previous step  ["),
+            _button("next", "›", "Next step  ]"),
+            _button("wider", "−", "Zoom out  S"),
+            _button("closer", "+", "Zoom in  W"),
+            _button("fit", "Fit", "Fit the whole run  F"),
+            _button("help", "?", "Keys  ?"),
+        ],
+        className="timeline-tools",
+    )
+
+
+def _button(part: str, text: str, title: str) -> html.Button:
+    return html.Button(
+        text,
+        title=title,
+        type="button",
+        className="tool-button",
+        **dashed(data_part=part),
+        **dashed(aria_label=title.split("  ")[0]),
+    )
+
+
+def _help() -> list[Any]:
+    rows = [html.Tr([html.Th(keys, scope="row"), html.Td(what)]) for keys, what in _KEYS]
+    return [html.H2("Timeline keys"), html.Table(html.Tbody(rows))]
+
+
+def _part(name: str, *, children: Any = None, **attributes: Any) -> html.Div:
+    return html.Div(children, className=f"timeline-{name}", **dashed(data_part=name), **attributes)

@@ -1,0 +1,114 @@
+"""The routes that the timeline's canvas asks: lanes once, then windows and single events.
+
+Runs are named by their number among those that the dashboard was started with; every other value
+is checked, and what is wrong gets status 400 with one line of text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import wraps
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Flask, Response, jsonify, request
+
+from dashboard.timeline.details import event_details
+from dashboard.timeline.lanes import Timeline, build_timeline
+from dashboard.timeline.window import MAX_ROWS, MAX_WIDTH, Window, query
+from dashboard.timeline.wire import encode
+from tracer.errors import RankscopeError, UsageError
+from tracer.schema import KINDS
+
+if TYPE_CHECKING:
+    from dashboard.runs import Run
+
+_NUMBER: Final = re.compile(r"-?\d{1,16}")
+"""Up to 1e16 ns (116 days) either side of the run's start, exact in a double."""
+
+
+class Timelines:
+    """The timeline of each run, built when it is first looked at."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
+        self._built: dict[int, Timeline] = {}
+        self._lock = Lock()
+
+    def __getitem__(self, index: int) -> Timeline:
+        """The timeline of that run; UsageError where there is none."""
+        if not 0 <= index < len(self._runs):
+            raise UsageError(f"this dashboard shows runs 0 to {len(self._runs) - 1}")
+        with self._lock:
+            if index not in self._built:
+                self._built[index] = build_timeline(self._runs[index])
+            return self._built[index]
+
+
+def register(server: Flask, runs: Sequence[Run]) -> None:
+    """Add the routes to the server."""
+    timelines = Timelines(runs)
+
+    @server.get("/api/timeline/<int:index>/lanes")
+    @_refuse_with_400
+    def lanes(index: int) -> Response:
+        return jsonify(_describe(timelines[index]))
+
+    @server.get("/api/timeline/<int:index>/window")
+    @_refuse_with_400
+    def window(index: int) -> Response:
+        timeline = timelines[index]
+        asked = _window(timeline)
+        body = encode(timeline, asked, *query(timeline, asked))
+        return Response(body, mimetype="application/octet-stream")
+
+    @server.get("/api/timeline/<int:index>/event/<int:rank>/<int:row>")
+    @_refuse_with_400
+    def event(index: int, rank: int, row: int) -> Response:
+        return jsonify(event_details(timelines[index], rank, row))
+
+
+def _describe(timeline: Timeline) -> dict[str, Any]:
+    present = [kind for code, kind in enumerate(KINDS) if bool((timeline.kind == code).any())]
+    return {
+        "lanes": [asdict(lane) for lane in timeline.lanes],
+        "rows": timeline.row_count,
+        "steps": [[s.rank, s.step, s.start, s.duration] for s in timeline.steps],
+        "span": timeline.span,
+        "kinds": KINDS,
+        "present": present,
+        "events": len(timeline.start),
+    }
+
+
+def _window(timeline: Timeline) -> Window:
+    start, end = _number("t0"), _number("t1")
+    width = _number("width", 1, MAX_WIDTH)
+    first_row = _number("row0", 0, timeline.row_count)
+    end_row = _number("row1", first_row, first_row + MAX_ROWS)
+    if end <= start:
+        raise UsageError(f"t1={end} is not after t0={start}")
+    return Window(start=start, end=end, width=width, first_row=first_row, end_row=end_row)
+
+
+def _number(name: str, low: int | None = None, high: int | None = None) -> int:
+    text = request.args.get(name, "")
+    if not _NUMBER.fullmatch(text):
+        raise UsageError(f"{name}={text[:40]!r}: wanted a whole number")
+    value = int(text)
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise UsageError(f"{name}={value}: wanted {low} to {high}")
+    return value
+
+
+def _refuse_with_400(view: Callable[..., Response]) -> Callable[..., Response]:
+    @wraps(view)
+    def checked(**arguments: int) -> Response:
+        try:
+            return view(**arguments)
+        except RankscopeError as error:
+            return Response(str(error), status=400, mimetype="text/plain")
+
+    return checked

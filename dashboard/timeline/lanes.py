@@ -1,0 +1,241 @@
+"""A run as rows to draw: one lane per thread or stream of a rank, nested events in deeper rows.
+
+Within a row no two events overlap, so starts and ends are both sorted there and a window is two
+binary searches (window.py). An index on disk can later take the place of `Timeline`'s arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tracer.schema import KINDS
+
+if TYPE_CHECKING:
+    from dashboard.runs import Run
+
+Ints = NDArray[np.int64]
+
+_STEP: Final = KINDS.index("step")
+_HIDDEN_MICROBATCH: Final = -1
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Lane:
+    """One thread or stream of one rank; it takes the rows `first_row … first_row + rows - 1`."""
+
+    rank: int
+    lane: str
+    stages: tuple[int, ...]
+    coordinates: Mapping[str, int]
+    first_row: int
+    rows: int
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Step:
+    """One step of one rank, ns from the run's start."""
+
+    rank: int
+    step: int
+    start: int
+    duration: int
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Timeline:
+    """All events of a run but the steps, sorted by (row, start).
+
+    `offsets[row] : offsets[row + 1]` are a row's events. `kind` and `name` index `KINDS` and
+    `names`, `microbatch` is -1 where an event has none, and `source` is the event's place in
+    `tables[rank]`, the events as the run has them. Times are ns from the run's start.
+    """
+
+    lanes: tuple[Lane, ...]
+    names: tuple[str, ...]
+    steps: tuple[Step, ...]
+    span: tuple[int, int]
+    tables: Mapping[int, pa.Table]
+    offsets: Ints
+    start: Ints
+    duration: Ints
+    kind: NDArray[np.uint8]
+    name: NDArray[np.int32]
+    microbatch: NDArray[np.int32]
+    source: NDArray[np.uint32]
+
+    @property
+    def row_count(self) -> int:
+        """Rows of all lanes."""
+        return len(self.offsets) - 1
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The arrays of one lane, or of one rank."""
+
+    start: Ints
+    duration: Ints
+    kind: NDArray[np.uint8]
+    name: NDArray[np.int32]
+    microbatch: NDArray[np.int32]
+    source: NDArray[np.uint32]
+
+    def take(self, order: NDArray[Any]) -> _Columns:
+        return _Columns(*(getattr(self, name)[order] for name in _Columns.__slots__))
+
+
+def build_timeline(run: Run) -> Timeline:
+    """Lay out every readable rank of a run, stage by stage."""
+    names: dict[str, int] = {}
+    lanes: list[Lane] = []
+    steps: list[Step] = []
+    rows: list[_Columns] = []
+    tables = {rank: run.events(ranks=[rank]) for rank in run.ranks}
+    for rank in sorted(run.ranks, key=lambda rank: (tuple(run.facts[rank].stages), rank)):
+        table = tables[rank]
+        columns = _columns(table, names)
+        steps += _steps(rank, table, columns)
+        for lane, members in _lane_members(table, columns.kind):
+            layers = list(_rows(columns.take(members)))
+            facts = run.facts[rank]
+            lanes.append(
+                Lane(
+                    rank=rank,
+                    lane=lane,
+                    stages=tuple(facts.stages),
+                    coordinates=dict(facts.coordinates),
+                    first_row=len(rows),
+                    rows=len(layers),
+                )
+            )
+            rows += layers
+    return Timeline(
+        lanes=tuple(lanes),
+        names=tuple(names),
+        steps=tuple(steps),
+        span=_span(rows, steps),
+        tables=tables,
+        offsets=np.cumsum([0, *(len(row.start) for row in rows)], dtype=np.int64),
+        **_joined(rows),
+    )
+
+
+def nesting_depth(start: Ints, end: Ints) -> NDArray[np.int64]:
+    """The first row that is free for each event; events come sorted by (start, -end).
+
+    Nested events get one row more than what encloses them, as do events that overlap otherwise:
+
+        start 0  2  5  12        depth 0  1  1  0
+        end  10  4  8  20
+    """
+    depth = np.zeros(len(start), np.int64)
+    if len(start) == 0 or bool(np.all(start[1:] >= np.maximum.accumulate(end)[:-1])):
+        return depth
+    free_from: list[int] = []
+    for index, (begins, ends) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
+        for row, free in enumerate(free_from):
+            if free <= begins:
+                depth[index] = row
+                free_from[row] = ends
+                break
+        else:
+            depth[index] = len(free_from)
+            free_from.append(ends)
+    return depth
+
+
+def _columns(table: pa.Table, names: dict[str, int]) -> _Columns:
+    kinds = {name: code for code, name in enumerate(KINDS)}
+    microbatch = table["microbatch"].fill_null(_HIDDEN_MICROBATCH)
+    return _Columns(
+        start=_numbers(table["start"], np.int64),
+        duration=_numbers(table["duration"], np.int64),
+        kind=_codes(table["kind"], kinds).astype(np.uint8),
+        name=_codes(table["name"], names).astype(np.int32),
+        microbatch=_numbers(microbatch, np.int32),
+        source=np.arange(table.num_rows, dtype=np.uint32),
+    )
+
+
+def _numbers(column: pa.ChunkedArray, dtype: Any) -> NDArray[Any]:
+    return np.asarray(column.to_numpy(), dtype=dtype)
+
+
+def _codes(column: pa.ChunkedArray, known: dict[str, int]) -> NDArray[np.int64]:
+    """The place of each value in `known`, which grows by the values that are new to it."""
+    parts = [np.zeros(0, np.int64)]
+    for chunk in column.chunks:
+        words = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        places = [known.setdefault(str(word), len(known)) for word in words.dictionary.to_pylist()]
+        parts.append(np.asarray([*places, 0], np.int64)[words.indices.to_numpy(False)])
+    return np.concatenate(parts)
+
+
+def _lane_members(
+    table: pa.Table, kind: NDArray[np.uint8]
+) -> Iterable[tuple[str, NDArray[np.intp]]]:
+    """Each lane's name and the events on it, host lanes first; steps are drawn as lines."""
+    known: dict[str, int] = {}
+    lane = _codes(table["lane"], known)
+    for name in sorted(known, key=_lane_order):
+        members = np.flatnonzero((lane == known[name]) & (kind != _STEP))
+        if len(members):
+            yield name, members
+
+
+def _lane_order(lane: str) -> tuple[bool, bool, str]:
+    return not lane.startswith("host:"), lane != "host:main", lane
+
+
+def _rows(events: _Columns) -> Iterable[_Columns]:
+    end = events.start + events.duration
+    order = np.lexsort((-end, events.start))
+    ordered = events.take(order)
+    depth = nesting_depth(ordered.start, end[order])
+    for row in range(int(depth.max(initial=0)) + 1):
+        yield ordered.take(np.flatnonzero(depth == row))
+
+
+def _steps(rank: int, table: pa.Table, columns: _Columns) -> list[Step]:
+    places = np.flatnonzero(columns.kind == _STEP)
+    numbers = table["step"].take(pa.array(places)).to_pylist()
+    return [
+        Step(
+            rank=rank,
+            step=number,
+            start=int(columns.start[place]),
+            duration=int(columns.duration[place]),
+        )
+        for place, number in zip(places.tolist(), numbers, strict=True)
+        if number is not None
+    ]
+
+
+def _span(rows: Sequence[_Columns], steps: Sequence[Step]) -> tuple[int, int]:
+    """From the first start to the last end; one ns long where there is nothing."""
+    starts = [int(row.start[0]) for row in rows if len(row.start)] + [s.start for s in steps]
+    ends = [int((row.start + row.duration).max()) for row in rows if len(row.start)]
+    ends += [step.start + step.duration for step in steps]
+    first = min(starts, default=0)
+    return first, max(max(ends, default=0), first + 1)
+
+
+def _joined(rows: Sequence[_Columns]) -> dict[str, Any]:
+    empty = _Columns(
+        start=np.zeros(0, np.int64),
+        duration=np.zeros(0, np.int64),
+        kind=np.zeros(0, np.uint8),
+        name=np.zeros(0, np.int32),
+        microbatch=np.zeros(0, np.int32),
+        source=np.zeros(0, np.uint32),
+    )
+    return {
+        name: np.concatenate([getattr(row, name) for row in [empty, *rows]])
+        for name in _Columns.__slots__
+    }
