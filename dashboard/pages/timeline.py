@@ -47,17 +47,20 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Section:
             ),
             html.Div(
                 [
-                    html.Div(
-                        [
-                            _part("tooltip", role="tooltip", hidden=True),
-                            _part("help-box", hidden=True, children=_help()),
-                            _part("trouble", hidden=True, role="alert"),
-                        ],
-                        className="timeline-frame",
-                        tabIndex=0,
-                        role="application",
-                        **dashed(data_part="frame"),
-                        **dashed(aria_label=f"Timeline of {run.name}; press ? for the keys"),
+                    _part(
+                        "lanes",
+                        children=html.Div(
+                            [
+                                _part("tooltip", role="tooltip", hidden=True),
+                                _part("help-box", hidden=True, children=_help()),
+                                _part("trouble", hidden=True, role="alert"),
+                            ],
+                            className="timeline-frame",
+                            tabIndex=0,
+                            role="application",
+                            **dashed(data_part="frame"),
+                            **dashed(aria_label=f"Timeline of {run.name}; press ? for the keys"),
+                        ),
                     ),
                     html.Aside(
                         hidden=True,

@@ -22,8 +22,8 @@ const KEYS = {
   f: (t) => t.fit(),
   "[": (t) => t.goToStep(-1),
   "]": (t) => t.goToStep(1),
-  ",": (t) => t.selectBeside(-1),
-  ".": (t) => t.selectBeside(1),
+  ",": (t) => t.picker.chooseBeside(-1),
+  ".": (t) => t.picker.chooseBeside(1),
   z: (t) => t.zoomToSelection(),
   "?": (t) => t.toggleHelp(),
   escape: (t) => t.escape(),
@@ -39,12 +39,26 @@ export function listen(t, signal) {
     "pointermove",
     (event) => {
       pointer.x = event.offsetX - GUTTER;
-      if (!event.buttons) t.hover(event.offsetX, event.offsetY);
+      if (!event.buttons) t.picker.hover(event.offsetX, event.offsetY);
     },
     { signal },
   );
-  canvas.addEventListener("pointerleave", () => { pointer.x = null; t.hover(null, null); }, { signal });
-  canvas.addEventListener("dblclick", (event) => t.zoomToEvent(event.offsetX, event.offsetY), { signal });
+  canvas.addEventListener(
+    "pointerleave",
+    () => {
+      pointer.x = null;
+      t.picker.hover(null, null);
+    },
+    { signal },
+  );
+  canvas.addEventListener(
+    "dblclick",
+    (event) => {
+      const hit = t.picker.at(event.offsetX, event.offsetY);
+      if (hit) t.zoomTo(hit);
+    },
+    { signal },
+  );
   document.addEventListener("keydown", (event) => onKey(t, event, pointer), { signal });
 }
 
@@ -92,8 +106,8 @@ function onPress(t, press) {
   const end = (event) => {
     done.abort();
     if (moved && press.shiftKey) t.zoomToBand();
-    else if (!moved && event.type === "pointerup" && event.offsetY > AXIS) t.click(x, y);
-    else if (!moved && event.offsetY <= AXIS) t.clickAxis(x, y);
+    else if (!moved && event.type === "pointerup" && event.offsetY > AXIS) t.picker.click(x, y);
+    else if (!moved && event.offsetY <= AXIS) t.clickAxis(x);
     t.endDrag();
   };
   canvas.addEventListener("pointerup", end, { signal });

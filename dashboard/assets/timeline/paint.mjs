@@ -93,7 +93,8 @@ function paintEvents(ctx, scene) {
   ctx.restore();
 }
 
-function paintReply(ctx, scene, reply) {
+/** What one reply of the server holds, at the rows of `scene.layout`. */
+export function paintReply(ctx, scene, reply) {
   paintCells(ctx, scene, reply);
   paintBoxes(ctx, scene, reply);
 }
@@ -139,7 +140,7 @@ function paintBoxes(ctx, scene, reply) {
       ctx.fillStyle = colours.kind[style];
     }
     ctx.fillRect(x, row.y + 1, wide, row.height - 2);
-    if (wide >= LABEL_WIDTH) labels.push([i, row, x, wide]);
+    if (scene.labels && wide >= LABEL_WIDTH) labels.push([i, row, x, wide]);
   }
   for (const label of labels) paintLabel(ctx, scene, reply, ...label);
 }

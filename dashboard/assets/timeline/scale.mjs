@@ -24,6 +24,11 @@ export class View {
     return (this.end - this.start) / this.width;
   }
 
+  /** Nothing of the run lies outside. */
+  get isWhole() {
+    return this.start <= this.span[0] && this.end >= this.span[1];
+  }
+
   x(ns) {
     return (ns - this.start) / this.nsPerPixel;
   }

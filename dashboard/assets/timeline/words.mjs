@@ -4,7 +4,7 @@ import { formatBytes, formatNs } from "./scale.mjs";
 
 const TITLES = { backward_input: "backward (input)", backward_weight: "backward (weight)" };
 const TIMES = new Set(["start", "duration"]);
-const LABELS = { microbatch: "microbatch", peer: "peer rank", seq: "sequence number" };
+const LABELS = { microbatch: "microbatch", peer: "peer rank", seq: "sequence" };
 const HIDDEN = new Set(["kind"]); // it is the title
 
 export const kindTitle = (kind) => TITLES[kind] ?? kind;
@@ -64,7 +64,7 @@ export function describeCells(cell, cells, kinds) {
   const events = count === 1 ? "1 event" : `${count.toLocaleString("en-US")} events`;
   return {
     title: count === 0 ? `the end of ${kindTitle(parts[0].kind)}` : `${events}${share}${kindTitle(parts[0].kind)}`,
-    lines: parts.map((part) => [kindTitle(part.kind), `${Math.round(100 * part.fill)} % of the pixel`]),
+    lines: parts.map((part) => [kindTitle(part.kind), part.fill]),
     idle: Math.max(0, 1 - fill),
   };
 }

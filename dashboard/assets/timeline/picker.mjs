@@ -1,0 +1,185 @@
+// Which event is meant: under the pointer, selected, or beside the selected one. The selection is
+// in the URL (`sel`); `follow` shows what the URL says.
+import { find } from "./data.mjs";
+import { AXIS, GUTTER } from "./paint.mjs";
+import { rowAt } from "./rows.mjs";
+import { describeCells, element, eventTitle, fieldList, plain, showDetails } from "./words.mjs";
+
+const DETAILS_DELAY_MS = 60;
+const SLACK_PIXELS = 2; // how far from a thin event the pointer may be
+const percent = (share) => `${Math.round(100 * share)} % of the pixel`;
+
+export class Picker {
+  /** `t` is the Timeline of timeline.mjs. */
+  constructor(t) {
+    this.t = t;
+    this.hovered = null;
+    this.text = null; // `sel` as it was last seen in the URL
+    this.selected = null; // the details of that event
+  }
+
+  // --- under the pointer -----------------------------------------------------------------------
+
+  /** The event or the merged pixel at a place of the canvas, or null. */
+  at(x, y) {
+    const { view, scene } = this.t;
+    const { layout, reply, scroll } = scene;
+    if (x === null || x < GUTTER || y < AXIS || !reply) return null;
+    const row = rowAt(layout, y - AXIS + scroll);
+    if (row < 0) return null;
+    const found = find(reply, row, view.time(x - GUTTER), SLACK_PIXELS * view.nsPerPixel);
+    const { rank, lane } = layout.rows[row].lane;
+    const hit = found && (found.box === undefined ? this.cells(found.cells) : this.box(found.box));
+    return hit && { rank, lane, row, ...hit };
+  }
+
+  box(i) {
+    const { reply, hidden } = this.t.scene;
+    const { box } = reply;
+    if (hidden.has(box.kind[i])) return null;
+    return {
+      event: box.event[i],
+      kind: box.kind[i],
+      start: reply.start + box.start[i],
+      duration: box.duration[i],
+    };
+  }
+
+  /** A merged pixel; it has an `event` if it holds only one. */
+  cells(places) {
+    const { reply, hidden } = this.t.scene;
+    const { cell } = reply;
+    const cells = places.filter((i) => !hidden.has(cell.kind[i]));
+    if (!cells.length) return null;
+    const count = cells.reduce((sum, i) => sum + cell.count[i], 0);
+    return {
+      cells,
+      event: count === 1 ? cell.event[cells.find((i) => cell.count[i])] : undefined,
+      kind: cell.kind[cells[0]],
+      start: reply.start + cell.pixel[cells[0]] * reply.nsPerPixel,
+      duration: reply.nsPerPixel,
+    };
+  }
+
+  hover(x, y) {
+    const { scene, tooltip, canvas } = this.t;
+    scene.pointerX = x;
+    const hit = this.at(x, y);
+    this.hovered = hit;
+    canvas.style.cursor = hit?.event === undefined ? "" : "pointer";
+    clearTimeout(this.timer);
+    if (!hit) tooltip.hide();
+    else if (hit.event === undefined) this.showMerged(x, y, hit);
+    else this.timer = setTimeout(() => this.showEvent(x, y, hit), DETAILS_DELAY_MS);
+    this.t.redraw();
+  }
+
+  showMerged(x, y, { rank, cells }) {
+    const { scene, lanes, tooltip } = this.t;
+    const { cell } = scene.reply;
+    const { title, lines, idle } = describeCells(cell, cells, lanes.kinds);
+    const rows = [["rank", rank], ...lines, ["nothing", idle]];
+    const list = element(
+      "dl",
+      { className: "fields" },
+      rows.flatMap(([name, value]) => [
+        element("dt", { text: name }),
+        element("dd", { text: name === "rank" ? value : percent(value) }),
+      ]),
+    );
+    tooltip.show(x, y, title, scene.colours.kind[cell.kind[cells[0]]], list);
+  }
+
+  async showEvent(x, y, hit) {
+    const details = await this.t.source.event(hit.rank, hit.event).catch(() => null);
+    if (this.hovered !== hit || !details) return;
+    const fields = plain(details);
+    this.t.tooltip.show(x, y, eventTitle(fields), this.t.colourOf(fields.kind), fieldList(details));
+  }
+
+  // --- selection -------------------------------------------------------------------------------
+
+  click(x, y) {
+    const hit = this.at(x, y);
+    if (hit?.event !== undefined) this.choose({ rank: hit.rank, row: hit.event });
+    else if (hit) this.t.zoom(1 / 8, x - GUTTER); // a merged pixel: look closer
+    else this.choose(null);
+    this.t.frame.focus({ preventScroll: true });
+  }
+
+  /** Select an event, or nothing; the URL then says so, and `follow` shows it. */
+  choose(event) {
+    this.hover(null, null);
+    this.goThere = Boolean(event?.go);
+    window.rankscope.view.set({ sel: event ? `${event.rank}.${event.row}` : null });
+  }
+
+  /** Show the selection that the URL names. */
+  async follow(text) {
+    if (text === this.text) return;
+    this.text = text;
+    const details = text ? await this.t.source.event(...text.split(".")).catch(() => null) : null;
+    if (this.text !== text) return;
+    this.selected = details;
+    const panel = this.t.part("details");
+    if (details) {
+      const colourOf = (kind) => this.t.colourOf(kind);
+      showDetails(panel, details, colourOf, (event) => this.choose(event));
+    } else panel.hidden = true;
+    if (details && this.goThere) this.bringIntoView(plain(details));
+    this.goThere = false;
+    this.t.redraw();
+  }
+
+  bringIntoView({ start, duration }) {
+    const { view } = this.t;
+    if (start + duration > view.start && start < view.end) return;
+    const half = (view.end - view.start) / 2;
+    this.t.goTo(start + duration / 2 - half, start + duration / 2 + half);
+  }
+
+  /** The event before (-1) or after (1) the selected one in its row, among those drawn as boxes. */
+  chooseBeside(by) {
+    const { reply, layout } = this.t.scene;
+    if (!reply || !layout.rows.length) return;
+    const chosen = this.selected && { rank: this.selected.rank, ...plain(this.selected) };
+    const row = chosen ? this.rowOf(chosen) : 0;
+    const from = chosen ? chosen.start : this.t.view.start;
+    const { box } = reply;
+    let next;
+    for (let i = box.from[row]; i < box.from[row + 1]; i += 1) {
+      const side = Math.sign(reply.start + box.start[i] - from);
+      if (side === by && (by < 0 || next === undefined)) next = i;
+    }
+    if (next === undefined) return;
+    this.choose({ rank: layout.rows[row].lane.rank, row: box.event[next], go: true });
+  }
+
+  // --- outlines --------------------------------------------------------------------------------
+
+  /** What to outline: under the pointer, selected, and the selected one's relatives. */
+  marks() {
+    const marks = this.hovered ? [{ ...this.hovered, strong: false }] : [];
+    if (!this.selected) return marks;
+    const chosen = { rank: this.selected.rank, ...plain(this.selected) };
+    const related = this.selected.related.map((other) => ({ ...other, strong: false }));
+    for (const event of [...related, { ...chosen, strong: true }]) {
+      marks.push({ ...event, row: this.rowOf(event) });
+    }
+    return marks;
+  }
+
+  /** The row that an event is drawn in: the one of its lane that holds it, else the first. */
+  rowOf({ rank, lane, start, duration }) {
+    const { reply } = this.t.scene;
+    const known = this.t.lanes.lanes.find((one) => one.rank === rank && one.lane === lane);
+    if (!known) return -1;
+    for (let row = known.first_row; reply && row < known.first_row + known.rows; row += 1) {
+      const i = find(reply, row, start + duration / 2, 0)?.box;
+      if (i === undefined) continue;
+      const same = Math.abs(reply.start + reply.box.start[i] - start) < 1;
+      if (same && reply.box.duration[i] === duration) return row;
+    }
+    return known.first_row;
+  }
+}
