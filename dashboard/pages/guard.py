@@ -20,6 +20,9 @@ from dashboard.pages.state import MAX_QUERY_CHARACTERS, BadView, parse
 
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _COOKIE: Final = "rankscope_token"
+_DASH_CATCH_ALL: Final = "/<path:path>"
+"""Dash answers every address that nobody else does with the app's page; only pages shall."""
+
 _MAX_BODY_BYTES: Final = 1 << 20
 """Dash posts the inputs of one callback; ours are a few hundred bytes."""
 
@@ -35,7 +38,6 @@ _HEADERS: Final = {
 def guard(server: Flask, *, page_paths: Collection[str], run_count: int, token: str | None) -> None:
     """Check every request before anything else sees it, and harden every reply."""
     server.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
-    own_prefixes = ("/_", "/assets/", "/api/")
 
     @server.before_request
     def check() -> Response | None:
@@ -48,9 +50,9 @@ def guard(server: Flask, *, page_paths: Collection[str], run_count: int, token: 
             return reply
         if request.path in page_paths:
             return _check_view(request, run_count)
-        if request.path.startswith(own_prefixes):
-            return None
-        return _refusal(404, "There is no such page.")
+        if request.url_rule is None or request.url_rule.rule == _DASH_CATCH_ALL:
+            return _refusal(404, "There is no such page.")
+        return None
 
     @server.after_request
     def harden(response: Response) -> Response:

@@ -22,9 +22,9 @@ MAX_QUERY_CHARACTERS: Final = 2048
 _MAX_FIELDS: Final = 24
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 _EXTRA_VALUE = re.compile(r"[\w .,:;|()\[\]+\-]{0,120}")
-_INTEGER = re.compile(r"\d{1,18}")
-_PAIR = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
-_SELECTION = re.compile(r"(\d{1,9})\.(\d{1,15})")
+_INTEGER = re.compile(r"[0-9]{1,16}")
+_PAIR = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_SELECTION = re.compile(r"([0-9]{1,9})\.([0-9]{1,15})")
 
 
 class BadView(UsageError):

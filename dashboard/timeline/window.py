@@ -86,7 +86,7 @@ def _inside(timeline: Timeline, window: Window) -> tuple[NDArray[np.int64], NDAr
     for row in rows:
         low, high = int(timeline.offsets[row]), int(timeline.offsets[row + 1])
         start = timeline.start[low:high]
-        first = int(np.searchsorted(start, window.start, side="right"))
+        first = int(np.searchsorted(start, window.start, side="left"))
         if first and int(start[first - 1] + timeline.duration[low + first - 1]) > window.start:
             first -= 1
         last = int(np.searchsorted(start, window.end, side="left"))

@@ -1,0 +1,157 @@
+"""One headless Chromium and one dashboard for all browser tests.
+
+The dashboard shows the toy run below, whose every event is known, and the recorded samples.
+A test fails if the page logs an error or asks for anything that is not ours.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from dashboard.cli.dashboard import start_server
+from tests.support.toy import Event, RankFacts, write_run
+
+SAMPLES = Path(__file__).parents[2] / "sample_traces"
+MS = 1_000_000
+STEP = 100 * MS
+STEPS = 4
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--no-first-run",
+)
+
+
+def toy_events(rank: int) -> list[Event]:
+    """Per step of 100 ms: F0 at 0–20, B0 at 40–80 with an all_reduce at 50–60 inside, the
+    optimizer at 80–90; and 500 events of 10 µs from 90 ms on, which a whole-run view merges.
+    """
+    events = []
+    for step in range(STEPS):
+        at = step * STEP
+        own = {"step": step, "stage": rank}
+        events += [
+            Event(start=at, duration=STEP, kind="step", name="step", step=step),
+            Event(start=at, duration=20 * MS, kind="forward", name="F", microbatch=0, **own),
+            Event(start=at + 40 * MS, duration=40 * MS, kind="backward", name="B",
+                  microbatch=0, **own),
+            Event(
+                start=at + 50 * MS, duration=10 * MS, kind="collective", name="all_reduce",
+                group="tp:0-1", seq=step, bytes=1 << 20, count=1 << 18, dtype="float32",
+                correlation=step, **own,
+            ),
+            Event(start=at + 80 * MS, duration=10 * MS, kind="optimizer", name="SGD.step",
+                  step=step),
+        ]  # fmt: skip
+        events += [
+            Event(start=at + 90 * MS + i * 20_000, duration=10_000, kind="user", name="<b>log</b>")
+            for i in range(500)
+        ]
+    return events
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stages on two ranks, four steps."""
+    return write_run(
+        tmp_path_factory.mktemp("runs") / "toy",
+        {rank: toy_events(rank) for rank in (0, 1)},
+        facts={
+            rank: RankFacts(
+                coordinates={"pp": rank},
+                stages=(rank,),
+                groups={"tp:0-1": {"dim": "tp", "ranks": [0, 1]}},
+            )
+            for rank in (0, 1)
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def sample_runs() -> list[Path]:
+    """The recorded runs of the repository."""
+    found = sorted(path.parent for path in SAMPLES.glob("*/run.json"))
+    assert found, f"no recorded runs in {SAMPLES}"
+    return found
+
+
+@pytest.fixture(scope="session")
+def address(toy_run: Path, sample_runs: list[Path]) -> Iterator[str]:
+    """A running dashboard; run 0 is the toy, the samples follow."""
+    server, url = start_server([toy_run, *sample_runs])
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield url.rstrip("/")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The Chromium that is on PATH."""
+    executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    assert executable, "no Chromium on PATH: `make browser` installs one"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Tab:
+    """A browser tab on the dashboard, and what it complained of."""
+
+    page: Page
+    address: str
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> Page:
+        """Load a page of the dashboard and wait until its content is there."""
+        self.page.goto(self.address + path)
+        self.page.wait_for_selector("#shell-page > :not(.page-loading)")
+        return self.page
+
+    def open_timeline(self, query: str = "") -> Page:
+        """The timeline, once it has its first window."""
+        page = self.open(f"/timeline{query}")
+        page.wait_for_selector("#timeline[data-ready=true]")
+        return page
+
+    def watch(self) -> None:
+        """Note every error in the console and every request that leaves the dashboard."""
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        self.page.on("request", self._on_request)
+
+    def _on_console(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def _on_request(self, request: Any) -> None:
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.complaints.append(f"request to {request.url}")
+
+
+@pytest.fixture
+def tab(browser: Browser, address: str) -> Iterator[Tab]:
+    """A fresh tab, 1280×800; the test fails at its end if the page complained."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
+    context.set_default_timeout(15_000)
+    tab = Tab(context.new_page(), address)
+    tab.watch()
+    yield tab
+    context.close()
+    assert tab.complaints == []

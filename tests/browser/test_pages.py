@@ -1,0 +1,77 @@
+"""Every page on real runs, and the shell around them, in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from dashboard.pages.app import PAGES
+from tests.browser.conftest import Tab
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("title", [page.TITLE for page in PAGES])
+def test_every_page_shows_every_sample_without_complaint(
+    tab: Tab, sample_runs: list[Path], title: str, theme: str
+) -> None:
+    path = next(page.PATH for page in PAGES if title == page.TITLE)
+    for number, _ in enumerate(sample_runs, start=1):
+        page = tab.open(f"{path}?run={number}&vs={number % len(sample_runs) + 1}&theme={theme}")
+        expect(page.locator("html")).to_have_attribute("data-theme", theme)
+        expect(page.locator("a[aria-current=page]")).to_have_text(title)
+        expect(page.locator("#shell-page .notice[role=alert]")).to_have_count(0)
+        page.wait_for_load_state("networkidle")
+
+
+def test_pages_are_reached_by_links_and_left_by_back(tab: Tab) -> None:
+    page = tab.open("/timeline?run=1")
+    for title in [page.TITLE for page in PAGES]:
+        page.get_by_role("link", name=title, exact=True).click()
+        expect(page.locator("a[aria-current=page]")).to_have_text(title)
+        assert "run=1" in page.url
+    page.go_back()
+    expect(page.locator("a[aria-current=page]")).to_have_text(PAGES[-2].TITLE)
+
+
+def test_the_theme_is_switched_kept_and_in_the_address(tab: Tab) -> None:
+    page = tab.open("/timeline")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#shell-theme")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.wait_for_url("**theme=dark*")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    page.goto(f"{tab.address}/timeline")  # a new visit without a theme: the last one is kept
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_another_run_drops_what_belongs_to_the_first(tab: Tab) -> None:
+    page = tab.open_timeline("?t0=1000000&t1=2000000&steps=1-2&sel=0.1")
+    page.select_option("#shell-run", "1")
+    page.wait_for_url("**/timeline?run=1")
+
+
+def test_the_step_field_sets_the_range_and_marks_what_is_none(tab: Tab) -> None:
+    page = tab.open("/timeline")
+    field = page.locator("#shell-steps")
+    field.fill("1-2")
+    field.press("Enter")
+    page.wait_for_url("**steps=1-2")
+    page.reload()
+    expect(field).to_have_value("1-2")
+    field.fill("2-1")
+    field.press("Enter")
+    expect(field).to_have_class("invalid")
+    assert page.url.endswith("steps=1-2")
+
+
+def test_an_address_that_names_no_view_says_so(tab: Tab) -> None:
+    page = tab.page
+    reply = page.goto(f"{tab.address}/timeline?run=99")
+    assert reply is not None
+    assert reply.status == 400
+    expect(page.locator("body")).to_contain_text("this dashboard shows runs 0 to")
+    tab.complaints.clear()  # the browser logs the status that was wanted
