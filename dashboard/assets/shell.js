@@ -84,15 +84,15 @@
         return [same ? unchanged : { pathname, search: `?${query}` }, steps];
       },
 
-      /** The step field → the URL; returns the class that marks a value that is none. */
+      /** The step field → the URL; returns the classes, which mark a value that is none. */
       chooseSteps(value) {
         const text = (value ?? "").trim();
-        if (text && !STEPS.test(text)) return "invalid";
+        if (text && !STEPS.test(text)) return "control invalid";
         const [first, last] = text.split("-").map(Number);
-        if (last !== undefined && last < first) return "invalid";
+        if (last !== undefined && last < first) return "control invalid";
         const steps = text.replaceAll(/\s/g, "");
         if (steps !== (view.get().get("steps") ?? "")) view.set({ steps, t0: null, t1: null });
-        return "";
+        return "control";
       },
 
       /** The timeline's frame is in the page: its script, a module, takes over when it is there. */

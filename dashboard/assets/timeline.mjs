@@ -34,7 +34,7 @@ class Timeline {
     this.picker = new Picker(this);
     this.minimap = new Minimap(this);
     this.path = window.location.pathname;
-    this.lastPush = 0;
+    this.lastPush = Number.NEGATIVE_INFINITY;
     this.scene = {
       scroll: 0,
       reply: null, // what the server says of the window, and

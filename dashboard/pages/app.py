@@ -135,7 +135,8 @@ def _controls(runs: Sequence[Run]) -> list[Any]:
                     maxLength=20,
                 ),
             ],
-            className="control control-steps",
+            id="shell-steps-control",
+            className="control",
             title="One step (7) or a range (3-9); empty: all",
         ),
         html.Button(
@@ -163,7 +164,7 @@ def _register_shell(app: Dash, runs: Sequence[Run]) -> None:
     )
     app.clientside_callback(  # type: ignore[no-untyped-call]
         ClientsideFunction("shell", "chooseSteps"),
-        Output("shell-steps", "className"),
+        Output("shell-steps-control", "className"),
         Input("shell-steps", "value"),
     )
     by_path = {"/": PAGES[0]} | {page.PATH: page for page in PAGES}

@@ -64,7 +64,7 @@ def test_the_step_field_sets_the_range_and_marks_what_is_none(tab: Tab) -> None:
     expect(field).to_have_value("1-2")
     field.fill("2-1")
     field.press("Enter")
-    expect(field).to_have_class("invalid")
+    expect(page.locator("#shell-steps-control")).to_have_class("control invalid")
     assert page.url.endswith("steps=1-2")
 
 

@@ -179,8 +179,10 @@ def pixels_of(page: Page, kind: str) -> int:
               const style = getComputedStyle(document.documentElement);
               const hex = style.getPropertyValue(`--kind-${kind}`).trim();
               const [r, g, b] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-              const { data } = canvas.getContext("2d")
-                .getImageData(0, 0, canvas.width, canvas.height);
+              const copy = new OffscreenCanvas(canvas.width, canvas.height)
+                .getContext("2d", { willReadFrequently: true });
+              copy.drawImage(canvas, 0, 0);
+              const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
               let count = 0;
               for (let i = 0; i < data.length; i += 4) {
                 if (data[i] === r && data[i + 1] === g && data[i + 2] === b) count += 1;

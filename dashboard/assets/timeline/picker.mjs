@@ -23,20 +23,28 @@ export class Picker {
   /** The event or the merged pixel at a place of the canvas, or null. */
   at(x, y) {
     const { view, scene } = this.t;
-    const { layout, reply, scroll } = scene;
-    if (x === null || x < GUTTER || y < AXIS || !reply) return null;
+    const { layout, scroll } = scene;
+    if (x === null || x < GUTTER || y < AXIS) return null;
     const row = rowAt(layout, y - AXIS + scroll);
-    if (row < 0) return null;
-    const found = find(reply, row, view.time(x - GUTTER), SLACK_PIXELS * view.nsPerPixel);
+    const ns = view.time(x - GUTTER);
+    const reply = this.replyAt(ns);
+    if (row < 0 || !reply) return null;
+    const found = find(reply, row, ns, SLACK_PIXELS * view.nsPerPixel);
+    if (!found) return null;
     const { rank, lane } = layout.rows[row].lane;
-    const hit = found && (found.box === undefined ? this.cells(found.cells) : this.box(found.box));
-    return hit && { rank, lane, row, ...hit };
+    const hit = found.cells ? this.cells(reply, found.cells) : this.box(reply, found.box);
+    return hit && { rank, lane, row, reply, ...hit };
   }
 
-  box(i) {
-    const { reply, hidden } = this.t.scene;
+  /** The reply that is drawn at that moment: of the window, or, beside it, of the whole run. */
+  replyAt(ns) {
+    const { reply, overview } = this.t.scene;
+    return reply && ns >= reply.start && ns < reply.end ? reply : overview;
+  }
+
+  box(reply, i) {
     const { box } = reply;
-    if (hidden.has(box.kind[i])) return null;
+    if (this.t.scene.hidden.has(box.kind[i])) return null;
     return {
       event: box.event[i],
       kind: box.kind[i],
@@ -46,10 +54,9 @@ export class Picker {
   }
 
   /** A merged pixel; it has an `event` if it holds only one. */
-  cells(places) {
-    const { reply, hidden } = this.t.scene;
+  cells(reply, places) {
     const { cell } = reply;
-    const cells = places.filter((i) => !hidden.has(cell.kind[i]));
+    const cells = places.filter((i) => !this.t.scene.hidden.has(cell.kind[i]));
     if (!cells.length) return null;
     const count = cells.reduce((sum, i) => sum + cell.count[i], 0);
     return {
@@ -74,9 +81,9 @@ export class Picker {
     this.t.redraw();
   }
 
-  showMerged(x, y, { rank, cells }) {
+  showMerged(x, y, { rank, reply, cells }) {
     const { scene, lanes, tooltip } = this.t;
-    const { cell } = scene.reply;
+    const { cell } = reply;
     const { title, lines, idle } = describeCells(cell, cells, lanes.kinds);
     const rows = [["rank", rank], ...lines, ["nothing", idle]];
     const list = element(
@@ -171,7 +178,7 @@ export class Picker {
 
   /** The row that an event is drawn in: the one of its lane that holds it, else the first. */
   rowOf({ rank, lane, start, duration }) {
-    const { reply } = this.t.scene;
+    const reply = this.replyAt(start + duration / 2);
     const known = this.t.lanes.lanes.find((one) => one.rank === rank && one.lane === lane);
     if (!known) return -1;
     for (let row = known.first_row; reply && row < known.first_row + known.rows; row += 1) {
