@@ -7,7 +7,7 @@ fill. The reply is therefore bounded by rows × pixels (× kinds), however many 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +20,11 @@ MAX_WIDTH: Final = 16_384
 """Pixels: two 8K screens side by side."""
 MAX_ROWS: Final = 4_096
 """Rows of one query: the height of two 8K screens at the least row height that we draw."""
+
+
+_LEAST_FILL: Final = 1e-9
+"""Less of a pixel than this is a rounding error of the division, not an event."""
+_CELL_TYPES: Final = (np.uint16, np.uint16, np.uint8, np.uint32, np.float32, np.uint32)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -112,38 +117,40 @@ def _boxes(
 def _cells(
     timeline: Timeline, window: Window, places: NDArray[np.int64], rows: NDArray[np.uint16]
 ) -> Cells:
-    """Spread each event over the one or two pixels that it touches."""
+    """Row by row, so that the sums need one row of pixels at a time; `rows` is sorted."""
+    present, first = np.unique(rows, return_index=True)
+    parts = [
+        _row_cells(timeline, window, int(row), members)
+        for row, members in zip(present, np.split(places, first[1:]), strict=False)
+    ]
+    return Cells(
+        **{
+            field.name: np.concatenate([np.zeros(0, dtype), *(part[at] for part in parts)])
+            for at, (field, dtype) in enumerate(zip(fields(Cells), _CELL_TYPES, strict=True))
+        }
+    )
+
+
+def _row_cells(
+    timeline: Timeline, window: Window, row: int, places: NDArray[np.int64]
+) -> tuple[NDArray[Any], ...]:
+    """Spread each event over the one or two pixels that it touches, and sum by pixel and kind."""
     left = (timeline.start[places] - window.start) / window.ns_per_pixel
     right = left + timeline.duration[places] / window.ns_per_pixel
-    first = np.floor(left).astype(np.int64)
-    in_first = np.minimum(right, first + 1) - left
-    key = (rows.astype(np.int64) * (window.width + 1) + first) * len(KINDS) + timeline.kind[places]
-    keys = np.concatenate([key, key + len(KINDS)])
-    fill = np.concatenate([in_first, right - left - in_first])
-    count = np.concatenate([np.ones_like(first), np.zeros_like(first)])
-    event = np.tile(timeline.source[places], 2)
-    pixel = np.concatenate([first, first + 1])
-    shown = ((count > 0) | (fill > 0)) & (pixel >= 0) & (pixel < window.width)
-    return _summed(window, keys[shown], count[shown], fill[shown], event[shown])
-
-
-def _summed(
-    window: Window,
-    keys: NDArray[np.int64],
-    count: NDArray[np.int64],
-    fill: NDArray[Any],
-    event: NDArray[np.uint32],
-) -> Cells:
-    cells, inverse = np.unique(keys, return_inverse=True)
-    one = np.zeros(len(cells), np.uint32)
-    one[inverse] = event
-    pixel_key, kind = np.divmod(cells, len(KINDS))
-    row, pixel = np.divmod(pixel_key, window.width + 1)
-    return Cells(
-        row=row.astype(np.uint16),
-        pixel=pixel.astype(np.uint16),
-        kind=kind.astype(np.uint8),
-        count=np.bincount(inverse, count, len(cells)).astype(np.uint32),
-        fill=np.minimum(np.bincount(inverse, fill, len(cells)), 1.0).astype(np.float32),
-        event=one,
-    )
+    pixel = np.floor(left).astype(np.int64)
+    in_first = np.minimum(right, pixel + 1) - left
+    cells = (window.width + 2) * len(KINDS)
+    # one pixel to the left, so that what begins before the window has a place, which is cut off
+    first = (pixel + 1) * len(KINDS) + timeline.kind[places]
+    second = np.minimum(first + len(KINDS), cells - 1)
+    count = np.bincount(first, minlength=cells)
+    fill = np.bincount(first, in_first, cells) + np.bincount(second, right - left - in_first, cells)
+    event = np.zeros(cells, np.uint32)
+    event[second] = timeline.source[places]
+    event[first] = timeline.source[places]
+    inside = slice(len(KINDS), (window.width + 1) * len(KINDS))
+    shown = np.flatnonzero((count[inside] > 0) | (fill[inside] > _LEAST_FILL)) + len(KINDS)
+    of_pixel, kind = np.divmod(shown, len(KINDS))
+    values: list[NDArray[Any]] = [np.full(len(shown), row), of_pixel - 1, kind]
+    values += [count[shown], np.minimum(fill[shown], 1.0), event[shown]]
+    return tuple(value.astype(dtype) for value, dtype in zip(values, _CELL_TYPES, strict=True))
