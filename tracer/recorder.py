@@ -9,11 +9,13 @@ refuses to start.
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +139,15 @@ class Recorder:
         self.step = 0
         self.stage = NONE
         self.microbatch = NONE
+        self.message_tags: dict[int, tuple[int, int]] = {}
+        """(stage, microbatch) of a tensor about to be sent or received, by its id."""
+        self.failure: str | None = None
+        self.on_compute: Callable[[], None] | None = None
+        """Called when a step's first work may begin; the session ends automatic steps by it."""
+        self.on_optimizer: Callable[[], None] | None = None
+        """Called after each optimizer step."""
+        self.describe_schedule: Callable[[Any], None] = lambda schedule: None
+        """Reads the plan of a pipeline schedule; set by the collector that knows schedules."""
         self.names = Names()
         self.lanes = Names()
         self.groups = Names()
@@ -199,6 +210,22 @@ class Recorder:
             dtype,
         )
         ring.head = head + 1
+
+    def fault(self, error: BaseException) -> None:
+        """Stop recording for good because of an error of ours; the training goes on.
+
+        What was recorded so far is kept. Said once, on standard error.
+        """
+        self.active = False
+        if self.failure is not None:
+            return
+        self.failure = f"{type(error).__name__}: {error}"
+        with contextlib.suppress(Exception):
+            print(
+                f"rankscope: tracing stopped by an internal error ({self.failure}); "
+                "the training goes on and what was recorded is kept",
+                file=sys.stderr,
+            )
 
     def span(self, kind: Kind, name: str) -> Span:
         """A `with` block that records itself, also when the block raises."""

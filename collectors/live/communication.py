@@ -1,0 +1,296 @@
+"""Hooks on communication: the methods of `ProcessGroup`, the functional operators, and waits.
+
+Two layers do not see each other's calls, so that each operation is recorded once:
+
+* methods of the `ProcessGroup` class serve `torch.distributed.*`, p2p, pipelining and FSDP2,
+  also through names that were imported before;
+* the operators of `torch.ops._c10d_functional` serve functional collectives and DTensor, forward
+  and backward, and go to C++ directly.
+
+What C++ issues itself (the reducer of DDP) passes neither; docs/support.md says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.distributed import distributed_c10d
+
+from collectors.live.operations import Operations
+from collectors.live.patches import Patches
+from collectors.live.payload import Payload, payload
+from tracer.recorder import Recorder
+from tracer.schema import Kind
+from tracer.topology import Topology
+
+_COLLECTIVES: Final[dict[str, tuple[str, int | None]]] = {
+    "allreduce": ("all_reduce", 0),
+    "allreduce_coalesced": ("all_reduce", 0),
+    "broadcast": ("broadcast", 0),
+    "reduce": ("reduce", 0),
+    "allgather": ("all_gather", 0),
+    "allgather_coalesced": ("all_gather", 0),
+    "_allgather_base": ("all_gather", 0),
+    "all_gather_single": ("all_gather", 0),
+    "all_gather_single_coalesced": ("all_gather", 0),
+    "allgather_into_tensor_coalesced": ("all_gather", 0),
+    "reduce_scatter": ("reduce_scatter", 1),
+    "_reduce_scatter_base": ("reduce_scatter", 1),
+    "reduce_scatter_single": ("reduce_scatter", 1),
+    "reduce_scatter_single_coalesced": ("reduce_scatter", 1),
+    "reduce_scatter_tensor_coalesced": ("reduce_scatter", 1),
+    "alltoall": ("all_to_all", 1),
+    "alltoall_base": ("all_to_all", 1),
+    "all_to_all_single": ("all_to_all", 1),
+    "gather": ("gather", 1),
+    "scatter": ("scatter", 0),
+    "barrier": ("barrier", None),
+}
+"""Method of ProcessGroup → op, and the index of the argument that is the payload.
+
+gather counts what this rank contributes and scatter what it receives: the share that is the
+same on every rank.
+"""
+
+_FUNCTIONAL: Final[dict[str, str]] = {
+    "all_reduce": "all_reduce",
+    "all_reduce_": "all_reduce",
+    "all_reduce_coalesced": "all_reduce",
+    "all_reduce_coalesced_": "all_reduce",
+    "all_gather_into_tensor": "all_gather",
+    "all_gather_into_tensor_out": "all_gather",
+    "all_gather_into_tensor_coalesced": "all_gather",
+    "reduce_scatter_tensor": "reduce_scatter",
+    "reduce_scatter_tensor_out": "reduce_scatter",
+    "reduce_scatter_tensor_coalesced": "reduce_scatter",
+    "all_to_all_single": "all_to_all",
+    "broadcast": "broadcast",
+    "broadcast_": "broadcast",
+}
+"""Operator of _c10d_functional → op. The input is argument 0, the group the last one."""
+
+
+class Communication:
+    """Records every collective, send and receive that passes through Python, and its wait."""
+
+    covers = "torch.distributed, functional collectives, DTensor, FSDP2, pipelining p2p"
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+
+    def install(self, recorder: Recorder, topology: Topology) -> None:
+        """Hook the two layers and the waits."""
+        operations = Operations(recorder, topology)
+        for method, (op, argument) in _COLLECTIVES.items():
+            hook = _collective_hook(operations, op, argument)
+            self._patches.replace(dist.ProcessGroup, method, hook)
+        for method, kind in (
+            ("send", Kind.SEND),
+            ("recv", Kind.RECV),
+            ("recv_anysource", Kind.RECV),
+        ):
+            self._patches.replace(dist.ProcessGroup, method, _message_hook(operations, kind))
+        self._patches.replace(dist.Work, "wait", _wait_hook(operations))
+        for name, op in _FUNCTIONAL.items():
+            for operator in _operators(name):
+                self._patches.replace(operator, "_op", _functional_hook(operations, op))
+        for operator in _operators("wait_tensor"):
+            self._patches.replace(operator, "_op", _wait_tensor_hook(operations))
+
+    def uninstall(self) -> None:
+        """Put every method and operator back."""
+        self._patches.restore()
+
+
+def _operators(name: str) -> list[Any]:
+    """The operator of this name and its overloads; empty if this torch has none."""
+    packet = getattr(torch.ops._c10d_functional, name, None)
+    if packet is None:
+        return []
+    return [packet, *(getattr(packet, overload) for overload in packet.overloads())]
+
+
+def _collective_hook(operations: Operations, op: str, argument: int | None) -> Callable[[Any], Any]:
+    recorder = operations.recorder
+    clock = recorder.clock
+
+    def wrap(original: Any) -> Any:
+        def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
+            if not recorder.active:
+                return original(group, *args, **kwargs)
+            start = clock()
+            work = original(group, *args, **kwargs)
+            end = clock()
+            try:
+                moved = _NOTHING if argument is None else payload(_nth(args, kwargs, argument))
+                pending = operations.collective(op, group, moved, start, end)
+                if work is not None:
+                    operations.expect_wait(id(work), pending)
+            except Exception as error:
+                recorder.fault(error)
+            return work
+
+        return traced
+
+    return wrap
+
+
+def _message_hook(operations: Operations, kind: Kind) -> Callable[[Any], Any]:
+    recorder = operations.recorder
+    clock = recorder.clock
+
+    def wrap(original: Any) -> Any:
+        def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
+            if not recorder.active:
+                return original(group, *args, **kwargs)
+            start = clock()
+            work = original(group, *args, **kwargs)
+            end = clock()
+            try:
+                tensors = _nth(args, kwargs, 0)
+                peer = args[1] if len(args) > 2 else -1
+                tag = recorder.message_tags.pop(id(tensors[0]), None)
+                pending = operations.message(kind, group, peer, payload(tensors), tag, start, end)
+                if work is not None:
+                    operations.expect_wait(id(work), pending)
+            except Exception as error:
+                recorder.fault(error)
+            return work
+
+        return traced
+
+    return wrap
+
+
+def _wait_hook(operations: Operations) -> Callable[[Any], Any]:
+    recorder = operations.recorder
+    clock = recorder.clock
+
+    def wrap(original: Any) -> Any:
+        def wait(work: dist.Work, *args: Any, **kwargs: Any) -> Any:
+            pending = operations.take_pending(id(work)) if recorder.active else None
+            if pending is None:
+                return original(work, *args, **kwargs)
+            start = clock()
+            try:
+                return original(work, *args, **kwargs)
+            finally:
+                _note_wait(operations, pending, start, clock())
+
+        return wait
+
+    return wrap
+
+
+class _Operator:
+    """Stands where an operator object keeps the function that it calls.
+
+    It hashes as what it replaces, since an operator's own hash is taken from there.
+    """
+
+    def __init__(self, original: Any, traced: Callable[..., Any]) -> None:
+        self._original = original
+        self._traced = traced
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._traced(*args, **kwargs)
+
+    def __hash__(self) -> int:
+        return hash(self._original)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other == self._original
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
+    recorder = operations.recorder
+    clock = recorder.clock
+
+    def wrap(original: Any) -> Any:
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            if not recorder.active or operations.inside or _is_fake(args[0]):
+                return original(*args, **kwargs)
+            operations.inside = True
+            start = clock()
+            try:
+                result = original(*args, **kwargs)
+            finally:
+                end = clock()
+                operations.inside = False
+            try:
+                group = _process_group(_nth(args, kwargs, -1))
+                copies = group.size() if op == "all_gather" else 1
+                moved = payload(args[0], copies=copies)
+                pending = operations.collective(op, group, moved, start, end)
+                operations.expect_wait(_result_handle(result), pending)
+            except Exception as error:
+                recorder.fault(error)
+            return result
+
+        return _Operator(original, traced)
+
+    return wrap
+
+
+def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
+    recorder = operations.recorder
+    clock = recorder.clock
+
+    def wrap(original: Any) -> Any:
+        def traced(tensor: Any) -> Any:
+            if not recorder.active or _is_fake(tensor):
+                return original(tensor)
+            pending = operations.take_pending(_result_handle(tensor))
+            if pending is None:
+                return original(tensor)
+            start = clock()
+            try:
+                return original(tensor)
+            finally:
+                _note_wait(operations, pending, start, clock())
+
+        return _Operator(original, traced)
+
+    return wrap
+
+
+_NOTHING: Final = Payload(0, 0, "")
+
+
+def _note_wait(operations: Operations, pending: Any, start: int, end: int) -> None:
+    try:
+        operations.waited(pending, start, end)
+    except Exception as error:
+        operations.recorder.fault(error)
+
+
+def _nth(args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> Any:
+    """An argument by position, wherever the caller put it (callers keep the declared order)."""
+    return (*args, *kwargs.values())[index]
+
+
+def _process_group(named: Any) -> dist.ProcessGroup:
+    if isinstance(named, str):
+        resolve: Any = distributed_c10d._resolve_process_group  # type: ignore[attr-defined]
+        return resolve(named)
+    return named
+
+
+def _is_fake(value: Any) -> bool:
+    """Compilers run operators on tensors without data: nothing is communicated then."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    return isinstance(first, (FakeTensor, FunctionalTensor))
+
+
+def _result_handle(result: Any) -> int:
+    """What `wait_tensor` and the call that made the tensor have in common: its storage."""
+    first = result[0] if isinstance(result, (list, tuple)) else result
+    return int(first.untyped_storage()._cdata)

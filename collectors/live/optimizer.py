@@ -1,0 +1,54 @@
+"""Hooks on optimizers, through the global step hooks that torch offers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from tracer.recorder import Recorder
+from tracer.schema import Kind
+from tracer.topology import Topology
+
+
+class Optimizers:
+    """Records every optimizer's step as one span, named after its class."""
+
+    covers = "torch.optim: every optimizer's step"
+
+    def __init__(self) -> None:
+        self._handles: list[Any] = []
+        self._started: dict[int, int] = {}
+
+    def install(self, recorder: Recorder, topology: Topology) -> None:
+        """Register the two hooks."""
+
+        def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+            if recorder.active:
+                self._started[id(optimizer)] = recorder.clock()
+
+        def after(optimizer: Any, args: Any, kwargs: Any) -> None:
+            started = self._started.pop(id(optimizer), None)
+            if started is None or not recorder.active:
+                return
+            try:
+                name = recorder.names.intern(f"{type(optimizer).__name__}.step")
+                recorder.emit(Kind.OPTIMIZER, name, started, recorder.clock() - started)
+                if recorder.on_optimizer is not None:
+                    recorder.on_optimizer()
+            except Exception as error:
+                recorder.fault(error)
+
+        self._handles = [
+            register_optimizer_step_pre_hook(before),
+            register_optimizer_step_post_hook(after),
+        ]
+
+    def uninstall(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()

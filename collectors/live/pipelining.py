@@ -1,0 +1,200 @@
+"""Hooks on torch.distributed.pipelining: the actions of a schedule, its plan, its messages.
+
+The methods of the stage that every schedule calls are wrapped: one chunk forward, one chunk
+backward (in full, or its input part alone), the weight part alone. The send and receive lists
+that a stage makes are tagged with stage and microbatch, so that the messages carry them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import torch.distributed as dist
+from torch.distributed.pipelining import schedules
+from torch.distributed.pipelining.stage import _PipelineStageBase
+
+from collectors.live.patches import Patches
+from tracer.recorder import Recorder
+from tracer.run_files import SchedulePlan
+from tracer.schema import Kind
+from tracer.topology import Topology
+
+_LABELS: Final = {
+    Kind.FORWARD: "F",
+    Kind.BACKWARD: "B",
+    Kind.BACKWARD_INPUT: "I",
+    Kind.BACKWARD_WEIGHT: "W",
+}
+
+
+class Pipelining:
+    """Records forward and backward work of every stage and microbatch, and the plan."""
+
+    covers = "torch.distributed.pipelining: all schedules, their actions and their plan"
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+
+    def install(self, recorder: Recorder, topology: Topology) -> None:
+        """Hook the stage's methods and every schedule's `step`."""
+        for method, kind_of in (
+            ("forward_one_chunk", _forward),
+            ("backward_one_chunk", _backward),
+            ("backward_weight_one_chunk", _backward_weight),
+        ):
+            self._patches.replace(_PipelineStageBase, method, _action_hook(recorder, kind_of))
+        for method in (
+            "get_fwd_recv_ops",
+            "get_bwd_recv_ops",
+            "get_fwd_send_ops",
+            "get_bwd_send_ops",
+        ):
+            self._patches.replace(_PipelineStageBase, method, _messages_hook(recorder))
+        self._patches.replace(_PipelineStageBase, "__init__", _stage_hook(recorder, topology))
+        recorder.describe_schedule = partial(_note_schedule, recorder, topology)
+        for schedule in vars(schedules).values():
+            if isinstance(schedule, type) and "step" in vars(schedule):
+                self._patches.replace(schedule, "step", _step_hook(recorder, topology))
+
+    def uninstall(self) -> None:
+        """Put every method back."""
+        self._patches.restore()
+
+
+def _forward(stage: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kind | None:
+    return Kind.FORWARD
+
+
+def _backward(stage: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kind | None:
+    if not stage.has_backward:
+        return None
+    full = kwargs.get("full_backward", args[2] if len(args) > 2 else True)
+    return Kind.BACKWARD if full else Kind.BACKWARD_INPUT
+
+
+def _backward_weight(stage: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kind | None:
+    return Kind.BACKWARD_WEIGHT if stage.has_backward else None
+
+
+def _action_hook(
+    recorder: Recorder,
+    kind_of: Callable[[Any, tuple[Any, ...], dict[str, Any]], Kind | None],
+) -> Callable[[Any], Any]:
+    clock = recorder.clock
+    names = {kind: recorder.names.intern(label) for kind, label in _LABELS.items()}
+
+    def wrap(original: Any) -> Any:
+        def traced(stage: Any, *args: Any, **kwargs: Any) -> Any:
+            kind = kind_of(stage, args, kwargs) if recorder.active else None
+            if kind is None:
+                return original(stage, *args, **kwargs)
+            outer = recorder.stage, recorder.microbatch
+            microbatch = args[0] if args else next(iter(kwargs.values()))
+            recorder.stage, recorder.microbatch = stage.stage_index, microbatch
+            start = clock()
+            try:
+                return original(stage, *args, **kwargs)
+            finally:
+                end = clock()
+                recorder.stage, recorder.microbatch = outer
+                try:
+                    recorder.emit(
+                        kind,
+                        names[kind],
+                        start,
+                        end - start,
+                        stage=stage.stage_index,
+                        microbatch=microbatch,
+                    )
+                except Exception as error:
+                    recorder.fault(error)
+
+        return traced
+
+    return wrap
+
+
+def _messages_hook(recorder: Recorder) -> Callable[[Any], Any]:
+    def wrap(original: Any) -> Any:
+        def traced(stage: Any, chunk: int, *args: Any, **kwargs: Any) -> Any:
+            operations = original(stage, chunk, *args, **kwargs)
+            if recorder.active:
+                for operation in operations:
+                    recorder.message_tags[id(operation.tensor)] = (stage.stage_index, chunk)
+            return operations
+
+        return traced
+
+    return wrap
+
+
+def _stage_hook(recorder: Recorder, topology: Topology) -> Callable[[Any], Any]:
+    def wrap(original: Any) -> Any:
+        def traced(stage: Any, *args: Any, **kwargs: Any) -> None:
+            original(stage, *args, **kwargs)
+            _note_stage(recorder, topology, stage)
+
+        return traced
+
+    return wrap
+
+
+def _step_hook(recorder: Recorder, topology: Topology) -> Callable[[Any], Any]:
+    seen: set[int] = set()
+
+    def wrap(original: Any) -> Any:
+        def traced(schedule: Any, *args: Any, **kwargs: Any) -> Any:
+            if recorder.active:
+                if id(schedule) not in seen:
+                    seen.add(id(schedule))
+                    _note_schedule(recorder, topology, schedule)
+                if recorder.on_compute is not None:
+                    recorder.on_compute()
+            return original(schedule, *args, **kwargs)
+
+        return traced
+
+    return wrap
+
+
+def _note_stage(recorder: Recorder, topology: Topology, stage: Any) -> None:
+    try:
+        group = stage.group if stage.group is not None else dist.group.WORLD
+        topology.note_stage(stage.stage_index, dist.get_process_group_ranks(group))
+    except Exception as error:
+        recorder.fault(error)
+
+
+def _note_schedule(recorder: Recorder, topology: Topology, schedule: Any) -> None:
+    try:
+        for stage in schedule_stages(schedule):
+            _note_stage(recorder, topology, stage)
+        topology.note_schedule(plan_of(schedule))
+    except Exception as error:
+        recorder.fault(error)
+
+
+def schedule_stages(schedule: Any) -> list[Any]:
+    """The stages of this rank, of a schedule with one or with several of them."""
+    return list(schedule._stages) if hasattr(schedule, "_stages") else [schedule._stage]
+
+
+def plan_of(schedule: Any) -> SchedulePlan:
+    """What the schedule will do: every rank's actions in order, in torch's own notation."""
+    stages = schedule_stages(schedule)
+    order = getattr(schedule, "pipeline_order", None)
+    if order is None:
+        order = schedule._get_pipeline_order() or {}
+    return SchedulePlan(
+        name=type(schedule).__name__,
+        stages=stages[0].num_stages,
+        microbatches=schedule._n_microbatches,
+        virtual_stages=len(stages),
+        pipeline_size=stages[0].group_size,
+        plan={
+            int(rank): tuple(str(action) for action in actions if action is not None)
+            for rank, actions in order.items()
+        },
+    )

@@ -1,0 +1,146 @@
+"""A small pipeline-parallel training on CPU, for demos and samples; it knows nothing of Rankscope.
+
+    torchrun --nproc-per-node 4 examples/train_pipeline.py --schedule 1F1B --microbatches 8
+    torchrun --nproc-per-node 4 examples/train_pipeline.py --tensor-parallel 2
+
+The arithmetic is real but tiny. On top of it each microbatch sleeps (`--work-ms` forward, twice
+that backward), so that four processes on few cores do not fight for the processor and the
+timeline looks like one where every rank has a device of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.pipelining import PipelineStage
+from torch.distributed.pipelining.schedules import (
+    PipelineScheduleMulti,
+    PipelineScheduleSingle,
+    get_schedule_class,
+)
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    parallelize_module,
+)
+
+
+class Sleep(torch.autograd.Function):
+    """The identity, which takes time: `seconds` forward and twice that backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, seconds: float) -> torch.Tensor:
+        ctx.seconds = seconds
+        time.sleep(seconds)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        time.sleep(2 * ctx.seconds)
+        return gradients[0], None
+
+
+class Block(nn.Module):
+    """Two linear layers and the sleep that stands for a real layer's work."""
+
+    def __init__(self, width: int, seconds: float) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        self.seconds = seconds
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape (batch, width) in and out."""
+        if self.seconds:
+            x = Sleep.apply(x, self.seconds)
+        return x + self.down(torch.relu(self.up(x)))
+
+
+def main() -> None:
+    """Train for a few steps and print the last loss."""
+    options = parse()
+    dist.init_process_group("gloo")
+    torch.manual_seed(0)
+    pipeline_size = dist.get_world_size() // options.tensor_parallel
+    mesh = init_device_mesh(
+        "cpu", (pipeline_size, options.tensor_parallel), mesh_dim_names=("pp", "tp")
+    )
+    stages = build_stages(options, mesh)
+    schedule = build_schedule(options, stages)
+    parameters = [p for stage in stages for p in stage.submod.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.01)
+    holds_last = any(stage.is_last for stage in stages)
+    holds_first = any(stage.is_first for stage in stages)
+    for step in range(options.steps):
+        torch.manual_seed(step)
+        batch = torch.randn(options.microbatches * options.rows, options.width)
+        losses: list[torch.Tensor] = []
+        schedule.step(
+            *([batch] if holds_first else []),
+            **({"target": batch, "losses": losses} if holds_last else {}),
+        )
+        optimizer.step()
+        optimizer.zero_grad()
+    if holds_last and mesh.get_local_rank("tp") == 0:
+        print(f"last loss {torch.stack(losses).mean().item():.4f}")
+    if options.save:
+        torch.save([p.detach() for p in parameters], f"{options.save}.{dist.get_rank()}")
+    dist.destroy_process_group()
+
+
+def build_stages(options: argparse.Namespace, mesh: Any) -> list[PipelineStage]:
+    """This rank's stages: `virtual_stages` of them, round the pipeline in turn."""
+    size, me = mesh["pp"].size(), mesh.get_local_rank("pp")
+    count = size * options.virtual_stages
+    stages = []
+    for index in range(me, count, size):
+        slow = options.slow_factor if index == options.slow_stage else 1.0
+        torch.manual_seed(index)
+        block = Block(options.width, options.work_ms * slow / 1e3 / options.virtual_stages)
+        if options.tensor_parallel > 1:
+            plan = {"up": ColwiseParallel(), "down": RowwiseParallel(use_local_output=True)}
+            parallelize_module(block, mesh["tp"], plan)
+        stages.append(
+            PipelineStage(block, index, count, torch.device("cpu"), group=mesh.get_group("pp"))
+        )
+    return stages
+
+
+def build_schedule(
+    options: argparse.Namespace, stages: list[PipelineStage]
+) -> PipelineScheduleSingle | PipelineScheduleMulti:
+    """The schedule class of that name, over one stage or several."""
+    schedule = get_schedule_class(options.schedule)
+    several = issubclass(schedule, PipelineScheduleMulti)
+    return schedule(
+        stages if several else stages[0],
+        options.microbatches,
+        loss_fn=nn.functional.mse_loss,
+    )
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--schedule", default="1F1B", help="1F1B, GPipe, Interleaved1F1B, …")
+    parser.add_argument("--microbatches", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--tensor-parallel", type=int, default=1, metavar="T")
+    parser.add_argument("--virtual-stages", type=int, default=1, metavar="V")
+    parser.add_argument("--rows", type=int, default=16, help="rows of a microbatch")
+    parser.add_argument("--width", type=int, default=64, help="features of a row")
+    parser.add_argument("--work-ms", type=float, default=4.0, help="sleep per forward chunk")
+    parser.add_argument("--slow-stage", type=int, default=-1, metavar="K")
+    parser.add_argument("--slow-factor", type=float, default=1.5, help="its sleep, times this")
+    parser.add_argument("--save", metavar="FILE", help="write the parameters to FILE.<rank>")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

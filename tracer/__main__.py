@@ -1,0 +1,5 @@
+"""`python -m tracer`."""
+
+from tracer.launch import main
+
+main()

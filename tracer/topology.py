@@ -1,0 +1,134 @@
+"""Where this rank stands: its process groups and their mesh dimensions, its stages, its schedule.
+
+A group's stable name is `<dimension>:<global ranks>`, ranks sorted and runs of them compressed:
+`tp:0-1`, `pp:0,2`, `dp:0-14:2`. Groups made by a `DeviceMesh` say their dimension themselves;
+the group of a pipeline stage that no mesh has named is `pp`; the default group is `world`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final
+
+from tracer.run_files import GroupFacts, Mesh, SchedulePlan
+
+_MESH_PREFIX: Final = "mesh_"
+"""`DeviceMesh` describes each group that it makes as mesh_<dimension> (device_mesh.py)."""
+
+
+def compress(ranks: Sequence[int]) -> str:
+    """`[0, 1, 2, 3]` → `0-3`, `[0, 2, 4]` → `0-4:2`, `[0, 2]` → `0,2`, `[0, 1, 5]` → `0,1,5`."""
+    if len(ranks) == 1:
+        return str(ranks[0])
+    strides = {after - before for before, after in pairwise(ranks)}
+    if strides == {1}:
+        return f"{ranks[0]}-{ranks[-1]}"
+    if len(strides) == 1 and len(ranks) > 2:
+        return f"{ranks[0]}-{ranks[-1]}:{strides.pop()}"
+    return ",".join(str(rank) for rank in ranks)
+
+
+@dataclass(slots=True)
+class Group:
+    """One process group as the hooks need it; `name` is interned under `index`."""
+
+    name: str
+    dim: str
+    ranks: tuple[int, ...]
+    index: int = -1
+    calls: int = 0
+    """Collectives issued so far."""
+    messages: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Messages so far, by (source, destination)."""
+
+    def next_call(self) -> int:
+        """Number of this collective in the group."""
+        number = self.calls
+        self.calls = number + 1
+        return number
+
+    def next_message(self, source: int, destination: int) -> int:
+        """Number of this message from `source` to `destination`."""
+        number = self.messages.get((source, destination), 0)
+        self.messages[source, destination] = number + 1
+        return number
+
+
+class Topology:
+    """What this rank has learnt so far; `version` grows with every addition."""
+
+    def __init__(self, *, rank: int, world_size: int) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        self.version = 0
+        self.groups: dict[str, Group] = {}
+        self.stages: set[int] = set()
+        self.mesh: Mesh | None = None
+        self.schedule: SchedulePlan | None = None
+        self._pipeline_groups: set[tuple[int, ...]] = set()
+
+    def group(self, ranks: Sequence[int], description: str) -> Group:
+        """The group of these global ranks; `description` is the process group's own."""
+        members = tuple(sorted(ranks))
+        dim = self._dimension(members, description)
+        name = f"{dim}:{compress(members)}"
+        known = self.groups.get(name)
+        if known is None:
+            known = self.groups[name] = Group(name, dim, members)
+            self.version += 1
+        return known
+
+    def note_stage(self, stage: int, pipeline_ranks: Sequence[int]) -> None:
+        """This rank runs `stage` of the pipeline over `pipeline_ranks`."""
+        self._pipeline_groups.add(tuple(sorted(pipeline_ranks)))
+        if stage not in self.stages:
+            self.stages.add(stage)
+            self.version += 1
+
+    def note_mesh(self, mesh: Any) -> None:
+        """Remember a `DeviceMesh` with named dimensions; the one with most ranks is the run's."""
+        names = mesh.mesh_dim_names
+        if not names or (self.mesh and mesh.mesh.numel() <= len(self.mesh.coordinates)):
+            return
+        positions = (mesh.mesh >= 0).nonzero().tolist()
+        ranks = mesh.mesh.flatten().tolist()
+        self.mesh = Mesh(
+            names=tuple(names),
+            shape=tuple(mesh.mesh.shape),
+            coordinates={r: tuple(p) for r, p in zip(ranks, positions, strict=True)},
+        )
+        self.version += 1
+
+    def note_schedule(self, schedule: SchedulePlan) -> None:
+        """Remember the pipeline schedule; the last one built is the run's."""
+        if schedule != self.schedule:
+            self.schedule = schedule
+            self.version += 1
+
+    @property
+    def coordinates(self) -> dict[str, int]:
+        """This rank's index in each mesh dimension, from the mesh or else from its groups."""
+        if self.mesh is not None and self.rank in self.mesh.coordinates:
+            return dict(zip(self.mesh.names, self.mesh.coordinates[self.rank], strict=True))
+        return {
+            group.dim: group.ranks.index(self.rank)
+            for group in list(self.groups.values())
+            if group.dim not in ("world", "group") and self.rank in group.ranks
+        }
+
+    @property
+    def group_facts(self) -> dict[str, GroupFacts]:
+        """The groups in the form that `rank-00000.json` holds."""
+        return {
+            name: GroupFacts(dim=group.dim, ranks=group.ranks)
+            for name, group in list(self.groups.items())
+        }
+
+    def _dimension(self, members: tuple[int, ...], description: str) -> str:
+        if description.startswith(_MESH_PREFIX) and description != "mesh_default":
+            return description.removeprefix(_MESH_PREFIX)
+        if members in self._pipeline_groups:
+            return "pp"
+        return "world" if len(members) == self.world_size else "group"

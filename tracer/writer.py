@@ -1,0 +1,118 @@
+"""The writer thread: turns what the recorder holds into files, once per flush interval.
+
+It alone touches the files of this rank while training runs. Any error of it (a full disk, a
+deleted directory) ends the tracing through `Recorder.fault`; the training never notices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from tracer.batches import record_batch
+from tracer.recorder import Recorder
+from tracer.run_files import RankFacts, write_rank_facts
+from tracer.schema import COUNTER_SCHEMA, EVENT_SCHEMA, counters_file, events_file
+from tracer.streams import StreamWriter
+
+JOIN_TIMEOUT_S = 30.0
+"""How long the end of the training waits for the last flush before it goes on without."""
+
+
+class Writer:
+    """Owns the files of one rank from `start` to `stop`.
+
+    `facts` is asked before every flush and written when it changed; `on_facts` is called then
+    (rank 0 writes `run.json` there).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        recorder: Recorder,
+        *,
+        facts: Callable[[], RankFacts],
+        on_facts: Callable[[], None],
+        flush_interval_s: float,
+    ) -> None:
+        self._directory = directory
+        self._recorder = recorder
+        self._facts = facts
+        self._on_facts = on_facts
+        self._flush_interval_s = flush_interval_s
+        self._known: RankFacts | None = None
+        self._written = 0
+        self._stopping = threading.Event()
+        first = facts()
+        self._events = StreamWriter(
+            directory / events_file(first.rank),
+            EVENT_SCHEMA,
+            "events",
+            run_id=first.run_id,
+            rank=first.rank,
+        )
+        self._counters = StreamWriter(
+            directory / counters_file(first.rank),
+            COUNTER_SCHEMA,
+            "counters",
+            run_id=first.run_id,
+            rank=first.rank,
+        )
+        self._thread = threading.Thread(target=self._run, name="rankscope-writer", daemon=True)
+
+    def start(self) -> None:
+        """Write the facts and begin to flush."""
+        self._write_facts()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Flush what is left and close the files; gives up after `JOIN_TIMEOUT_S`."""
+        self._stopping.set()
+        self._thread.join(JOIN_TIMEOUT_S)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.wait(self._flush_interval_s):
+                self._flush()
+            self._flush()
+        except Exception as error:
+            self._recorder.fault(error)
+        self._close()
+
+    def _flush(self) -> None:
+        recorder = self._recorder
+        for records in recorder.drain():
+            self._events.write(record_batch(records, recorder))
+            self._written += len(records)
+        self._counters.write(self._counter_batch())
+        self._write_facts()
+
+    def _counter_batch(self) -> pa.RecordBatch:
+        values = {
+            "recorder.events": float(self._written),
+            "recorder.dropped": float(self._recorder.dropped),
+        }
+        now = np.full(len(values), self._recorder.clock(), np.int64)
+        names = pa.array(list(values)).dictionary_encode()
+        return pa.record_batch([now, names, list(values.values())], schema=COUNTER_SCHEMA)
+
+    def _write_facts(self) -> None:
+        facts = self._facts()
+        if facts != self._known:
+            write_rank_facts(self._directory, facts)
+            self._known = facts
+            self._on_facts()
+
+    def _close(self) -> None:
+        ended = f"failed: {self._recorder.failure}" if self._recorder.failure else "closed"
+        try:
+            self._events.close()
+            self._counters.close()
+            write_rank_facts(self._directory, dataclasses.replace(self._facts(), ended=ended))
+        except Exception as error:
+            self._recorder.fault(error)
