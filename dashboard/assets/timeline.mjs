@@ -6,12 +6,14 @@ import { listen } from "./timeline/input.mjs";
 import { AXIS, GUTTER, paint, readColours } from "./timeline/paint.mjs";
 import { Minimap } from "./timeline/minimap.mjs";
 import { Picker } from "./timeline/picker.mjs";
-import { layoutRows } from "./timeline/rows.mjs";
+import { layoutRows, rowsBetween } from "./timeline/rows.mjs";
 import { formatMoment, formatNs, View } from "./timeline/scale.mjs";
 import { element, kindTitle, plain, Tooltip } from "./timeline/words.mjs";
 
 const OVERSCAN = 0.5; // of the window, fetched on either side so that panning finds it there
 const MAX_QUERY_WIDTH = 16_384; // window.py: MAX_WIDTH
+const MAX_QUERY_ROWS = 4_096; // window.py: MAX_ROWS
+const OVERVIEW_PIXELS = 2_000_000; // rows × width: with very many rows the overview gets coarser
 const FETCH_DELAY_MS = 30;
 const URL_DELAY_MS = 250; // a gesture is one change of the URL
 const HISTORY_GAP_MS = 1_500; // changes closer than this share a step of the history
@@ -118,7 +120,6 @@ class Timeline {
     Object.assign(this.scene, { width, height, ratio, layout });
     this.minimap.resize(width, ratio);
     this.scrollBy(0);
-    this.changed();
   }
 
   recolour() {
@@ -183,7 +184,7 @@ class Timeline {
   scrollBy(pixels) {
     const most = Math.max(0, this.scene.layout.height - (this.scene.height - AXIS));
     this.scene.scroll = Math.min(most, Math.max(0, this.scene.scroll + pixels));
-    this.redraw();
+    this.changed();
   }
 
   drag(across, down) {
@@ -290,26 +291,37 @@ class Timeline {
 
   // --- server and URL ----------------------------------------------------------------------------
 
-  request(start, end, width) {
-    return { start: Math.floor(start), end: Math.ceil(end), width: Math.min(MAX_QUERY_WIDTH, Math.round(width)), firstRow: 0, endRow: this.lanes.rows };
-  }
-
   async fetchWindow() {
     const { view, scene } = this;
-    const span = view.end - view.start;
-    const { reply } = scene;
-    const covered = reply && reply.start <= view.start && reply.end >= view.end;
-    const wanted = view.nsPerPixel / scene.ratio;
-    if (covered && Math.abs(reply.nsPerPixel / wanted - 1) < 0.01) return;
-    const width = view.width * scene.ratio * (1 + 2 * OVERSCAN);
-    const asked = this.request(view.start - span * OVERSCAN, view.end + span * OVERSCAN, width);
-    await this.take(this.source.window(asked), (fresh) => { scene.reply = fresh; });
+    const { reply, scroll } = scene;
+    const tall = scene.height - AXIS;
+    const [top, bottom] = rowsBetween(scene.layout, scroll, scroll + tall);
+    const inTime = reply && reply.start <= view.start && reply.end >= view.end;
+    const inRows = reply && reply.first_row <= top && reply.end_row >= bottom;
+    const sharp = reply && Math.abs((reply.nsPerPixel * scene.ratio) / view.nsPerPixel - 1) < 0.01;
+    if (inTime && inRows && sharp) return;
+    const around = (view.end - view.start) * OVERSCAN;
+    const [firstRow, endRow] = rowsBetween(scene.layout, scroll - tall, scroll + 2 * tall);
+    const asked = {
+      start: Math.floor(view.start - around),
+      end: Math.ceil(view.end + around),
+      width: Math.min(MAX_QUERY_WIDTH, Math.round(view.width * scene.ratio * (1 + 2 * OVERSCAN))),
+      firstRow,
+      endRow: Math.min(endRow, firstRow + MAX_QUERY_ROWS),
+    };
+    await this.take(this.source.window(asked), (fresh) => {
+      scene.reply = fresh;
+    });
   }
 
   async fetchOverview() {
     const [start, end] = this.lanes.span;
-    const asked = this.request(start, end, this.view.width * this.scene.ratio);
-    await this.take(this.source.once(asked), (fresh) => { this.scene.overview = fresh; });
+    const endRow = Math.min(this.lanes.rows, MAX_QUERY_ROWS);
+    const most = Math.ceil(OVERVIEW_PIXELS / Math.max(1, endRow));
+    const width = Math.round(Math.min(this.view.width * this.scene.ratio, most));
+    await this.take(this.source.once({ start, end, width, firstRow: 0, endRow }), (fresh) => {
+      this.scene.overview = fresh;
+    });
   }
 
   async take(promise, keep) {

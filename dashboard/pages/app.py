@@ -39,7 +39,7 @@ _INDEX: Final = """<!DOCTYPE html>
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <meta name="color-scheme" content="light dark">
     <title>{%title%}</title>
-    {%favicon%}
+    <link rel="icon" type="image/svg+xml" href="/assets/favicon.svg">
     <script src="/assets/boot/theme.js"></script>
     <link rel="stylesheet" href="/api/theme.css">
     {%css%}

@@ -67,3 +67,10 @@ function place(lanes, full, low) {
 export function rowAt(layout, y) {
   return layout.rows.findIndex((row) => y >= row.y && y < row.y + row.height);
 }
+
+/** `[first, end)`: the rows that touch the stretch from `top` to `bottom`. */
+export function rowsBetween(layout, top, bottom) {
+  const first = layout.rows.findIndex((row) => row.y + row.height > top);
+  const end = layout.rows.findIndex((row) => row.y >= bottom);
+  return [first < 0 ? layout.rows.length : first, end < 0 ? layout.rows.length : end];
+}
