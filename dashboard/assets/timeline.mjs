@@ -56,6 +56,7 @@ class Timeline {
     this.view = new View(this.lanes.span);
     this.scene.view = this.view;
     this.scene.compute = new Set(COMPUTE.map((kind) => this.kindIndex.get(kind)));
+    this.scene.wait = this.kindIndex.get("wait");
     this.scene.stepsOf = this.stepsByRank();
     this.buildLegend();
     this.recolour();

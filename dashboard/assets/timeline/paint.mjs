@@ -157,20 +157,21 @@ function boxSpan(view, reply, i, ratio) {
 const snap = (x, ratio) => Math.round(x * ratio) / ratio;
 
 function paintLabel(ctx, scene, reply, i, row, x, wide) {
-  const { view, colours, compute } = scene;
+  const { view, colours } = scene;
   const from = Math.max(x, 0);
   const room = Math.min(x + wide, view.width) - from - 4;
   const microbatch = reply.box.microbatch[i];
   const name = reply.names[reply.box.name[i]] ?? "";
-  const isCompute = compute.has(reply.box.kind[i]);
+  const kind = reply.box.kind[i];
+  const isCompute = scene.compute.has(kind);
   let text = isCompute && microbatch >= 0 ? String(microbatch) : "";
   if (isCompute && room >= NAME_WIDTH) text = `${name}${text}`;
-  if (!isCompute && room >= NAME_WIDTH) text = name;
+  if (!isCompute && room >= NAME_WIDTH) text = kind === scene.wait ? `wait: ${name}` : name;
   if (!text) return;
   ctx.font = `${isCompute ? "600 " : ""}${row.depth === 0 ? 12 : 10.5}px ${colours.font}`;
   const fitted = shorten(ctx, text, room);
   if (!fitted) return;
-  ctx.fillStyle = colours.ink[reply.box.kind[i]];
+  ctx.fillStyle = colours.ink[kind];
   ctx.textAlign = "center";
   ctx.fillText(fitted, from + 2 + room / 2, row.y + row.height / 2 + 0.5);
 }
