@@ -279,9 +279,9 @@ def _nth(args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> Any:
 
 def _process_group(named: Any) -> dist.ProcessGroup:
     if isinstance(named, str):
-        resolve: Any = distributed_c10d._resolve_process_group  # type: ignore[attr-defined]
-        return resolve(named)
-    return named
+        named = distributed_c10d._resolve_process_group(named)  # type: ignore[attr-defined,arg-type]
+    group: dist.ProcessGroup = named
+    return group
 
 
 def _is_fake(value: Any) -> bool:
