@@ -23,9 +23,12 @@ SAMPLES: dict[str, tuple[str, ...]] = {
     "pp4-1f1b-balanced": ("--schedule", "1F1B"),
     "pp4-1f1b-slow-stage": ("--schedule", "1F1B", "--slow-stage", "2"),
     "pp4-gpipe": ("--schedule", "GPipe"),
-    "pp2-tp2-1f1b": ("--schedule", "1F1B", "--tp", "2"),
+    "pp2-tp2-1f1b": ("--schedule", "1F1B", "--tensor-parallel", "2"),
 }
-"""The arguments of `examples/train_pipeline.py` for each sample."""
+"""What differs between the samples: arguments of `examples/train_pipeline.py`."""
+
+COMMON = ("--microbatches", "8", "--steps", "16", "--rows", "32", "--width", "128")
+"""Messages of 16 KiB; enough steps to drop some as warm-up and still compare."""
 
 
 def main(names: list[str]) -> int:
@@ -47,7 +50,7 @@ def record(name: str) -> int:
     shutil.rmtree(directory, ignore_errors=True)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(PROCESSES)]
     traced = ["-m", "tracer", "--out", str(directory.relative_to(ROOT))]
-    command = [*launch, *traced, "examples/train_pipeline.py", *SAMPLES[name]]
+    command = [*launch, *traced, "examples/train_pipeline.py", *SAMPLES[name], *COMMON]
     print("$ python", *command, flush=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     failed = subprocess.run(
