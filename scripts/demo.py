@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN = Path("runs/demo")
 PROCESSES = 4
 
 
 def main() -> int:
     """Record, report, and unless `--no-serve` serve until interrupted; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-serve", action="store_true", help="stop after the report")
-    parser.add_argument("--port", type=int, help="port of the dashboard")
-    options = parser.parse_args()
+    options = _parse()
     os.chdir(ROOT)
-
-    shutil.rmtree(RUN, ignore_errors=True)
-    failed = _run(record_command()) or _run([rankscope(), "report", str(RUN)])
+    run = str(options.out)
+    failed = _run(record_command(run)) or _run([rankscope(), "report", run])
     if failed or options.no_serve:
         return failed
     port = ["--port", str(options.port)] if options.port else []
     samples = sorted(str(path.parent) for path in Path("sample_traces").glob("*/run.json"))
-    return _run([rankscope(), "dashboard", *port, str(RUN), *samples])
+    return _run([rankscope(), "dashboard", *port, run, *samples])
 
 
-def record_command() -> list[str]:
-    """What records the demo: any script, started by torchrun through `-m tracer`."""
+def record_command(run: str) -> list[str]:
+    """What records the demo: any script, started by torchrun through `-m tracer`.
+
+    The third stage is slower than the others, so that there is something to find.
+    """
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     processes = ["--nproc-per-node", str(PROCESSES)]
-    traced = ["-m", "tracer", "--out", str(RUN)]
-    training = ["examples/train_pipeline.py"]
+    traced = ["-m", "tracer", "--out", run, "--overwrite"]
+    training = ["examples/train_pipeline.py", "--slow-stage", "2"]
     return [*torchrun, *processes, *traced, *training]
 
 
@@ -45,10 +42,22 @@ def rankscope() -> str:
     return str(Path(sys.executable).with_name("rankscope"))
 
 
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--no-serve", action="store_true", help="stop after the report")
+    parser.add_argument("--port", type=int, help="port of the dashboard")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="run directory; replaced each time"
+    )
+    return parser.parse_args()
+
+
 def _run(command: list[str]) -> int:
+    """Show a command and run it; Ctrl-C is how one leaves the dashboard, so it is no failure."""
     print("$", " ".join([Path(command[0]).name, *command[1:]]), flush=True)
+    # As torchrun itself would set it, but without its warning.
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     try:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.run(command, env=environment, check=False).returncode
     except KeyboardInterrupt:
         return 0
