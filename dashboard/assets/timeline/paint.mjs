@@ -1,6 +1,5 @@
 // Draws the lanes: tracks, occupancy, boxes, labels, step lines, axis. Knows colours and pixels.
 import { ticks } from "./scale.mjs";
-import { coordinateName } from "./rows.mjs";
 
 export const GUTTER = 132;
 export const AXIS = 44; // step band and time labels
@@ -239,12 +238,11 @@ function paintGutter(ctx, { layout, colours, height, scroll }) {
 function paintBlockName(ctx, block, layout, colours, underStage) {
   const tall = block.end - block.y;
   const y = underStage ? block.y + 10 : block.y + Math.min(10, tall / 2);
-  const detail = coordinateName(block.coordinates);
   ctx.font = `11.5px ${colours.font}`;
   ctx.fillStyle = colours.muted;
   ctx.textAlign = "right";
   ctx.fillText(`rank ${block.rank}`, GUTTER - 10, y);
-  if (detail && tall > 24) ctx.fillText(detail, GUTTER - 10, y + 14);
+  if (block.detail && tall > 24) ctx.fillText(block.detail, GUTTER - 10, y + 14);
   if (block.lanes === 1) return;
   ctx.font = `10px ${colours.font}`;
   for (const row of layout.rows) {

@@ -1,6 +1,6 @@
 // Where each row lies: stages from top to bottom, in them ranks, in them lanes, in them depths.
 
-const TOP_ROW = { least: 20, most: 52 };
+const TOP_ROW = { least: 20, most: 76 };
 const LOW_SHARE = 0.6; // height of nested rows and of a rank's further lanes
 const LANE_GAP = 3;
 const RANK_GAP = 8;
@@ -22,15 +22,19 @@ export const stageName = (stages) => {
   return stages.length === 1 ? `stage ${stages[0]}` : `stages ${stages.join(", ")}`;
 };
 
-export const coordinateName = (coordinates) =>
-  Object.entries(coordinates)
-    .filter(([name]) => name !== "pp")
-    .map(([name, index]) => `${name} ${index}`)
-    .join(" · ");
+/** `tp 1`: where in the mesh a rank is, by the dimensions that tell the lanes' ranks apart. */
+function coordinateNames(lanes) {
+  const dimensions = Object.keys(lanes[0]?.coordinates ?? {}).filter(
+    (name) => name !== "pp" && new Set(lanes.map((lane) => lane.coordinates[name])).size > 1,
+  );
+  return ({ coordinates }) =>
+    dimensions.map((name) => `${name} ${coordinates[name] ?? "?"}`).join(" · ");
+}
 
 const countRanks = (lanes) => new Set(lanes.map((lane) => lane.rank)).size;
 
 function place(lanes, full, low) {
+  const coordinateName = coordinateNames(lanes);
   const rows = [];
   const blocks = [];
   const groups = [];
@@ -47,7 +51,7 @@ function place(lanes, full, low) {
     if (block?.rank !== lane.rank) {
       if (block) y += RANK_GAP - LANE_GAP;
       if (group.end === group.y) group.y = y;
-      block = { rank: lane.rank, coordinates: lane.coordinates, lanes: 0, y, end: y };
+      block = { rank: lane.rank, detail: coordinateName(lane), lanes: 0, y, end: y };
       blocks.push(block);
     }
     block.lanes += 1;
