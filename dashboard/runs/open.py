@@ -1,0 +1,146 @@
+"""Open a run directory: find its files, read what is readable, say what is wrong with the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from dashboard.runs.problems import Problem
+from dashboard.runs.run import Run
+from tracer.errors import DamagedTrace, NewerFormat, TraceError
+from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
+from tracer.schema import RUN_FILE, events_file, facts_file
+from tracer.streams import StreamContent, read_stream
+
+_EVENTS_NAME: Final = re.compile(r"rank-(\d{5,})\.arrows")
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open the run in directory `path`.
+
+    What is damaged or missing is left out and named in `run.problems`.
+
+    Raises:
+        TraceError: there is no such directory, it holds no run, or it mixes several runs.
+        NewerFormat: a newer Rankscope wrote it.
+    """
+    directory = Path(path)
+    files = _event_files(directory)
+    problems: list[Problem] = []
+    streams = _read_streams(files, problems)
+    run_ids = _single_run(streams)
+    meta = _meta(directory, run_ids, files, problems)
+    _report_missing(meta, files, problems)
+    facts = {rank: _facts(directory, rank, meta.run_id, problems) for rank in streams}
+    return Run(
+        path=directory,
+        meta=meta,
+        facts=facts,
+        tables={rank: stream.table for rank, stream in streams.items()},
+        problems=tuple(problems),
+    )
+
+
+def _event_files(directory: Path) -> dict[int, Path]:
+    if not directory.exists():
+        raise TraceError(f"{directory}: no such run directory; check the path")
+    if not directory.is_dir():
+        raise TraceError(f"{directory}: is a file; name the run directory that holds {RUN_FILE}")
+    matches = ((_EVENTS_NAME.fullmatch(path.name), path) for path in directory.iterdir())
+    files = {int(match[1]): path for match, path in matches if match}
+    if not files:
+        raise TraceError(
+            f"{directory}: no {events_file(0)} or other rank files here; record a run with "
+            f"`torchrun … -m tracer --out {directory} train.py`, or name its directory"
+        )
+    return dict(sorted(files.items()))
+
+
+def _read_streams(files: dict[int, Path], problems: list[Problem]) -> dict[int, StreamContent]:
+    streams: dict[int, StreamContent] = {}
+    for rank, path in files.items():
+        try:
+            streams[rank] = read_stream(path, "events")
+        except NewerFormat:
+            raise
+        except (TraceError, OSError) as error:
+            problems.append(_problem(path, rank, f"{_without(path, error)}; this rank is left out"))
+            continue
+        damage = streams[rank].problem
+        if damage:
+            said = f"{_without(path, damage)}; what lies before is shown"
+            problems.append(_problem(path, rank, said))
+    if not streams:
+        raise DamagedTrace(
+            f"{next(iter(files.values())).parent}: no rank file is readable: " + str(problems[0])
+        )
+    return streams
+
+
+def _single_run(streams: dict[int, StreamContent]) -> str:
+    first = next(iter(streams.values()))
+    for stream in streams.values():
+        if stream.run_id != first.run_id:
+            raise TraceError(
+                f"{first.path} is of run {first.run_id}, {stream.path} of run {stream.run_id}: "
+                "two runs in one directory; move the files of one of them elsewhere"
+            )
+    return first.run_id
+
+
+def _meta(directory: Path, run_id: str, files: dict[int, Path], problems: list[Problem]) -> RunMeta:
+    path = directory / RUN_FILE
+    try:
+        meta = read_run_meta(directory)
+    except NewerFormat:
+        raise
+    except (TraceError, OSError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        why = "missing (rank 0 writes it)" if missing else _without(path, error)
+        problems.append(_problem(path, None, f"{why}; mesh, schedule and config are unknown"))
+        return RunMeta(run_id=run_id, world_size=max(files) + 1)
+    if meta.run_id != run_id:
+        raise TraceError(
+            f"{path} is of run {meta.run_id}, {next(iter(files.values()))} of run {run_id}: "
+            "two runs in one directory; move the files of one of them elsewhere"
+        )
+    return meta
+
+
+def _report_missing(meta: RunMeta, files: dict[int, Path], problems: list[Problem]) -> None:
+    directory = next(iter(files.values())).parent
+    for rank in range(meta.world_size):
+        if rank not in files:
+            said = "missing; copy it here from the host of this rank. The others are shown"
+            problems.append(_problem(directory / events_file(rank), rank, said))
+
+
+def _facts(directory: Path, rank: int, run_id: str, problems: list[Problem]) -> RankFacts:
+    path = directory / facts_file(rank)
+    try:
+        facts = read_rank_facts(directory, rank)
+    except (TraceError, OSError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        why = "missing" if missing else _without(path, error)
+        problems.append(_problem(path, rank, f"{why}; host, stages and groups are unknown"))
+        return RankFacts(rank=rank, run_id=run_id)
+    if facts.ended is None:
+        said = "the rank did not end its trace: it is still recording, or it was killed"
+        problems.append(_problem(path, rank, said))
+    elif facts.ended != "closed":
+        problems.append(_problem(path, rank, f"tracing ended early: {facts.ended}"))
+    if facts.dropped:
+        said = f"{facts.dropped:,} events were dropped (oldest first): the writer fell behind"
+        problems.append(_problem(path, rank, said))
+    return facts
+
+
+def _problem(path: Path, rank: int | None, message: str) -> Problem:
+    return Problem(file=path.name, rank=rank, message=message)
+
+
+def _without(path: Path, error: object) -> str:
+    """The message less the path that it begins with: a problem names its file already."""
+    return str(error).removeprefix(f"{path}: ")

@@ -1,0 +1,176 @@
+"""`Run`: one recorded run, its events on one clock, and the questions that one can ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.runs.alignment import ClockAlignment, align
+from dashboard.runs.problems import Problem
+from tracer.run_files import RankFacts, RunMeta
+
+if TYPE_CHECKING:
+    from dashboard.analysis.accounting import Accounting
+    from dashboard.analysis.bandwidth import Bandwidth
+    from dashboard.analysis.bubbles import Bubbles
+    from dashboard.analysis.compare import Comparison
+    from dashboard.runs.sql import QueryResult
+
+
+class Run:
+    """A run as `open_run` read it.
+
+    Attributes:
+        path, name: the directory, and its last part.
+        meta: what `run.json` says; `facts[rank]`: what each rank says of itself.
+        problems: what is missing or damaged; the rest is here.
+        clock: how the ranks' clocks were aligned, and the bound of the error.
+        ranks: the ranks whose events are here.
+        steps: the steps that are complete on every one of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        meta: RunMeta,
+        facts: Mapping[int, RankFacts],
+        tables: Mapping[int, pa.Table],
+        problems: tuple[Problem, ...],
+    ) -> None:
+        self.path = path
+        self.name = path.resolve().name
+        self.meta = meta
+        self.facts = dict(facts)
+        self.clock: ClockAlignment = align(tables, self.facts)
+        self.problems = problems + _clock_problem(self.clock)
+        self.ranks = tuple(sorted(tables))
+        self._tables = self._aligned(tables)
+        self.steps = self._complete_steps()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Run {self.name}: {len(self.ranks)} of {self.meta.world_size} ranks, "
+            f"{len(self.steps)} steps, {sum(t.num_rows for t in self._tables.values()):,} events>"
+        )
+
+    def events(
+        self,
+        ranks: Collection[int] | None = None,
+        steps: Collection[int] | None = None,
+        kinds: Collection[str] | None = None,
+        columns: Collection[str] | None = None,
+    ) -> pa.Table:
+        """Events, each rank's in order of `start`, with a column `rank` (int32) before the rest.
+
+        `start` is on the common clock, in ns since the first event of the run.
+        """
+        chosen = [rank for rank in self.ranks if ranks is None or rank in ranks]
+        parts = [_select(self._tables[rank], steps, kinds, columns) for rank in chosen]
+        if not parts:
+            parts = [_select(self._tables[self.ranks[0]].slice(0, 0), None, None, columns)]
+        return pa.concat_tables(parts).unify_dictionaries()
+
+    def sql(self, query: str) -> QueryResult:
+        """Ask in SQL (DuckDB) over the views `events`, `steps`, `ranks`, `accounting`,
+        `collectives`; read-only, without access to files or network.
+
+        Raises:
+            UsageError: the query is wrong, forbidden, or over its limits.
+        """
+        from dashboard.runs.sql import query as ask
+
+        return ask(self, query)
+
+    def accounting(self, steps: Collection[int] | None = None) -> Accounting:
+        """Where each rank's time went, by category, closing to 100 % of each step."""
+        from dashboard.analysis.accounting import account
+
+        return account(self, steps)
+
+    def bubbles(self, steps: Collection[int] | None = None) -> Bubbles:
+        """Idle time of the pipeline: measured, in theory, and bounded by the plan."""
+        from dashboard.analysis.bubbles import measure_bubbles
+
+        return measure_bubbles(self, steps)
+
+    def bandwidth(self, steps: Collection[int] | None = None) -> Bandwidth:
+        """algbw and busbw of every operation, as seen and skew-free."""
+        from dashboard.analysis.bandwidth import measure_bandwidth
+
+        return measure_bandwidth(self, steps)
+
+    def compare(self, other: Run) -> Comparison:
+        """From this run's step time to the other's, by category, with intervals."""
+        from dashboard.analysis.compare import compare
+
+        return compare(self, other)
+
+    @cached_property
+    def duration_ns(self) -> int:
+        """From the first event's start to the last event's end, over all ranks."""
+        table = self.events(columns=("start", "duration"))
+        if table.num_rows == 0:
+            return 0
+        return int(pc.max(pc.add(table["start"], table["duration"])).as_py())
+
+    def _aligned(self, tables: Mapping[int, pa.Table]) -> dict[int, pa.Table]:
+        starts = {
+            rank: table["start"].to_numpy() + self.clock.offsets[rank]
+            for rank, table in tables.items()
+        }
+        begin = min((int(s.min()) for s in starts.values() if len(s)), default=0)
+        aligned = {}
+        for rank, table in tables.items():
+            order = np.argsort(starts[rank], kind="stable")
+            moved = pa.array(starts[rank][order] - begin)
+            index = table.schema.get_field_index("start")
+            sorted_table = table.take(pa.array(order)).set_column(index, "start", moved)
+            column = pa.array(np.full(table.num_rows, rank, np.int32))
+            aligned[rank] = sorted_table.add_column(0, "rank", column)
+        return aligned
+
+    def _complete_steps(self) -> tuple[int, ...]:
+        found = [
+            set(_select(table, None, ("step",), ("step",))["step"].drop_null().to_pylist())
+            for table in self._tables.values()
+        ]
+        return tuple(sorted(set.intersection(*found))) if found else ()
+
+
+def _select(
+    table: pa.Table,
+    steps: Collection[int] | None,
+    kinds: Collection[str] | None,
+    columns: Collection[str] | None,
+) -> pa.Table:
+    if steps is not None:
+        table = table.filter(pc.is_in(table["step"], pa.array(list(steps), pa.int32())))
+    if kinds is not None:
+        kind = table["kind"].cast(pa.string())
+        table = table.filter(pc.is_in(kind, pa.array(list(kinds), pa.string())))
+    if columns is not None:
+        table = table.select(list(dict.fromkeys(("rank", *columns))))
+    return table
+
+
+def _clock_problem(clock: ClockAlignment) -> tuple[Problem, ...]:
+    if clock.method == "one clock":
+        return ()
+    if clock.bound_ns is None:
+        said = (
+            "the ranks ran on several hosts and share no collective: their clocks cannot be "
+            "aligned, so times of different ranks do not compare"
+        )
+    else:
+        said = (
+            "the ranks ran on several hosts; their clocks are aligned on the ends of collectives, "
+            f"to within {clock.bound_ns / 1e3:,.1f} µs"
+        )
+    return (Problem(file="clock", message=said),)
