@@ -1,7 +1,7 @@
 """The timeline in a real browser: zoom, pan, keys, details, legend, Back and reload.
 
-Places on the canvas follow from the toy run of conftest.py and two facts of the drawing: lanes
-begin GUTTER pixels from the left, and AXIS pixels from the top.
+Places on the canvas follow from the toy run of conftest.py and from the drawing: lanes begin
+GUTTER pixels from the left and AXIS pixels from the top (paint.mjs, rows.mjs).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 GUTTER, AXIS = 132, 44
 FIRST_ROW_Y = AXIS + 25
-NESTED_ROW_Y = AXIS + 75
+NESTED_ROW_Y = AXIS + 8 + 76 + 20  # below the gap above a rank and its first row
 
 
 def query(page: Page) -> dict[str, str]:

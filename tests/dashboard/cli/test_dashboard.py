@@ -19,7 +19,7 @@ import pytest
 from tests.support.toy import Event, write_run
 from tracer.schema import events_file
 
-COMMAND = [sys.executable, "-m", "dashboard.cli", "dashboard"]
+COMMAND = [sys.executable, "-c", "from dashboard.cli import main; main()", "dashboard"]
 STEP = Event(start=0, duration=100, kind="step", name="step")
 
 
