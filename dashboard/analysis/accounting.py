@@ -1,0 +1,180 @@
+"""Time accounting: every nanosecond of a step window of a rank in exactly one category.
+
+Categories take time in this order: compute, optimizer, exposed communication by mesh dimension,
+data, host-bound, idle. What is left for each is what the ones before did not take, so they
+partition the window: the sum is the window, to the nanosecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.analysis.intervals import (
+    EMPTY,
+    Intervals,
+    clip,
+    intersect,
+    intervals,
+    measure,
+    subtract,
+    union,
+)
+from dashboard.analysis.operations import category_of
+from dashboard.analysis.results import Result
+from dashboard.analysis.steps import step_windows
+from tracer.schema import COMPUTE_KINDS
+
+if TYPE_CHECKING:
+    from dashboard.runs import Run
+
+COMMUNICATION: Final = ("comm:tp", "comm:pp", "comm:dp", "comm:other")
+CATEGORIES: Final = ("compute", "optimizer", *COMMUNICATION, "data", "host", "idle")
+
+_TABLE: Final = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("step", pa.int32()),
+        ("category", pa.string()),
+        ("duration", pa.int64()),
+    ]
+)
+_OVERLAP: Final = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("step", pa.int32()),
+        ("dim", pa.string()),
+        ("total_ns", pa.int64()),
+        ("exposed_ns", pa.int64()),
+    ]
+)
+
+
+@dataclass(kw_only=True, frozen=True)
+class Accounting(Result):
+    """Where the time of each rank and step went.
+
+    table: rank, step, category, duration (ns); all of `CATEGORIES` for every rank and step.
+    overlap: rank, step, dim, total_ns of communication and exposed_ns of it that no compute hid.
+    windows: rank, step, start, duration (ns) of the step windows.
+    """
+
+    table: pa.Table
+    overlap: pa.Table
+    windows: pa.Table
+
+
+@dataclass(slots=True)
+class _Lanes:
+    """What one rank did over the whole run, as sets of time."""
+
+    blocked: Intervals
+    compute: Intervals
+    optimizer: Intervals
+    communication: dict[str, Intervals]
+    data: Intervals
+    host: Intervals
+
+
+def account(run: Run, steps: Collection[int] | None = None) -> Accounting:
+    """Account for every step that is complete on all ranks (or those of `steps`)."""
+    windows = step_windows(run, steps)
+    rows: list[dict[str, object]] = []
+    overlaps: list[dict[str, object]] = []
+    for rank in run.ranks:
+        lanes = _lanes(run, rank)
+        mine = windows.filter(pc.equal(windows["rank"], rank))
+        for window in mine.to_pylist():
+            begin, end = window["start"], window["start"] + window["duration"]
+            key = {"rank": rank, "step": window["step"]}
+            for category, taken in _partition(lanes, begin, end):
+                rows.append(key | {"category": category, "duration": measure(taken)})
+            overlaps += [key | row for row in _overlap(lanes, begin, end)]
+    return Accounting(
+        table=pa.Table.from_pylist(rows, schema=_TABLE),
+        overlap=pa.Table.from_pylist(overlaps, schema=_OVERLAP),
+        windows=windows,
+    )
+
+
+def _lanes(run: Run, rank: int) -> _Lanes:
+    events = run.events(ranks=[rank], columns=("start", "duration", "kind", "lane"))
+    kind = events["kind"].cast(pa.string())
+
+    def spans(*kinds: str) -> Intervals:
+        return _spans(events.filter(pc.is_in(kind, pa.array(kinds))))
+
+    issued = operations_of(run, rank)
+    communication = {
+        category: union(*(spans for found, spans in issued if found == category))
+        for category in COMMUNICATION
+    }
+    on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
+    has_device = not pc.all(on_host).as_py()
+    blocked = _blocked(events, kind, on_host)
+    optimizer = spans("optimizer")
+    return _Lanes(
+        blocked=blocked,
+        compute=subtract(spans(*COMPUTE_KINDS), union(blocked, optimizer)),
+        optimizer=subtract(optimizer, blocked),
+        communication=communication,
+        data=spans("data"),
+        host=spans("user", "module") if has_device else EMPTY,
+    )
+
+
+def operations_of(run: Run, rank: int) -> list[tuple[str, Intervals]]:
+    """The time of one rank's communication by category: calls, waits and transfers."""
+    table = run.events(
+        ranks=[rank],
+        kinds=("collective", "send", "recv", "wait"),
+        columns=("start", "duration", "group"),
+    )
+    groups = pc.fill_null(table["group"].cast(pa.string()), "")
+    found = []
+    for group in pc.unique(groups).to_pylist():
+        chosen = table.filter(pc.equal(groups, group))
+        found.append((category_of(group.partition(":")[0]), _spans(chosen)))
+    return found
+
+
+def _blocked(events: pa.Table, kind: pa.ChunkedArray, on_host: pa.ChunkedArray) -> Intervals:
+    """When the host sat in a call or a wait of communication."""
+    kinds = pa.array(["collective", "send", "recv", "wait"])
+    return _spans(events.filter(pc.and_(pc.is_in(kind, kinds), on_host)))
+
+
+def _spans(table: pa.Table) -> Intervals:
+    return intervals(table["start"].to_numpy(), table["duration"].to_numpy())
+
+
+def _partition(lanes: _Lanes, begin: int, end: int) -> Iterator[tuple[str, Intervals]]:
+    claims = {
+        "compute": lanes.compute,
+        "optimizer": lanes.optimizer,
+        **lanes.communication,
+        "data": lanes.data,
+        "host": lanes.host,
+    }
+    left = np.array([[begin, end]], np.int64) if end > begin else EMPTY
+    for category in CATEGORIES[:-1]:
+        taken = intersect(left, clip(claims[category], begin, end))
+        left = subtract(left, taken)
+        yield category, taken
+    yield "idle", left
+
+
+def _overlap(lanes: _Lanes, begin: int, end: int) -> Iterator[dict[str, object]]:
+    hidden = union(lanes.compute, lanes.optimizer)
+    for category, spans in lanes.communication.items():
+        inside = clip(spans, begin, end)
+        if len(inside):
+            exposed = measure(subtract(inside, hidden))
+            dim = category.removeprefix("comm:")
+            yield {"dim": dim, "total_ns": measure(inside), "exposed_ns": exposed}
+            hidden = union(hidden, inside)

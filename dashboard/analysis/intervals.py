@@ -1,0 +1,76 @@
+"""Sets of time as sorted disjoint half-open intervals: int64 arrays of shape (n, 2), in ns."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Intervals: TypeAlias = npt.NDArray[np.int64]
+
+EMPTY: Intervals = np.empty((0, 2), np.int64)
+
+
+def intervals(starts: npt.ArrayLike, durations: npt.ArrayLike) -> Intervals:
+    """The union of spans given by start and duration; spans of no duration vanish.
+
+    `intervals([0, 5, 20], [10, 10, 3])` → `[[0, 15], [20, 23]]`
+    """
+    begin = np.asarray(starts, np.int64)
+    return union(np.stack([begin, begin + np.asarray(durations, np.int64)], axis=1))
+
+
+def union(*sets: Intervals) -> Intervals:
+    """All time that lies in any of the sets; the inputs may overlap and be unsorted."""
+    spans = np.concatenate([EMPTY, *sets])
+    spans = spans[spans[:, 1] > spans[:, 0]]
+    if len(spans) == 0:
+        return EMPTY
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(spans[:, 1])
+    opens = np.concatenate([[True], spans[1:, 0] > reach[:-1]])
+    first = np.flatnonzero(opens)
+    last = np.concatenate([first[1:] - 1, [len(spans) - 1]])
+    return np.stack([spans[first, 0], reach[last]], axis=1)
+
+
+def intersect(a: Intervals, b: Intervals) -> Intervals:
+    """The time that lies in both sets (each sorted and disjoint)."""
+    if len(a) == 0 or len(b) == 0:
+        return EMPTY
+    low = np.searchsorted(b[:, 1], a[:, 0], side="right")
+    high = np.searchsorted(b[:, 0], a[:, 1], side="left")
+    counts = np.maximum(high - low, 0)
+    left = np.repeat(np.arange(len(a)), counts)
+    offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    right = np.repeat(low, counts) + offsets
+    return np.stack(
+        [np.maximum(a[left, 0], b[right, 0]), np.minimum(a[left, 1], b[right, 1])], axis=1
+    )
+
+
+def subtract(a: Intervals, b: Intervals) -> Intervals:
+    """The time of `a` that does not lie in `b` (each sorted and disjoint)."""
+    if len(a) == 0:
+        return EMPTY
+    return intersect(a, complement(b, int(a[0, 0]), int(a[-1, 1])))
+
+
+def complement(a: Intervals, begin: int, end: int) -> Intervals:
+    """The time of [begin, end) that does not lie in `a` (sorted and disjoint)."""
+    edges = np.concatenate([[begin], a.ravel(), [end]]).reshape(-1, 2)
+    edges = np.clip(edges, begin, end)
+    inside: Intervals = edges[edges[:, 1] > edges[:, 0]]
+    return inside
+
+
+def clip(a: Intervals, begin: int, end: int) -> Intervals:
+    """The part of `a` inside [begin, end)."""
+    kept = np.clip(a, begin, end)
+    return kept[kept[:, 1] > kept[:, 0]]
+
+
+def measure(a: Intervals) -> int:
+    """The total length in ns."""
+    return int((a[:, 1] - a[:, 0]).sum())
