@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.timeline.lanes import Timeline
 from tracer.errors import UsageError
 from tracer.schema import EVENT_SCHEMA
 
+MAX_RELATED: Final = 16
+"""What a panel can list; a collective of a thousand ranks says how many it leaves out."""
+
 
 def event_details(timeline: Timeline, rank: int, row: int) -> dict[str, Any]:
-    """The event's fields that are not null, with unit and meaning, and its relatives.
+    """The event's fields that are not null, with unit and meaning, and its relatives: other spans
+    of the operation on this rank, and the calls of the other ranks that took part.
 
     Raises:
         UsageError: there is no such event.
@@ -31,11 +36,13 @@ def event_details(timeline: Timeline, rank: int, row: int) -> dict[str, Any]:
         for field in EVENT_SCHEMA
         if event.get(field.name) is not None
     ]
+    related = _same_operation(timeline, rank, row, event) + _elsewhere(timeline, rank, event)
     return {
         "rank": rank,
         "row": row,
         "fields": fields,
-        "related": _same_operation(timeline, rank, row, event) + _other_end(timeline, rank, event),
+        "related": related[:MAX_RELATED],
+        "left_out": max(0, len(related) - MAX_RELATED),
     }
 
 
@@ -47,25 +54,41 @@ def _same_operation(
         return []
     table = timeline.tables[rank]
     same = pc.equal(table["correlation"], event["correlation"])
-    places = pc.indices_nonzero(pc.fill_null(same, False)).to_pylist()
-    return [_relative(timeline, rank, place) for place in places if place != row]
+    return [_relative(timeline, rank, place) for place in _places(same) if place != row]
 
 
-def _other_end(timeline: Timeline, rank: int, event: dict[str, Any]) -> list[dict[str, Any]]:
-    """The spans of the matching receive of a send, and the other way round."""
-    opposite = {"send": "recv", "recv": "send"}.get(event["kind"])
-    peer = timeline.tables.get(-1 if event["peer"] is None else event["peer"])
-    if opposite is None or peer is None or event["seq"] is None:
+def _elsewhere(timeline: Timeline, rank: int, event: dict[str, Any]) -> list[dict[str, Any]]:
+    """The calls of other ranks: the other end of a message, the other members of a collective."""
+    if event["group"] is None or event["seq"] is None:
         return []
-    match = pc.and_(
-        pc.and_(pc.equal(peer["seq"], event["seq"]), pc.equal(peer["peer"], rank)),
-        pc.and_(
-            pc.equal(peer["kind"].cast("string"), opposite),
-            pc.equal(peer["group"].cast("string"), event["group"]),
-        ),
-    )
-    places = pc.indices_nonzero(pc.fill_null(match, False)).to_pylist()
-    return [_relative(timeline, int(event["peer"]), place) for place in places]
+    operation = event["name"] if event["kind"] == "wait" else event["kind"]
+    opposite = {"send": "recv", "recv": "send"}.get(operation)
+    if opposite is not None:
+        return _calls(timeline, event["peer"], event, opposite, rank)
+    others = sorted(set(timeline.tables) - {rank})
+    return [call for other in others for call in _calls(timeline, other, event, "collective", None)]
+
+
+def _calls(
+    timeline: Timeline, rank: int | None, event: dict[str, Any], kind: str, peer: int | None
+) -> list[dict[str, Any]]:
+    """The calls of `rank` of that kind with the group and number of `event` (and that peer)."""
+    table = None if rank is None else timeline.tables.get(rank)
+    if rank is None or table is None:
+        return []
+    wanted = {"kind": kind, "group": event["group"]}
+    match = pc.equal(table["seq"], event["seq"])
+    for name, word in wanted.items():
+        match = pc.and_(match, pc.equal(table[name].cast("string"), word))
+    match = pc.and_(match, pc.starts_with(table["lane"].cast("string"), "host:"))
+    if peer is not None:
+        match = pc.and_(match, pc.equal(table["peer"], peer))
+    return [_relative(timeline, rank, place) for place in _places(match)]
+
+
+def _places(mask: pa.ChunkedArray) -> list[int]:
+    places: list[int] = pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist()
+    return places
 
 
 def _relative(timeline: Timeline, rank: int, row: int) -> dict[str, Any]:

@@ -199,7 +199,10 @@ function paintStepLines(ctx, { view, layout, colours, stepsOf }) {
 }
 
 /** Outlines: under the pointer, selected, and what belongs to the selected event. */
-function paintMarks(ctx, { view, layout, colours, marks }) {
+function paintMarks(ctx, scene) {
+  const { view, layout, colours, marks } = scene;
+  const chosen = marks.find(({ strong }) => strong);
+  for (const mark of marks) if (mark.linked) paintLink(ctx, scene, chosen, mark);
   for (const { row, start, duration, strong } of marks) {
     const place = layout.rows[row];
     if (!place) continue;
@@ -211,6 +214,25 @@ function paintMarks(ctx, { view, layout, colours, marks }) {
     ctx.strokeStyle = strong ? colours.accent : colours.text;
     ctx.strokeRect(x - 0.5, place.y + 0.5, wide + 1, place.height - 1);
   }
+}
+
+/** A curve from the selected event to its counterpart on another rank. */
+function paintLink(ctx, { view, layout, colours }, from, to) {
+  const [a, b] = [from, to].map(({ row, start, duration }) => {
+    const place = layout.rows[row];
+    return place && { x: view.x(start + duration / 2), y: place.y + place.height / 2 };
+  });
+  if (!a || !b) return;
+  const middle = (a.y + b.y) / 2;
+  ctx.beginPath();
+  ctx.moveTo(a.x, a.y);
+  ctx.bezierCurveTo(a.x, middle, b.x, middle, b.x, b.y);
+  ctx.lineWidth = 4;
+  ctx.strokeStyle = colours.card;
+  ctx.stroke();
+  ctx.lineWidth = 1.75;
+  ctx.strokeStyle = colours.accent;
+  ctx.stroke();
 }
 
 function paintGutter(ctx, { layout, colours, height, scroll }) {

@@ -169,7 +169,11 @@ export class Picker {
     const marks = this.hovered ? [{ ...this.hovered, strong: false }] : [];
     if (!this.selected) return marks;
     const chosen = { rank: this.selected.rank, ...plain(this.selected) };
-    const related = this.selected.related.map((other) => ({ ...other, strong: false }));
+    const related = this.selected.related.map((other) => ({
+      ...other,
+      strong: false,
+      linked: other.rank !== chosen.rank,
+    }));
     for (const event of [...related, { ...chosen, strong: true }]) {
       marks.push({ ...event, row: this.rowOf(event) });
     }

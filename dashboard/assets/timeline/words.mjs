@@ -108,6 +108,9 @@ export function showDetails(panel, details, colourOf, choose) {
   if (details.related.length) {
     panel.append(element("h3", { text: "Same operation" }), relatives(details.related, choose));
   }
+  if (details.left_out) {
+    panel.append(element("p", { className: "muted", text: `and ${details.left_out} more` }));
+  }
   panel.hidden = false;
 }
 

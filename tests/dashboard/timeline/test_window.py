@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,9 +148,27 @@ def test_details_name_every_field_and_the_other_spans_of_the_operation(tmp_path:
         "start": 1, "duration": 3, "kind": "wait", "name": "recv", "lane": "host:main",
         "step": 0, "group": "pp:0-1", "seq": 0, "peer": 0, "bytes": 64, "correlation": 9,
     }  # fmt: skip
-    assert [(r["rank"], r["row"], r["kind"]) for r in details["related"]] == [(1, 0, "recv")]
-    sent = event_details(timeline, 0, 0)["related"]
-    assert [(r["rank"], r["row"], r["kind"]) for r in sent] == [(1, 0, "recv")]
+    assert relatives(details) == [(1, 0, "recv"), (0, 0, "send")]
+    assert relatives(event_details(timeline, 0, 0)) == [(1, 0, "recv")]
+
+
+def relatives(details: dict[str, Any]) -> list[tuple[int, int, str]]:
+    return [(event["rank"], event["row"], event["kind"]) for event in details["related"]]
+
+
+def test_a_collective_leads_to_the_calls_of_its_other_members(tmp_path: Path) -> None:
+    def reduce(seq: int, lane: str = "host:main") -> Event:
+        return Event(start=seq, duration=1, kind="collective", lane=lane, group="tp:0-18", seq=seq)
+
+    ranks = {rank: [reduce(0), reduce(1), reduce(1, "device:gloo")] for rank in range(19)}
+    timeline = build_timeline(open_run(write_run(tmp_path / "run", ranks)))
+    details = event_details(timeline, 2, 1)
+    assert relatives(details)[:3] == [
+        (0, 1, "collective"),
+        (1, 1, "collective"),
+        (3, 1, "collective"),
+    ]
+    assert (len(details["related"]), details["left_out"]) == (16, 2)
 
 
 @pytest.mark.parametrize(("rank", "row"), [(0, 5), (7, 0)])
