@@ -57,9 +57,10 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape (batch, width) in and out."""
-        if self.seconds:
-            x = Sleep.apply(x, self.seconds)
-        return x + self.down(torch.relu(self.up(x)))
+        x = x + self.down(torch.relu(self.up(x)))
+        # Of the output, not the input: the first stage's input needs no gradient, so a sleep
+        # there would have no backward, and that stage would look idle.
+        return Sleep.apply(x, self.seconds) if self.seconds else x
 
 
 def main() -> None:

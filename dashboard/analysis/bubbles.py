@@ -1,0 +1,188 @@
+"""Pipeline bubbles: idle time inside the pipeline window, split by when and because of whom.
+
+The window of a step lasts from the first forward's start to the last backward's end over the
+ranks of one pipeline. Communication inside an action is that action's work; a bubble is time
+between actions, before the first (warm-up) or after the last (cool-down).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.analysis.actions import Action, pipeline_actions, pipelines
+from dashboard.analysis.intervals import Intervals, complement, intervals, measure
+from dashboard.analysis.operations import operations
+from dashboard.analysis.plan_bound import plan_bound
+from dashboard.analysis.results import Result
+from dashboard.analysis.theory import Theory, theory_of
+
+if TYPE_CHECKING:
+    from dashboard.runs import Run
+
+_RANKS: Final = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("group", pa.string()),
+        ("rank", pa.int32()),
+        ("stages", pa.string()),
+        ("window_ns", pa.int64()),
+        ("busy_ns", pa.int64()),
+        ("bubble_ns", pa.int64()),
+        ("warm_up_ns", pa.int64()),
+        ("stall_ns", pa.int64()),
+        ("cool_down_ns", pa.int64()),
+    ]
+)
+_STALLS: Final = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("rank", pa.int32()),
+        ("culprit_rank", pa.int32()),
+        ("stall_ns", pa.int64()),
+    ]
+)
+_STEPS: Final = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("group", pa.string()),
+        ("window_start", pa.int64()),
+        ("window_ns", pa.int64()),
+        ("bubble_fraction_of_window", pa.float64()),
+        ("bubble_over_ideal", pa.float64()),
+        ("plan_bound_fraction_of_window", pa.float64()),
+        ("plan_bound_over_ideal", pa.float64()),
+    ]
+)
+
+
+@dataclass(kw_only=True, frozen=True)
+class Bubbles(Result):
+    """Bubbles per rank, their culprits, and the ratios per step and pipeline.
+
+    ranks: step, group, rank, stages, and in ns window, busy, bubble = warm_up + stall + cool_down.
+    stalls: step, rank, culprit_rank, stall_ns: whom the rank waited for between actions; itself
+        where it waited for nobody (its own host work, or sends).
+    steps: step, group, window_start, window_ns, and of the whole pipeline
+        bubble_fraction_of_window = Σ bubble / Σ window, bubble_over_ideal = Σ bubble / Σ busy,
+        and both as the plan bound gives them (null where the step cannot be replayed).
+    theory: the closed form for the schedule; None without a schedule.
+    """
+
+    ranks: pa.Table
+    stalls: pa.Table
+    steps: pa.Table
+    theory: Theory | None
+
+
+def measure_bubbles(run: Run, steps: Collection[int] | None = None) -> Bubbles:
+    """Measure every complete step (or those of `steps`) of every pipeline of the run."""
+    rows: list[dict[str, Any]] = []
+    stalls: list[dict[str, Any]] = []
+    ratios: list[dict[str, Any]] = []
+    receives = _receives(run, steps)
+    for step, actions in pipeline_actions(run, steps).items():
+        for group, ranks in pipelines(run).items():
+            mine = [action for action in actions if action.rank in ranks]
+            if not mine:
+                continue
+            measured = [_measure_rank(run, rank, mine, receives, stalls, step) for rank in ranks]
+            key = {"step": step, "group": group}
+            rows += [key | row for row in measured]
+            ratios.append(key | _ratios(mine, measured))
+    schedule = run.meta.schedule
+    return Bubbles(
+        ranks=pa.Table.from_pylist(rows, schema=_RANKS),
+        stalls=pa.Table.from_pylist(stalls, schema=_STALLS),
+        steps=pa.Table.from_pylist(ratios, schema=_STEPS),
+        theory=theory_of(schedule) if schedule else None,
+    )
+
+
+def _measure_rank(
+    run: Run,
+    rank: int,
+    actions: Sequence[Action],
+    receives: dict[int, tuple[Intervals, list[int]]],
+    stalls: list[dict[str, Any]],
+    step: int,
+) -> dict[str, Any]:
+    begin, end = _window(actions)
+    mine = [action for action in actions if action.rank == rank]
+    busy = intervals([a.start for a in mine], [a.duration for a in mine])
+    first, last = (int(busy[0, 0]), int(busy[-1, 1])) if len(busy) else (end, end)
+    gaps = complement(busy, first, last)
+    for culprit, stall in _culprits(rank, gaps, receives).items():
+        row = {"step": step, "rank": rank, "culprit_rank": culprit, "stall_ns": stall}
+        stalls.append(row)
+    return {
+        "rank": rank,
+        "stages": ",".join(str(stage) for stage in run.facts[rank].stages),
+        "window_ns": end - begin,
+        "busy_ns": measure(busy),
+        "bubble_ns": end - begin - measure(busy),
+        "warm_up_ns": first - begin,
+        "stall_ns": measure(gaps),
+        "cool_down_ns": end - last,
+    }
+
+
+def _window(actions: Sequence[Action]) -> tuple[int, int]:
+    """First forward's start to last backward's end, which are the first start and last end."""
+    begin = min(action.start for action in actions)
+    return begin, max(action.end for action in actions)
+
+
+def _ratios(actions: Sequence[Action], measured: list[dict[str, Any]]) -> dict[str, Any]:
+    begin, end = _window(actions)
+    busy = sum(row["busy_ns"] for row in measured)
+    bubble = sum(row["bubble_ns"] for row in measured)
+    window = len(measured) * (end - begin)
+    bound = plan_bound(actions)
+    least = None if bound is None else len(measured) * bound - busy
+    return {
+        "window_start": begin,
+        "window_ns": end - begin,
+        "bubble_fraction_of_window": _ratio(bubble, window),
+        "bubble_over_ideal": _ratio(bubble, busy),
+        "plan_bound_fraction_of_window": (
+            None if least is None or bound is None else _ratio(least, len(measured) * bound)
+        ),
+        "plan_bound_over_ideal": None if least is None else _ratio(least, busy),
+    }
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _receives(run: Run, steps: Collection[int] | None) -> dict[int, tuple[Intervals, list[int]]]:
+    """Per rank the spans in which it waited for a message, in order of end, and from whom."""
+    table = operations(run, steps)
+    table = table.filter(pc.and_(pc.equal(table["op"], "recv"), pc.is_valid(table["peer"])))
+    found: dict[int, tuple[Intervals, list[int]]] = {}
+    for rank in run.ranks:
+        mine = table.filter(pc.equal(table["rank"], rank)).sort_by("end")
+        start = pc.coalesce(mine["wait_start"], mine["start"]).to_numpy()
+        spans = np.stack([start, mine["end"].to_numpy()], axis=1).astype(np.int64)
+        found[rank] = spans, mine["peer"].to_pylist()
+    return found
+
+
+def _culprits(
+    rank: int, gaps: Intervals, receives: dict[int, tuple[Intervals, list[int]]]
+) -> Counter[int]:
+    """Each gap's length goes to the sender of the receive that ended last in it, else to itself."""
+    spans, peers = receives[rank]
+    found: Counter[int] = Counter()
+    for begin, end in gaps.tolist():
+        last = int(np.searchsorted(spans[:, 1], end, side="right")) - 1
+        waited = last >= 0 and spans[last, 1] > begin
+        found[peers[last] if waited else rank] += end - begin
+    return found
