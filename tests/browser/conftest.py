@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from dashboard.cli.dashboard import start_server
 from tests.support.toy import Event, RankFacts, write_run
+from tracer.schema import events_file
 
 SAMPLES = Path(__file__).parents[2] / "sample_traces"
 MS = 1_000_000
@@ -88,9 +89,18 @@ def sample_runs() -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def address(toy_run: Path, sample_runs: list[Path]) -> Iterator[str]:
-    """A running dashboard; run 0 is the toy, the samples follow."""
-    server, url = start_server([toy_run, *sample_runs])
+def damaged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two ranks, of which the second one's events cannot be read."""
+    events = {rank: toy_events(rank) for rank in (0, 1)}
+    run = write_run(tmp_path_factory.mktemp("runs") / "damaged", events)
+    (run / events_file(1)).write_bytes(b"no longer Arrow")
+    return run
+
+
+@pytest.fixture(scope="session")
+def address(toy_run: Path, sample_runs: list[Path], damaged_run: Path) -> Iterator[str]:
+    """A running dashboard: run 0 is the toy, the samples follow, the damaged one is last."""
+    server, url = start_server([toy_run, *sample_runs, damaged_run])
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield url.rstrip("/")

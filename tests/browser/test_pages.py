@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from dashboard.pages.app import PAGES
 from tests.browser.conftest import Tab
+from tracer.schema import events_file
 
 pytestmark = pytest.mark.browser
 
@@ -66,6 +67,14 @@ def test_the_step_field_sets_the_range_and_marks_what_is_none(tab: Tab) -> None:
     field.press("Enter")
     expect(page.locator("#shell-steps-control")).to_have_class("control invalid")
     assert page.url.endswith("steps=1-2")
+
+
+def test_a_damaged_run_is_shown_with_what_is_wrong(tab: Tab, sample_runs: list[Path]) -> None:
+    page = tab.open_timeline(f"?run={len(sample_runs) + 1}")
+    banner = page.locator(".notice[role=status]")
+    expect(banner).to_contain_text("damaged: 1 problem; what is readable is shown")
+    expect(banner).to_contain_text(events_file(1))
+    expect(page.locator("[data-part=legend]")).to_contain_text("forward")
 
 
 def test_an_address_that_names_no_view_says_so(tab: Tab) -> None:

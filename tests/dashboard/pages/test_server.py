@@ -66,6 +66,43 @@ def test_odd_requests_get_a_plain_refusal(client: FlaskClient, address: str, sta
     assert len(reply.data) < 1500
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"{}",
+        b'{"output": "nothing.children", "inputs": []}',
+        b"x" * 2_000_000,
+    ],
+    ids=lambda body: body[:12].decode(),
+)
+def test_odd_callbacks_get_no_traceback(client: FlaskClient, body: bytes) -> None:
+    client.application.config["PROPAGATE_EXCEPTIONS"] = False
+    reply = client.post("/_dash-update-component", data=body, content_type="application/json")
+    assert reply.status_code >= 400
+    assert b"Traceback" not in reply.data
+    assert len(reply.data) < 1500
+
+
+@pytest.mark.parametrize("search", ["?run=7", "?steps=x", "?t0=1", 5, None, {"a": 1}])
+def test_a_callback_with_an_odd_view_lays_out_a_notice(client: FlaskClient, search: object) -> None:
+    view = {"pathname": "/timeline", "search": search}
+    reply = client.post(
+        "/_dash-update-component",
+        json={
+            "output": "shell-page.children",
+            "outputs": {"id": "shell-page", "property": "children"},
+            "inputs": [{"id": "shell-view", "property": "data", "value": view}],
+            "changedPropIds": ["shell-view.data"],
+        },
+    )
+    assert reply.status_code == 200
+    (shown,) = reply.json["response"]["shell-page"]["children"]
+    assert shown["props"]["className"] == "notice"
+
+
 def test_a_refusal_escapes_what_it_quotes(client: FlaskClient) -> None:
     reply = client.get("/timeline?steps=<script>")
     assert b"<script>" not in reply.data
