@@ -1,0 +1,304 @@
+"""Bandwidth of every operation: algbw and busbw, as seen and free of arrival skew.
+
+    algbw = bytes / time        busbw = algbw x factor(op, n)
+
+The bytes are the total size S of nccl-tests and the factors are its (doc/PERFORMANCE.md). *As
+seen* uses the mean time of the members from their own arrival to completion: what it cost.
+*Skew-free* uses the time from the last arrival to the last completion: what the link did.
+1 GB/s = 1e9 B/s, which is one byte per nanosecond.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.analysis.operations import operations
+from dashboard.analysis.results import Result
+
+if TYPE_CHECKING:
+    from dashboard.runs import Run
+
+P2P: Final = "p2p"
+
+_SHARE: Final[Callable[[int], float]] = lambda n: (n - 1) / n  # noqa: E731 - one entry of a table
+BUS_FACTORS: Final[dict[str, Callable[[int], float]]] = {
+    "all_reduce": lambda n: 2 * (n - 1) / n,
+    "all_gather": _SHARE,
+    "reduce_scatter": _SHARE,
+    "all_to_all": _SHARE,
+    "gather": _SHARE,
+    "scatter": _SHARE,
+    "broadcast": lambda n: 1.0,
+    "reduce": lambda n: 1.0,
+    P2P: lambda n: 1.0,
+}
+"""busbw / algbw for n ranks; operations without payload (barrier) have no bandwidth."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class Bandwidth(Result):
+    """Bandwidth of each operation, and summed up.
+
+    operations: one row per collective (all members) or message (both ends): group, dim, op, seq,
+        step, n, bytes, dtype, start, transfer_ns (skew-free), skew_ns (last arrival minus first),
+        seen_ns, algbw_seen, busbw_seen, algbw_skew_free, busbw_skew_free in GB/s, culprit_rank
+        (last to arrive), and src, dst of messages. The op of messages is `p2p`.
+    summary: per group and op: dim, n, count, bytes_total, bytes_median, the four bandwidths as
+        total bytes over total time, skew_ns_mean, and incomplete: the operations left out because
+        a member's record is missing.
+    """
+
+    operations: pa.Table
+    summary: pa.Table
+
+
+def measure_bandwidth(run: Run, steps: Collection[int] | None = None) -> Bandwidth:
+    """Measure all communication that lies in a step (or in those of `steps`)."""
+    wanted = [step for step in run.steps if steps is None or step in steps]
+    table = operations(run, wanted)
+    is_p2p = pc.is_in(table["op"], pa.array(["send", "recv"]))
+    members = {name: len(g.ranks) for f in run.facts.values() for name, g in f.groups.items()}
+    collectives, lost = _collectives(table.filter(pc.invert(is_p2p)), members)
+    messages, lost_messages = _messages(table.filter(is_p2p))
+    found = pa.concat_tables([collectives, messages]).sort_by("start")
+    return Bandwidth(operations=found, summary=_summary(found, {**lost, **lost_messages}))
+
+
+_Lost = dict[tuple[str, str], int]
+"""(group, op) → operations that are not complete."""
+
+
+def _collectives(table: pa.Table, members: dict[str, int]) -> tuple[pa.Table, _Lost]:
+    table = table.filter(pc.and_(pc.is_valid(table["group"]), pc.is_valid(table["seq"])))
+    seen = pc.subtract(table["end"], table["start"])
+    grouped = (
+        table.append_column("seen", seen)
+        .group_by(["group", "seq"], use_threads=False)
+        .aggregate(
+            [
+                ("op", "first"),
+                ("dim", "first"),
+                ("step", "min"),
+                ("bytes", "max"),
+                ("dtype", "first"),
+                ("rank", "count"),
+                ("start", "min"),
+                ("start", "max"),
+                ("end", "max"),
+                ("seen", "mean"),
+            ]
+        )
+    )
+    expected = np.array([members.get(g, 0) for g in grouped["group"].to_pylist()], np.int64)
+    complete = grouped["rank_count"].to_numpy() == expected
+    partial = grouped.filter(pa.array(~complete))
+    lost = _count(partial["group"].to_pylist(), partial["op_first"].to_pylist())
+    grouped = grouped.filter(pa.array(complete))
+    culprits = _last_arrivals(table, grouped)
+    nothing = pa.nulls(grouped.num_rows, pa.int32())
+    return _rows(
+        group=grouped["group"],
+        dim=grouped["dim_first"],
+        op=grouped["op_first"],
+        seq=grouped["seq"],
+        step=grouped["step_min"],
+        n=expected[complete],
+        bytes_=grouped["bytes_max"],
+        dtype=grouped["dtype_first"],
+        first=grouped["start_min"].to_numpy(),
+        last=grouped["start_max"].to_numpy(),
+        end=grouped["end_max"].to_numpy(),
+        seen=grouped["seen_mean"].to_numpy(),
+        culprit=culprits,
+        src=nothing,
+        dst=nothing,
+    ), lost
+
+
+def _last_arrivals(table: pa.Table, grouped: pa.Table) -> pa.Array:
+    """The rank with the latest start of each (group, seq)."""
+    ordered = table.select(["group", "seq", "start", "rank"]).sort_by("start")
+    last = ordered.group_by(["group", "seq"], use_threads=False).aggregate([("rank", "last")])
+    keys = zip(last["group"].to_pylist(), last["seq"].to_pylist(), strict=True)
+    found = dict(zip(keys, last["rank_last"].to_pylist(), strict=True))
+    wanted = zip(grouped["group"].to_pylist(), grouped["seq"].to_pylist(), strict=True)
+    return pa.array([found[key] for key in wanted], pa.int32())
+
+
+def _messages(table: pa.Table) -> tuple[pa.Table, _Lost]:
+    table = table.filter(pc.and_(pc.is_valid(table["peer"]), pc.is_valid(table["seq"])))
+    is_send = pc.equal(table["op"], "send")
+    sends = _ends(table.filter(is_send), "rank", "peer")
+    receives = _ends(table.filter(pc.invert(is_send)), "peer", "rank")
+    keys = ["group", "src", "dst", "seq"]
+    both = sends.join(receives, keys, join_type="full outer", right_suffix="_recv")
+    complete = pc.and_(pc.is_valid(both["start"]), pc.is_valid(both["start_recv"]))
+    lost = _count(both.filter(pc.invert(complete))["group"].to_pylist(), P2P)
+    both = both.filter(complete)
+    sent, posted = both["start"].to_numpy(), both["start_recv"].to_numpy()
+    end = both["end_recv"].to_numpy()
+    late_sender = sent >= posted
+    return _rows(
+        group=both["group"],
+        dim=both["dim"],
+        op=pa.array([P2P] * both.num_rows, pa.string()),
+        seq=both["seq"],
+        step=both["step"],
+        n=np.full(both.num_rows, 2, np.int64),
+        bytes_=both["bytes"],
+        dtype=both["dtype"],
+        first=np.minimum(sent, posted),
+        last=np.maximum(sent, posted),
+        end=end,
+        seen=(end - posted).astype(np.float64),
+        culprit=pa.array(
+            np.where(late_sender, both["src"].to_numpy(), both["dst"].to_numpy()).astype(np.int32)
+        ),
+        src=both["src"],
+        dst=both["dst"],
+    ), lost
+
+
+def _ends(table: pa.Table, source: str, destination: str) -> pa.Table:
+    columns = ["group", "dim", "seq", "step", "bytes", "dtype", "start", "end"]
+    ends = table.select(columns)
+    return ends.append_column("src", table[source]).append_column("dst", table[destination])
+
+
+def _rows(
+    *,
+    group: pa.ChunkedArray,
+    dim: pa.ChunkedArray,
+    op: pa.ChunkedArray | pa.Array,
+    seq: pa.ChunkedArray,
+    step: pa.ChunkedArray,
+    n: npt.NDArray[np.int64],
+    bytes_: pa.ChunkedArray,
+    dtype: pa.ChunkedArray,
+    first: npt.NDArray[np.int64],
+    last: npt.NDArray[np.int64],
+    end: npt.NDArray[np.int64],
+    seen: npt.NDArray[np.float64],
+    culprit: pa.Array,
+    src: pa.ChunkedArray | pa.Array,
+    dst: pa.ChunkedArray | pa.Array,
+) -> pa.Table:
+    size = pc.fill_null(bytes_, 0).to_numpy().astype(np.float64)
+    factor = _factors(op.to_pylist(), n)
+    transfer = end - last
+    algbw_seen, algbw_free = _per(size, seen), _per(size, transfer)
+    return pa.table(
+        {
+            "group": group,
+            "dim": dim,
+            "op": op,
+            "seq": seq,
+            "step": step,
+            "n": pa.array(n.astype(np.int32)),
+            "bytes": bytes_,
+            "dtype": dtype,
+            "start": first,
+            "transfer_ns": transfer,
+            "skew_ns": last - first,
+            "seen_ns": seen,
+            "algbw_seen": _bandwidth(algbw_seen),
+            "busbw_seen": _bandwidth(algbw_seen * factor),
+            "algbw_skew_free": _bandwidth(algbw_free),
+            "busbw_skew_free": _bandwidth(algbw_free * factor),
+            "culprit_rank": culprit,
+            "src": src,
+            "dst": dst,
+        }
+    )
+
+
+def _factors(ops: list[str], n: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """busbw / algbw per row; NaN for operations that have no bandwidth."""
+    pairs = zip(ops, n.tolist(), strict=True)
+    return np.array([BUS_FACTORS[op](k) if op in BUS_FACTORS else np.nan for op, k in pairs])
+
+
+def _per(
+    size: npt.NDArray[np.float64], time: npt.NDArray[np.int64] | npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """size / time, NaN where no time passed."""
+    result: npt.NDArray[np.float64] = np.full(len(size), np.nan)
+    np.divide(size, time, out=result, where=time > 0)
+    return result
+
+
+def _bandwidth(values: npt.NDArray[np.float64]) -> pa.Array:
+    return pa.array(values, pa.float64(), mask=np.isnan(values))
+
+
+def _count(groups: list[str], ops: list[str] | str) -> _Lost:
+    pairs = zip(groups, [ops] * len(groups) if isinstance(ops, str) else ops, strict=True)
+    return dict(Counter(pairs))
+
+
+_SUMMARY: Final = pa.schema(
+    [
+        ("group", pa.string()),
+        ("dim", pa.string()),
+        ("op", pa.string()),
+        ("n", pa.int32()),
+        ("count", pa.int64()),
+        ("bytes_total", pa.int64()),
+        ("bytes_median", pa.float64()),
+        ("algbw_seen", pa.float64()),
+        ("busbw_seen", pa.float64()),
+        ("algbw_skew_free", pa.float64()),
+        ("busbw_skew_free", pa.float64()),
+        ("skew_ns_mean", pa.float64()),
+        ("incomplete", pa.int64()),
+    ]
+)
+
+
+def _summary(found: pa.Table, lost: _Lost) -> pa.Table:
+    keys = sorted({*zip(found["group"].to_pylist(), found["op"].to_pylist(), strict=True), *lost})
+    rows = []
+    for group, op in keys:
+        chosen = found.filter(pc.and_(pc.equal(found["group"], group), pc.equal(found["op"], op)))
+        n = chosen["n"][0].as_py() if chosen.num_rows else 0
+        row = {"group": group, "dim": group.partition(":")[0], "op": op, "n": n}
+        rows.append(row | _totals(chosen, op, n) | {"incomplete": lost.get((group, op), 0)})
+    return pa.Table.from_pylist(rows, schema=_SUMMARY)
+
+
+def _totals(chosen: pa.Table, op: str, n: int) -> dict[str, float | int | None]:
+    """Total bytes over total time; rows whose transfer took no time do not count as skew-free."""
+    if chosen.num_rows == 0:
+        return {"count": 0, "bytes_total": 0}
+    size = pc.fill_null(chosen["bytes"], 0).to_numpy()
+    transfer = chosen["transfer_ns"].to_numpy()
+    real = transfer > 0
+    seen = _gbps(size.sum(), chosen["seen_ns"].to_numpy().sum())
+    free = _gbps(size[real].sum(), transfer[real].sum())
+    factor = BUS_FACTORS[op](n) if op in BUS_FACTORS else None
+    return {
+        "count": chosen.num_rows,
+        "bytes_total": int(size.sum()),
+        "bytes_median": float(np.median(size)),
+        "algbw_seen": seen if factor is not None else None,
+        "busbw_seen": _times(seen, factor),
+        "algbw_skew_free": free if factor is not None else None,
+        "busbw_skew_free": _times(free, factor),
+        "skew_ns_mean": float(chosen["skew_ns"].to_numpy().mean()),
+    }
+
+
+def _gbps(size: float, time: float) -> float | None:
+    return float(size) / float(time) if time > 0 else None
+
+
+def _times(bandwidth: float | None, factor: float | None) -> float | None:
+    return None if bandwidth is None or factor is None else bandwidth * factor
