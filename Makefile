@@ -12,7 +12,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env browser test check format demo dashboard bench samples screenshots clean
+.PHONY: help env browser test check format demo dashboard bench samples screenshots readme clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
@@ -61,6 +61,9 @@ samples: env ## record sample_traces/ anew (some minutes)
 
 screenshots: env browser ## take the pictures in docs/images/ anew
 	$(BIN)/python scripts/screenshots.py $(ARGS)
+
+readme: env ## write the command output in README.md anew
+	$(BIN)/python scripts/update_readme.py
 
 clean: ## remove the environment, caches and runs/
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from dashboard.cli import main
+from dashboard.cli import COMMANDS
 from tests.test_repo.markdown import ROOT, code_blocks, code_spans, documents, relative_links
 
 PAGES = pytest.mark.parametrize("page", documents(), ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -23,14 +24,20 @@ def test_every_link_into_the_repository_leads_to_a_file(page: Path) -> None:
 
 
 @PAGES
-def test_every_rankscope_command_exists(page: Path) -> None:
-    named = {
-        command
-        for span in code_spans(page.read_text())
-        for command in re.findall(r"^(?:\$ )?rankscope ([a-z]+)\b", span)
-    }
+def test_every_rankscope_command_exists_with_the_options_named(page: Path) -> None:
+    for span in code_spans(page.read_text()):
+        named = re.match(r"^(?:\$ )?rankscope ([a-z]+)\b(.*)", span)
+        if named is None:
+            continue
+        command, arguments = named.groups()
+        assert command in COMMANDS, span
+        ours = arguments.partition(" -- ")[0]
+        assert set(re.findall(r"(?<=\s)--[a-z-]+", ours)) <= _options(command), span
 
-    assert named <= set(main.commands)
+
+def _options(command: str) -> set[str]:
+    parameters = getattr(import_module(COMMANDS[command]), command).params
+    return {"--help"} | {name for p in parameters for name in (*p.opts, *p.secondary_opts)}
 
 
 @PAGES

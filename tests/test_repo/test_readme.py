@@ -60,3 +60,12 @@ def test_the_reading_example_prints_what_it_promises() -> None:
 
     assert "bubble_fraction_of_window" in printed
     assert "forward" in printed
+
+
+def test_the_output_shown_is_what_the_commands_print() -> None:
+    """`make readme` writes it anew."""
+    shown = subprocess.run(
+        [sys.executable, "scripts/update_readme.py", "--check"], cwd=ROOT, check=False
+    )
+
+    assert shown.returncode == 0
