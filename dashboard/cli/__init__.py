@@ -1,0 +1,61 @@
+"""`rankscope`: one command per file of this folder, all registered in `COMMANDS`.
+
+Exit codes: 0 fine, 1 a finding (a gate that failed), 2 bad usage or input.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Final
+
+import click
+
+from tracer.errors import RankscopeError
+
+BAD_INPUT: Final = 2
+
+COMMANDS: Final = {
+    "run": "dashboard.cli.run",
+    "report": "dashboard.cli.report",
+    "compare": "dashboard.cli.compare",
+    "dashboard": "dashboard.cli.dashboard",
+    "query": "dashboard.cli.query",
+}
+"""Command → the module that defines a click command of the same name."""
+
+
+class _Lazy(click.Group):
+    """Imports a command's module only when that command is asked for: Dash takes a second."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = getattr(import_module(module), cmd_name)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rankscope")
+def rankscope() -> None:
+    """Where did my step time go, on which rank, and what would it be worth to fix it?
+
+    \b
+    Record:  torchrun --nproc-per-node 8 -m tracer --out runs/a train.py
+    Read:    rankscope report runs/a
+    See:     rankscope dashboard runs/a
+    Compare: rankscope compare runs/a runs/b
+    """
+
+
+def main() -> None:
+    """The command line: our own errors become one line on standard error and exit code 2."""
+    try:
+        rankscope()
+    except RankscopeError as error:
+        click.echo(f"rankscope: {error}", err=True)
+        sys.exit(BAD_INPUT)

@@ -1,0 +1,110 @@
+"""Accounting: the paper example, and that it always closes to the nanosecond."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dashboard import Run, open_run
+from dashboard.analysis.accounting import CATEGORIES
+from tests.support.pipeline_toy import write_pipeline
+from tests.support.toy import Event, RankFacts, write_run
+from tracer.schema import KINDS
+
+
+def spent(run: Run, rank: int, step: int = 0) -> dict[str, int]:
+    rows = run.accounting().table.to_pylist()
+    return {
+        row["category"]: row["duration"]
+        for row in rows
+        if row["rank"] == rank and row["step"] == step and row["duration"]
+    }
+
+
+def test_pipeline_on_paper(tmp_path: Path) -> None:
+    run = open_run(write_pipeline(tmp_path / "run"))
+    # rank 0 waits 20-74 and 94-104; rank 1 waits 0-11, 31-53, 73-83; rank 2 waits 0-22.
+    assert spent(run, 0) == {
+        "compute": 60_000, "optimizer": 2_000, "comm:pp": 64_000, "idle": 4_000,
+    }  # fmt: skip
+    assert spent(run, 1) == {
+        "compute": 60_000, "optimizer": 2_000, "comm:pp": 43_000, "idle": 25_000,
+    }  # fmt: skip
+    assert spent(run, 2) == {
+        "compute": 60_000, "optimizer": 2_000, "comm:pp": 22_000, "idle": 46_000,
+    }  # fmt: skip
+
+
+def test_precedence_on_paper(tmp_path: Path) -> None:
+    # One rank, step 0-100. Forward 0-40 holds a tensor-parallel all_reduce, call 10-12 and wait
+    # 12-20: compute is 0-10 and 20-40. An asynchronous data-parallel collective is on the wire
+    # 30-60: exposed 40-60. The optimizer runs 55-70 and takes 55-60 from it. Data 65-80: 70-80.
+    events = [
+        Event(start=0, duration=100, kind="step"),
+        Event(start=0, duration=40, kind="forward", stage=0, microbatch=0),
+        Event(start=10, duration=2, kind="collective", group="tp:0", seq=0, correlation=1),
+        Event(start=12, duration=8, kind="wait", group="tp:0", seq=0, correlation=1),
+        Event(start=30, duration=0, kind="collective", group="dp:0", seq=0, correlation=2),
+        Event(
+            start=30, duration=30, kind="collective", group="dp:0", seq=0, correlation=2,
+            lane="device:gloo",
+        ),
+        Event(start=55, duration=15, kind="optimizer"),
+        Event(start=65, duration=15, kind="data"),
+    ]  # fmt: skip
+    run = open_run(write_run(tmp_path / "run", {0: events}))
+    assert spent(run, 0) == {
+        "compute": 30, "optimizer": 15, "comm:tp": 10, "comm:dp": 15, "data": 10, "idle": 20,
+    }  # fmt: skip
+    overlap = {row["dim"]: row for row in run.accounting().overlap.to_pylist()}
+    assert (overlap["tp"]["total_ns"], overlap["tp"]["exposed_ns"]) == (10, 10)
+    assert (overlap["dp"]["total_ns"], overlap["dp"]["exposed_ns"]) == (30, 15)
+
+
+@st.composite
+def any_events(draw: st.DrawFn) -> list[Event]:
+    length = draw(st.integers(1, 400))
+    events = [Event(start=0, duration=length, kind="step")]
+    for number in range(draw(st.integers(0, 12))):
+        kind = draw(st.sampled_from([k for k in KINDS if k != "step"]))
+        events.append(
+            Event(
+                start=draw(st.integers(-50, 420)),
+                duration=draw(st.integers(0, 200)),
+                kind=kind,
+                lane=draw(st.sampled_from(["host:main", "host:other", "device:0"])),
+                group=draw(st.sampled_from(["tp:0", "pp:0", "dp:0", "ep:0", None])),
+                stage=0,
+                microbatch=number,
+                seq=number,
+                correlation=draw(st.sampled_from([None, number])),
+            )
+        )
+    return events
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(any_events())
+def test_closes_to_the_nanosecond(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Event]
+) -> None:
+    run = open_run(write_run(tmp_path_factory.mktemp("closes"), {0: events}))
+    accounting = run.accounting()
+    durations = accounting.table["duration"].to_pylist()
+    assert accounting.table["category"].to_pylist() == list(CATEGORIES)
+    assert min(durations) >= 0
+    assert sum(durations) == accounting.windows["duration"][0].as_py()
+    for row in accounting.overlap.to_pylist():
+        assert 0 <= row["exposed_ns"] <= row["total_ns"]
+
+
+def test_a_run_without_steps_has_empty_tables(tmp_path: Path) -> None:
+    events = {0: [Event(start=0, duration=1, kind="forward")]}
+    run = open_run(write_run(tmp_path / "run", events, facts={0: RankFacts(coordinates={})}))
+    assert run.steps == ()
+    assert run.accounting().table.num_rows == 0

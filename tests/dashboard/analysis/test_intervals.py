@@ -1,0 +1,63 @@
+"""Interval sets against sets of integers."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.analysis.intervals import (
+    Intervals,
+    clip,
+    complement,
+    intersect,
+    intervals,
+    measure,
+    subtract,
+    union,
+)
+
+spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 15)), max_size=8)
+
+
+def made(drawn: list[tuple[int, int]]) -> Intervals:
+    return intervals([start for start, _ in drawn], [duration for _, duration in drawn])
+
+
+def instants(found: Intervals) -> set[int]:
+    return {i for begin, end in found.tolist() for i in range(begin, end)}
+
+
+def drawn_instants(drawn: list[tuple[int, int]]) -> set[int]:
+    return {i for start, duration in drawn for i in range(start, start + duration)}
+
+
+def is_normal(found: Intervals) -> bool:
+    """Sorted, disjoint, not touching, none empty."""
+    return bool((np.diff(found.ravel()) > 0).all())
+
+
+@given(spans)
+def test_union_covers_exactly_what_is_drawn(drawn: list[tuple[int, int]]) -> None:
+    assert instants(made(drawn)) == drawn_instants(drawn)
+    assert is_normal(made(drawn))
+    assert measure(made(drawn)) == len(drawn_instants(drawn))
+
+
+@given(spans, spans)
+def test_set_operations(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> None:
+    x, y = drawn_instants(a), drawn_instants(b)
+    assert instants(union(made(a), made(b))) == x | y
+    assert instants(intersect(made(a), made(b))) == x & y
+    assert instants(subtract(made(a), made(b))) == x - y
+
+
+@given(spans, st.integers(0, 70), st.integers(0, 30))
+def test_complement_and_clip_share_out_the_window(
+    drawn: list[tuple[int, int]], begin: int, length: int
+) -> None:
+    window = set(range(begin, begin + length))
+    inside = instants(clip(made(drawn), begin, begin + length))
+    outside = instants(complement(made(drawn), begin, begin + length))
+    assert inside == drawn_instants(drawn) & window
+    assert outside == window - drawn_instants(drawn)
