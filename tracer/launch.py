@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.script:
         parser.error("no script given; example: python -m tracer --out runs/a train.py")
+    if not options.module and not Path(options.script[0]).exists():
+        parser.error(f"no such script: {options.script[0]} (for a module put -m before it)")
     try:
         tracer = Tracer(
             options.out,

@@ -10,6 +10,7 @@ refuses to start.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import struct
 import sys
 import threading
@@ -48,6 +49,9 @@ RECORD_DTYPE: Final = np.dtype(
 _PACKING = struct.Struct("<qqqqqqqiiiiiihbb")
 _RECORD_BYTES = _PACKING.size
 _pack_into = _PACKING.pack_into
+
+RING_CAPACITY: Final = 1 << 16
+"""Records per thread between two flushes: 65,536 events, 5.8 MB that are touched only if used."""
 
 _CHUNK = 4096
 """Records copied at once while draining: about 350 kB, some tens of microseconds under the
@@ -103,9 +107,9 @@ class Ring:
             copied = bytes(
                 memoryview(self.data)[begin * _RECORD_BYTES : (begin + length) * _RECORD_BYTES]
             )
-            overtaken = max(0, self.head - self.capacity - self.tail)
+            overtaken = self._overwritten()
             records = np.frombuffer(copied, dtype=RECORD_DTYPE)
-            if overtaken:
+            if overtaken > 0:
                 lost = min(overtaken, length)
                 self.dropped += lost
                 records = records[lost:]
@@ -115,10 +119,18 @@ class Ring:
         return taken
 
     def _skip_overwritten(self) -> None:
-        behind = self.head - self.capacity - self.tail
+        behind = self._overwritten()
         if behind > 0:
             self.dropped += behind
             self.tail += behind
+
+    def _overwritten(self) -> int:
+        """How many records from `tail` on may be gone (0 or less: none).
+
+        One slot less than the capacity counts as safe: the next record may be in its slot
+        already while `head` does not tell so yet.
+        """
+        return self.head - (self.capacity - 1) - self.tail
 
 
 class Recorder:
@@ -132,7 +144,7 @@ class Recorder:
         self,
         *,
         clock: Callable[[], int] = time.monotonic_ns,
-        ring_capacity: int = 1 << 14,
+        ring_capacity: int = RING_CAPACITY,
     ) -> None:
         self.clock = clock
         self.active = False
@@ -155,7 +167,8 @@ class Recorder:
         self._ring_capacity = ring_capacity
         self._rings: list[Ring] = []
         self._local = threading.local()
-        self._correlation = 0
+        self.next_correlation: Callable[[], int] = itertools.count(1).__next__
+        """A number that no other operation of this process has, whatever thread asks."""
 
     def emit(
         self,
@@ -230,11 +243,6 @@ class Recorder:
     def span(self, kind: Kind, name: str) -> Span:
         """A `with` block that records itself, also when the block raises."""
         return Span(self, kind, self.names.intern(name))
-
-    def next_correlation(self) -> int:
-        """A number that no other operation of this process has."""
-        self._correlation += 1
-        return self._correlation
 
     @property
     def dropped(self) -> int:

@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import atexit
 import datetime
-import hashlib
+import json
 import os
-import platform
 import socket
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
+from tracer import environment
+from tracer.directory import attempt_directory, claim
 from tracer.errors import UsageError
 from tracer.protocol import Collector
-from tracer.recorder import NONE, Recorder, Span
+from tracer.recorder import Recorder, Span
 from tracer.run_files import RankFacts, RunMeta, write_run_meta
-from tracer.schema import Kind, events_file, facts_file
+from tracer.schema import Kind
+from tracer.steps import Steps
 from tracer.topology import Topology
 from tracer.writer import Writer
 
-ENTRY_POINTS = "rankscope.collectors"
+ENTRY_POINTS: Final = "rankscope.collectors"
 
 _current: Tracer | None = None
 """The tracer that records in this process: hooks are process-wide, so there can be one only."""
@@ -39,7 +40,8 @@ class Tracer:
     """Records this rank into `path`, one directory for all ranks of the run.
 
     Args:
-        path: the run directory; every rank names the same one.
+        path: the run directory; every rank names the same one. An attempt that torchrun starts
+            again after a failure records into `<path>.restart-<n>`.
         mesh: the `DeviceMesh` of the run. One that is built while recording is found by itself.
         schedule: the pipeline schedule; likewise.
         config: what you want to find again beside the numbers (JSON values).
@@ -52,8 +54,8 @@ class Tracer:
         flush_interval_s: at most this many seconds of events are lost if the process is killed.
 
     Raises:
-        UsageError: `path` holds a run of this rank already, or (when entered) another tracer
-            is recording in this process.
+        UsageError: `path` holds a run already or cannot be written to, `config` is not JSON, or
+            (when entered) another tracer is recording in this process.
     """
 
     def __init__(
@@ -70,25 +72,24 @@ class Tracer:
         automatic_steps: bool = False,
         flush_interval_s: float = 1.0,
     ) -> None:
-        self.path = Path(path)
+        self.path = attempt_directory(Path(path))
         self.enabled = enabled and os.environ.get("RANKSCOPE_DISABLE", "0") in ("", "0")
         self.recorder = Recorder()
         self._given = mesh, schedule
-        self._config = dict(config or {})
-        self._link_peaks = dict(link_peaks or {})
+        self._config = _json_copy("config", config)
+        self._link_peaks = _json_copy("link_peaks", link_peaks)
         self._collectors = collectors
         self._installed: list[Collector] = []
-        self._automatic = automatic_steps
-        self._flush_interval_s = flush_interval_s
-        self._step_started: int | None = None
-        self._optimizer_ended: int | None = None
+        self._steps = Steps(self.recorder, automatic=automatic_steps, on_end=self._look_at_device)
+        self._flush_interval_s = _positive("flush_interval_s", flush_interval_s)
         self._writer: Writer | None = None
         self._created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        rank, world_size = _rank_and_world_size()
+        self._device = "cpu"
+        rank, world_size = environment.rank_and_world_size()
         self.topology = Topology(rank=rank, world_size=world_size)
-        self._run_id = _run_id(world_size)
+        self._run_id = environment.run_id(world_size)
         if self.enabled:
-            _claim(self.path, rank, world_size, overwrite=overwrite)
+            claim(self.path, rank, world_size, overwrite=overwrite)
 
     def __enter__(self) -> Tracer:
         self.start()
@@ -129,8 +130,11 @@ class Tracer:
         global _current
         if _current is not self:
             return
-        if self._automatic and self._optimizer_ended is not None:
-            self._end_step(self._optimizer_ended)
+        try:
+            self._steps.finish()
+            self._look_at_device()
+        except Exception as error:
+            self.recorder.fault(error)
         self.recorder.active = False
         self._uninstall()
         if self._writer is not None:
@@ -142,8 +146,7 @@ class Tracer:
         """The training step ends here and the next one begins."""
         if self.recorder.active:
             try:
-                self._automatic = False
-                self._end_step(self.recorder.clock())
+                self._steps.end()
             except Exception as error:
                 self.recorder.fault(error)
 
@@ -152,6 +155,8 @@ class Tracer:
         return self.recorder.span(kind, name)
 
     def _begin(self) -> None:
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            raise RuntimeError("free-threaded Python is not supported")
         recorder = self.recorder
         self._writer = Writer(
             self.path,
@@ -160,6 +165,8 @@ class Tracer:
             on_facts=self._write_meta,
             flush_interval_s=self._flush_interval_s,
         )
+        self._writer.start()
+        self._steps.begin()
         mesh, schedule = self._given
         if mesh is not None:
             self.topology.note_mesh(mesh)
@@ -169,14 +176,7 @@ class Tracer:
             collector.install(recorder, self.topology)
         if schedule is not None:
             recorder.describe_schedule(schedule)
-        if self._automatic:
-            recorder.step = NONE
-            recorder.on_compute = self._compute_begins
-            recorder.on_optimizer = self._optimizer_ends
-        else:
-            self._step_started = recorder.clock()
-        self._writer.start()
-        recorder.active = True
+        recorder.active = recorder.failure is None
 
     def _uninstall(self) -> None:
         while self._installed:
@@ -185,26 +185,10 @@ class Tracer:
             except Exception as error:
                 self.recorder.fault(error)
 
-    def _compute_begins(self) -> None:
-        now = self.recorder.clock()
-        if self._step_started is None:
-            self._step_started = now
-            self.recorder.step = 0
-        elif self._optimizer_ended is not None:
-            self._end_step(now)
-
-    def _optimizer_ends(self) -> None:
-        if self._step_started is not None:
-            self._optimizer_ended = self.recorder.clock()
-
-    def _end_step(self, now: int) -> None:
-        if self._step_started is None:
-            return
-        recorder = self.recorder
-        started, self._step_started = self._step_started, now
-        self._optimizer_ended = None
-        recorder.emit(Kind.STEP, recorder.names.intern("step"), started, now - started)
-        recorder.step += 1
+    def _look_at_device(self) -> None:
+        """Asked on the training's own thread, since each thread has a current device of its own."""
+        if self._device == "cpu":
+            self._device = environment.device()
 
     def _facts(self) -> RankFacts:
         topology = self.topology
@@ -212,9 +196,9 @@ class Tracer:
             rank=topology.rank,
             run_id=self._run_id,
             host=socket.gethostname(),
-            boot_id=_boot_id(),
+            boot_id=environment.boot_id(),
             pid=os.getpid(),
-            device=_device(),
+            device=self._device,
             coordinates=topology.coordinates,
             stages=tuple(sorted(topology.stages)),
             groups=topology.group_facts,
@@ -232,7 +216,7 @@ class Tracer:
                     mesh=self.topology.mesh,
                     schedule=self.topology.schedule,
                     config=self._config,
-                    versions=_versions(),
+                    versions=environment.versions(),
                     link_peaks=self._link_peaks,
                 ),
             )
@@ -242,67 +226,19 @@ def _installed_collectors() -> list[Collector]:
     return [entry.load()() for entry in entry_points(group=ENTRY_POINTS)]
 
 
-def _rank_and_world_size() -> tuple[int, int]:
-    """From the process group if there is one, else from the launcher's environment."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _run_id(world_size: int) -> str:
-    """Equal on all ranks of one attempt: taken from what the launcher gave to all of them."""
-    if world_size == 1:
-        return uuid.uuid4().hex[:12]
-    names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
-    shared = "\0".join(os.environ.get(name, "") for name in names)
-    return hashlib.sha256(shared.encode()).hexdigest()[:12]
-
-
-def _claim(directory: Path, rank: int, world_size: int, *, overwrite: bool) -> None:
-    """Make the directory; each rank answers for its own files, so that ranks cannot race."""
-    events = directory / events_file(rank)
-    if events.exists() and not overwrite:
-        raise UsageError(
-            f"{events}: this directory holds a run already; name another one, "
-            "or pass overwrite=True (--overwrite) to replace it"
-        )
-    directory.mkdir(parents=True, exist_ok=True)
-    _remove_rank(directory, rank)
-    if rank == 0 and overwrite:
-        for stale in directory.glob("rank-*.arrows"):
-            number = stale.name.removeprefix("rank-").partition(".")[0]
-            if number.isdigit() and int(number) >= world_size:
-                _remove_rank(directory, int(number))
-
-
-def _remove_rank(directory: Path, rank: int) -> None:
-    stem = facts_file(rank).removesuffix(".json")
-    for path in directory.glob(f"{stem}.*"):
-        path.unlink(missing_ok=True)
-
-
-def _boot_id() -> str:
+def _json_copy(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy that later changes cannot reach; what JSON does not know becomes its `str`."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+        copied: dict[str, Any] = json.loads(json.dumps(dict(given or {}), default=str))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} must be a mapping of JSON values: {error}") from error
+    return copied
 
 
-def _device() -> str:
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return f"cuda:{torch.cuda.current_device()} ({torch.cuda.get_device_name()})"
-    return "cpu"
-
-
-def _versions() -> dict[str, str]:
-    torch = sys.modules.get("torch")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "rankscope": version("rankscope"),
-    } | ({"torch": str(torch.__version__)} if torch is not None else {})
+def _positive(name: str, value: float) -> float:
+    if not value > 0:
+        raise UsageError(f"{name} is {value!r}, wanted more than 0 seconds")
+    return value
 
 
 def _stop_in_child() -> None:

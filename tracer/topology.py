@@ -2,7 +2,9 @@
 
 A group's stable name is `<dimension>:<global ranks>`, ranks sorted and runs of them compressed:
 `tp:0-1`, `pp:0,2`, `dp:0-14:2`. Groups made by a `DeviceMesh` say their dimension themselves;
-the group of a pipeline stage that no mesh has named is `pp`; the default group is `world`.
+a mesh dimension that spans all ranks has no group of its own, so that the default group goes by
+that dimension's name; the group of a pipeline stage that no mesh has named is `pp`; else the
+default group is `world`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Any, Final
 from tracer.run_files import GroupFacts, Mesh, SchedulePlan
 
 _MESH_PREFIX: Final = "mesh_"
-"""`DeviceMesh` describes each group that it makes as mesh_<dimension> (device_mesh.py)."""
+"""`DeviceMesh` describes each group that it makes as mesh_<dimension>, or mesh_<number> where its
+dimensions have no names, or mesh_default (device_mesh.py of torch)."""
 
 
 def compress(ranks: Sequence[int]) -> str:
@@ -68,6 +71,7 @@ class Topology:
         self.mesh: Mesh | None = None
         self.schedule: SchedulePlan | None = None
         self._pipeline_groups: set[tuple[int, ...]] = set()
+        self._mesh_groups: dict[tuple[int, ...], str] = {}
 
     def group(self, ranks: Sequence[int], description: str) -> Group:
         """The group of these global ranks; `description` is the process group's own."""
@@ -90,7 +94,10 @@ class Topology:
     def note_mesh(self, mesh: Any) -> None:
         """Remember a `DeviceMesh` with named dimensions; the one with most ranks is the run's."""
         names = mesh.mesh_dim_names
-        if not names or (self.mesh and mesh.mesh.numel() <= len(self.mesh.coordinates)):
+        if not names:
+            return
+        self._note_mesh_groups(mesh.mesh, names)
+        if self.mesh and mesh.mesh.numel() <= len(self.mesh.coordinates):
             return
         positions = (mesh.mesh >= 0).nonzero().tolist()
         ranks = mesh.mesh.flatten().tolist()
@@ -126,9 +133,22 @@ class Topology:
             for name, group in list(self.groups.items())
         }
 
+    def _note_mesh_groups(self, ranks: Any, names: Sequence[str]) -> None:
+        """For each dimension the ranks that differ from this one in that dimension alone."""
+        mine = (ranks == self.rank).nonzero().tolist()
+        for position in mine[:1]:
+            for dimension, name in enumerate(names):
+                along = tuple(slice(None) if d == dimension else i for d, i in enumerate(position))
+                members = tuple(sorted(ranks[along].tolist()))
+                if len(members) > 1:
+                    self._mesh_groups.setdefault(members, name)
+
     def _dimension(self, members: tuple[int, ...], description: str) -> str:
-        if description.startswith(_MESH_PREFIX) and description != "mesh_default":
-            return description.removeprefix(_MESH_PREFIX)
+        named = description.removeprefix(_MESH_PREFIX)
+        if named != description and named != "default" and not named.isdigit():
+            return named
+        if members in self._mesh_groups:
+            return self._mesh_groups[members]
         if members in self._pipeline_groups:
             return "pp"
         return "world" if len(members) == self.world_size else "group"

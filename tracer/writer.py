@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from tracer.batches import record_batch
-from tracer.recorder import Recorder
+from tracer.environment import device_memory
+from tracer.recorder import RECORD_DTYPE, Recorder
 from tracer.run_files import RankFacts, write_rank_facts
 from tracer.schema import COUNTER_SCHEMA, EVENT_SCHEMA, counters_file, events_file
 from tracer.streams import StreamWriter
@@ -66,14 +67,21 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="rankscope-writer", daemon=True)
 
     def start(self) -> None:
-        """Write the facts and begin to flush."""
+        """Write the facts and begin to flush.
+
+        An empty batch goes first: it carries the schema, so that the file is readable from the
+        first moment on, whenever the process is killed.
+        """
+        nothing = np.empty(0, RECORD_DTYPE)
+        self._events.write(record_batch(nothing, self._recorder))
         self._write_facts()
         self._thread.start()
 
     def stop(self) -> None:
         """Flush what is left and close the files; gives up after `JOIN_TIMEOUT_S`."""
         self._stopping.set()
-        self._thread.join(JOIN_TIMEOUT_S)
+        if self._thread.ident is not None:
+            self._thread.join(JOIN_TIMEOUT_S)
 
     def _run(self) -> None:
         try:
@@ -96,7 +104,7 @@ class Writer:
         values = {
             "recorder.events": float(self._written),
             "recorder.dropped": float(self._recorder.dropped),
-        }
+        } | device_memory()
         now = np.full(len(values), self._recorder.clock(), np.int64)
         names = pa.array(list(values)).dictionary_encode()
         return pa.record_batch([now, names, list(values.values())], schema=COUNTER_SCHEMA)
@@ -109,10 +117,14 @@ class Writer:
             self._on_facts()
 
     def _close(self) -> None:
-        ended = f"failed: {self._recorder.failure}" if self._recorder.failure else "closed"
-        try:
-            self._events.close()
-            self._counters.close()
-            write_rank_facts(self._directory, dataclasses.replace(self._facts(), ended=ended))
-        except Exception as error:
-            self._recorder.fault(error)
+        for close in (self._events.close, self._counters.close, self._write_last_facts):
+            try:
+                close()
+            except Exception as error:
+                self._recorder.fault(error)
+
+    def _write_last_facts(self) -> None:
+        failure = self._recorder.failure
+        ended = f"failed: {failure}" if failure else "closed"
+        write_rank_facts(self._directory, dataclasses.replace(self._facts(), ended=ended))
+        self._on_facts()

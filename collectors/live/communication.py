@@ -13,6 +13,7 @@ What C++ issues itself (the reducer of DDP) passes neither; docs/support.md says
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Final
 
 import torch
@@ -21,14 +22,15 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.distributed import distributed_c10d
 
-from collectors.live.operations import Operations
+from collectors.live.operations import Operations, Pending
 from collectors.live.patches import Patches
-from collectors.live.payload import Payload, payload
+from collectors.live.payload import payload
 from tracer.recorder import Recorder
 from tracer.schema import Kind
 from tracer.topology import Topology
 
-_COLLECTIVES: Final[dict[str, tuple[str, int | None]]] = {
+_NO_PAYLOAD: Final = -1
+_COLLECTIVES: Final[dict[str, tuple[str, int]]] = {
     "allreduce": ("all_reduce", 0),
     "allreduce_coalesced": ("all_reduce", 0),
     "broadcast": ("broadcast", 0),
@@ -49,13 +51,12 @@ _COLLECTIVES: Final[dict[str, tuple[str, int | None]]] = {
     "all_to_all_single": ("all_to_all", 1),
     "gather": ("gather", 1),
     "scatter": ("scatter", 0),
-    "barrier": ("barrier", None),
+    "barrier": ("barrier", _NO_PAYLOAD),
 }
-"""Method of ProcessGroup → op, and the index of the argument that is the payload.
+"""Method of ProcessGroup → op, and the index of the argument that is the payload."""
 
-gather counts what this rank contributes and scatter what it receives: the share that is the
-same on every rank.
-"""
+_SHARES: Final = frozenset({"gather", "scatter"})
+"""Their payload is one rank's share, since only the root has the whole; the total is n shares."""
 
 _FUNCTIONAL: Final[dict[str, str]] = {
     "all_reduce": "all_reduce",
@@ -86,21 +87,27 @@ class Communication:
     def install(self, recorder: Recorder, topology: Topology) -> None:
         """Hook the two layers and the waits."""
         operations = Operations(recorder, topology)
-        for method, (op, argument) in _COLLECTIVES.items():
-            hook = _collective_hook(operations, op, argument)
-            self._patches.replace(dist.ProcessGroup, method, hook)
-        for method, kind in (
-            ("send", Kind.SEND),
-            ("recv", Kind.RECV),
-            ("recv_anysource", Kind.RECV),
-        ):
-            self._patches.replace(dist.ProcessGroup, method, _message_hook(operations, kind))
+        self._hook_process_groups(operations)
         self._patches.replace(dist.Work, "wait", _wait_hook(operations))
         for name, op in _FUNCTIONAL.items():
             for operator in _operators(name):
                 self._patches.replace(operator, "_op", _functional_hook(operations, op))
         for operator in _operators("wait_tensor"):
             self._patches.replace(operator, "_op", _wait_tensor_hook(operations))
+
+    def _hook_process_groups(self, operations: Operations) -> None:
+        methods = {
+            method: _collective_hook(operations, op, argument)
+            for method, (op, argument) in _COLLECTIVES.items()
+        } | {
+            "send": _message_hook(operations, Kind.SEND, names_peer=True),
+            "recv": _message_hook(operations, Kind.RECV, names_peer=True),
+            "recv_anysource": _message_hook(operations, Kind.RECV, names_peer=False),
+            "_start_coalescing": _start_coalescing_hook(operations),
+            "_end_coalescing": _end_coalescing_hook(operations),
+        }
+        for method, hook in methods.items():
+            self._patches.replace(dist.ProcessGroup, method, hook)
 
     def uninstall(self) -> None:
         """Put every method and operator back."""
@@ -115,7 +122,7 @@ def _operators(name: str) -> list[Any]:
     return [packet, *(getattr(packet, overload) for overload in packet.overloads())]
 
 
-def _collective_hook(operations: Operations, op: str, argument: int | None) -> Callable[[Any], Any]:
+def _collective_hook(operations: Operations, op: str, argument: int) -> Callable[[Any], Any]:
     recorder = operations.recorder
     clock = recorder.clock
 
@@ -127,10 +134,13 @@ def _collective_hook(operations: Operations, op: str, argument: int | None) -> C
             work = original(group, *args, **kwargs)
             end = clock()
             try:
-                moved = _NOTHING if argument is None else payload(_nth(args, kwargs, argument))
-                pending = operations.collective(op, group, moved, start, end)
+                copies = group.size() if op in _SHARES else 1
+                buffers = () if argument == _NO_PAYLOAD else _nth(args, kwargs, argument)
+                pending = operations.collective(
+                    op, group, payload(buffers, copies=copies), start, end
+                )
                 if work is not None:
-                    operations.expect_wait(id(work), pending)
+                    operations.expect_wait(work, pending)
             except Exception as error:
                 recorder.fault(error)
             return work
@@ -140,7 +150,7 @@ def _collective_hook(operations: Operations, op: str, argument: int | None) -> C
     return wrap
 
 
-def _message_hook(operations: Operations, kind: Kind) -> Callable[[Any], Any]:
+def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Callable[[Any], Any]:
     recorder = operations.recorder
     clock = recorder.clock
 
@@ -153,13 +163,45 @@ def _message_hook(operations: Operations, kind: Kind) -> Callable[[Any], Any]:
             end = clock()
             try:
                 tensors = _nth(args, kwargs, 0)
-                peer = args[1] if len(args) > 2 else -1
+                peer = _nth(args, kwargs, 1) if names_peer else -1
                 tag = recorder.message_tags.pop(id(tensors[0]), None)
                 pending = operations.message(kind, group, peer, payload(tensors), tag, start, end)
                 if work is not None:
-                    operations.expect_wait(id(work), pending)
+                    operations.expect_wait(work, pending)
             except Exception as error:
                 recorder.fault(error)
+            return work
+
+        return traced
+
+    return wrap
+
+
+def _start_coalescing_hook(operations: Operations) -> Callable[[Any], Any]:
+    def wrap(original: Any) -> Any:
+        def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
+            result = original(group, *args, **kwargs)
+            if operations.recorder.active:
+                try:
+                    operations.open_batch(group)
+                except Exception as error:
+                    operations.recorder.fault(error)
+            return result
+
+        return traced
+
+    return wrap
+
+
+def _end_coalescing_hook(operations: Operations) -> Callable[[Any], Any]:
+    def wrap(original: Any) -> Any:
+        def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
+            work = original(group, *args, **kwargs)
+            if operations.recorder.active:
+                try:
+                    operations.close_batch(group, work)
+                except Exception as error:
+                    operations.recorder.fault(error)
             return work
 
         return traced
@@ -173,8 +215,8 @@ def _wait_hook(operations: Operations) -> Callable[[Any], Any]:
 
     def wrap(original: Any) -> Any:
         def wait(work: dist.Work, *args: Any, **kwargs: Any) -> Any:
-            pending = operations.take_pending(id(work)) if recorder.active else None
-            if pending is None:
+            pending = operations.take_work(work) if recorder.active else ()
+            if not pending:
                 return original(work, *args, **kwargs)
             start = clock()
             try:
@@ -216,21 +258,25 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
 
     def wrap(original: Any) -> Any:
         def traced(*args: Any, **kwargs: Any) -> Any:
-            if not recorder.active or operations.inside or _is_fake(args[0]):
+            thread = get_ident()
+            if not recorder.active or thread in operations.inside:
                 return original(*args, **kwargs)
-            operations.inside = True
+            operations.inside.add(thread)
             start = clock()
             try:
                 result = original(*args, **kwargs)
             finally:
                 end = clock()
-                operations.inside = False
+                operations.inside.discard(thread)
             try:
-                group = _process_group(_nth(args, kwargs, -1))
-                copies = group.size() if op == "all_gather" else 1
-                moved = payload(args[0], copies=copies)
-                pending = operations.collective(op, group, moved, start, end)
-                operations.expect_wait(_result_handle(result), pending)
+                buffers = _nth(args, kwargs, 0)
+                if not _holds_no_data(buffers):
+                    named = kwargs["group_name"] if "group_name" in kwargs else args[-1]
+                    group = _process_group(named)
+                    copies = group.size() if op == "all_gather" else 1
+                    moved = payload(buffers, copies=copies)
+                    pending = operations.collective(op, group, moved, start, end)
+                    operations.expect_tensor_wait(_storage(result), pending)
             except Exception as error:
                 recorder.fault(error)
             return result
@@ -245,15 +291,13 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
     clock = recorder.clock
 
     def wrap(original: Any) -> Any:
-        def traced(tensor: Any) -> Any:
-            if not recorder.active or _is_fake(tensor):
-                return original(tensor)
-            pending = operations.take_pending(_result_handle(tensor))
-            if pending is None:
-                return original(tensor)
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            pending = _waited_tensor(operations, args, kwargs) if recorder.active else ()
+            if not pending:
+                return original(*args, **kwargs)
             start = clock()
             try:
-                return original(tensor)
+                return original(*args, **kwargs)
             finally:
                 _note_wait(operations, pending, start, clock())
 
@@ -262,35 +306,48 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
     return wrap
 
 
-_NOTHING: Final = Payload(0, 0, "")
-
-
-def _note_wait(operations: Operations, pending: Any, start: int, end: int) -> None:
+def _waited_tensor(
+    operations: Operations, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Pending, ...]:
     try:
-        operations.waited(pending, start, end)
+        tensor = _nth(args, kwargs, 0)
+        return () if _holds_no_data(tensor) else operations.take_tensor(_storage(tensor))
+    except Exception as error:
+        operations.recorder.fault(error)
+        return ()
+
+
+def _note_wait(
+    operations: Operations, waited_for: tuple[Pending, ...], start: int, end: int
+) -> None:
+    try:
+        for pending in waited_for:
+            operations.waited(pending, start, end)
     except Exception as error:
         operations.recorder.fault(error)
 
 
 def _nth(args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> Any:
     """An argument by position, wherever the caller put it (callers keep the declared order)."""
-    return (*args, *kwargs.values())[index]
+    return args[index] if index < len(args) else tuple(kwargs.values())[index - len(args)]
 
 
 def _process_group(named: Any) -> dist.ProcessGroup:
     if isinstance(named, str):
         named = distributed_c10d._resolve_process_group(named)  # type: ignore[attr-defined,arg-type]
+    elif isinstance(named, torch.ScriptObject):
+        named = dist.ProcessGroup.unbox(named)
     group: dist.ProcessGroup = named
     return group
 
 
-def _is_fake(value: Any) -> bool:
-    """Compilers run operators on tensors without data: nothing is communicated then."""
+def _holds_no_data(value: Any) -> bool:
+    """Compilers and shape inference run operators without data: nothing is communicated then."""
     first = value[0] if isinstance(value, (list, tuple)) and value else value
-    return isinstance(first, (FakeTensor, FunctionalTensor))
+    return isinstance(first, (FakeTensor, FunctionalTensor)) or first.is_meta
 
 
-def _result_handle(result: Any) -> int:
-    """What `wait_tensor` and the call that made the tensor have in common: its storage."""
+def _storage(result: Any) -> int:
+    """What `wait_tensor` and the call that made the tensor have in common."""
     first = result[0] if isinstance(result, (list, tuple)) else result
     return int(first.untyped_storage()._cdata)

@@ -6,6 +6,7 @@ remembers the handle that somebody may wait on, so that the wait carries the sam
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final, NamedTuple
 
 import torch.distributed as dist
@@ -40,17 +41,21 @@ class Operations:
         self.recorder = recorder
         self._topology = topology
         self._groups: dict[str, Group] = {}
-        self._pending: dict[int, Pending] = {}
+        self._works: dict[int, tuple[Pending, ...]] = {}
+        self._tensors: dict[int, tuple[Pending, ...]] = {}
+        self._batches: dict[str, list[Pending]] = {}
         self._named_at = topology.version
-        self.inside = False
-        """An operator is at work; what it calls in turn is part of it."""
+        self.inside: set[int] = set()
+        """Threads in which an operator is at work; what it calls in turn is part of it."""
 
     def collective(
         self, op: str, group: dist.ProcessGroup, payload: Payload, start: int, end: int
     ) -> Pending:
         """Record the call of a collective that lasted from `start` to `end` (ns)."""
         known = self._group(group)
-        return self._issue(Kind.COLLECTIVE, op, known, known.next_call(), NONE, payload, start, end)
+        seq = known.next_call()
+        pending = self._issue(Kind.COLLECTIVE, op, known, seq, NONE, payload, start, end)
+        return self._batched(group, pending)
 
     def message(
         self,
@@ -68,17 +73,34 @@ class Operations:
         peer = dist.get_global_rank(group, group_peer) if group_peer >= 0 else NONE
         ends = (me, peer) if kind is Kind.SEND else (peer, me)
         seq = known.next_message(*ends) if peer != NONE else NONE
-        return self._issue(kind, kind.label, known, seq, peer, payload, start, end, tag)
+        pending = self._issue(kind, kind.label, known, seq, peer, payload, start, end, tag)
+        return self._batched(group, pending)
 
-    def expect_wait(self, handle: int, pending: Pending) -> None:
-        """Somebody may wait on `handle` (the id of what the call returned)."""
-        if len(self._pending) >= _MOST_PENDING:
-            self._pending.pop(next(iter(self._pending)))
-        self._pending[handle] = pending
+    def open_batch(self, group: dist.ProcessGroup) -> None:
+        """From now on the group only collects operations, and one wait will stand for all."""
+        self._batches[group.group_name] = []
 
-    def take_pending(self, handle: int) -> Pending | None:
-        """The operation behind `handle`, once: only the first wait is recorded."""
-        return self._pending.pop(handle, None)
+    def close_batch(self, group: dist.ProcessGroup, work: dist.Work | None) -> None:
+        """The group has issued what it collected; `work` is what somebody may wait on."""
+        batch = self._batches.pop(group.group_name, None)
+        if batch and work is not None:
+            _remember(self._works, id(work), tuple(batch))
+
+    def expect_wait(self, work: dist.Work, pending: Pending) -> None:
+        """Somebody may call `work.wait()`."""
+        _remember(self._works, id(work), (pending,))
+
+    def expect_tensor_wait(self, storage: int, pending: Pending) -> None:
+        """Somebody may wait for the tensor with this storage (a functional collective)."""
+        _remember(self._tensors, storage, (pending,))
+
+    def take_work(self, work: dist.Work) -> tuple[Pending, ...]:
+        """The operations behind `work`, once: only the first wait is recorded."""
+        return self._works.pop(id(work), ())
+
+    def take_tensor(self, storage: int) -> tuple[Pending, ...]:
+        """The operations behind a tensor's storage, once."""
+        return self._tensors.pop(storage, ())
 
     def waited(self, pending: Pending, start: int, end: int) -> None:
         """Record the wait for an operation."""
@@ -140,6 +162,11 @@ class Operations:
         )
         return pending
 
+    def _batched(self, group: dist.ProcessGroup, pending: Pending) -> Pending:
+        if self._batches and group.group_name in self._batches:
+            self._batches[group.group_name].append(pending)
+        return pending
+
     def _group(self, group: dist.ProcessGroup) -> Group:
         if self._named_at != self._topology.version:
             self._groups.clear()
@@ -151,3 +178,13 @@ class Operations:
             self._groups[group.group_name] = known
             self._named_at = self._topology.version
         return known
+
+
+def _remember(
+    waited_for: dict[int, tuple[Pending, ...]], handle: int, pending: tuple[Pending, ...]
+) -> None:
+    if len(waited_for) >= _MOST_PENDING:
+        # Another thread may change the dictionary between the two calls; then it has room.
+        with contextlib.suppress(RuntimeError, StopIteration):
+            waited_for.pop(next(iter(waited_for)), None)
+    waited_for[handle] = pending

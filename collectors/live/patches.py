@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _ABSENT: Final = object()
+
+
+class _Replaced(NamedTuple):
+    owner: Any
+    name: str
+    entry: Any
+    ours: Any
 
 
 class Patches:
@@ -16,20 +23,27 @@ class Patches:
     """
 
     def __init__(self) -> None:
-        self._kept: list[tuple[Any, str, Any]] = []
+        self._kept: list[_Replaced] = []
 
     def replace(self, owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
         """Set `owner.name` to `wrap(what getattr gives now)`; nothing if there is no such name."""
         current = getattr(owner, name, _ABSENT)
         if current is _ABSENT:
             return
-        self._kept.append((owner, name, vars(owner).get(name, _ABSENT)))
-        setattr(owner, name, wrap(current))
+        ours = wrap(current)
+        self._kept.append(_Replaced(owner, name, vars(owner).get(name, _ABSENT), ours))
+        setattr(owner, name, ours)
 
     def restore(self) -> None:
-        """Undo every replacement, the last one first."""
+        """Undo every replacement, the last one first.
+
+        Where somebody else has put theirs over ours meanwhile, theirs stays: it leads to ours,
+        which only passes on once the recorder is inactive.
+        """
         while self._kept:
-            owner, name, entry = self._kept.pop()
+            owner, name, entry, ours = self._kept.pop()
+            if vars(owner).get(name) is not ours:
+                continue
             if entry is _ABSENT:
                 delattr(owner, name)
             else:

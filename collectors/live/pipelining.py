@@ -7,6 +7,7 @@ that a stage makes are tagged with stage and microbatch, so that the messages ca
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -78,36 +79,63 @@ def _backward_weight(stage: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return Kind.BACKWARD_WEIGHT if stage.has_backward else None
 
 
+class _Action:
+    """One action at work: it lends its stage and microbatch to what happens inside it."""
+
+    __slots__ = ("_kind", "_microbatch", "_name", "_outer", "_recorder", "_stage", "_start")
+
+    def __init__(
+        self, recorder: Recorder, kind: Kind, name: int, stage: int, microbatch: int
+    ) -> None:
+        self._recorder = recorder
+        self._kind = kind
+        self._name = name
+        self._stage = stage
+        self._microbatch = microbatch
+        self._outer = recorder.stage, recorder.microbatch
+        recorder.stage, recorder.microbatch = stage, microbatch
+        self._start = recorder.clock()
+
+    def end(self) -> None:
+        recorder = self._recorder
+        duration = recorder.clock() - self._start
+        recorder.stage, recorder.microbatch = self._outer
+        recorder.emit(
+            self._kind,
+            self._name,
+            self._start,
+            duration,
+            stage=self._stage,
+            microbatch=self._microbatch,
+        )
+
+
 def _action_hook(
     recorder: Recorder,
     kind_of: Callable[[Any, tuple[Any, ...], dict[str, Any]], Kind | None],
 ) -> Callable[[Any], Any]:
-    clock = recorder.clock
     names = {kind: recorder.names.intern(label) for kind, label in _LABELS.items()}
+
+    def begin(stage: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Action | None:
+        try:
+            kind = kind_of(stage, args, kwargs)
+            if kind is None:
+                return None
+            return _Action(recorder, kind, names[kind], stage.stage_index, _chunk(args, kwargs))
+        except Exception as error:
+            recorder.fault(error)
+            return None
 
     def wrap(original: Any) -> Any:
         def traced(stage: Any, *args: Any, **kwargs: Any) -> Any:
-            kind = kind_of(stage, args, kwargs) if recorder.active else None
-            if kind is None:
+            action = begin(stage, args, kwargs) if recorder.active else None
+            if action is None:
                 return original(stage, *args, **kwargs)
-            outer = recorder.stage, recorder.microbatch
-            microbatch = args[0] if args else next(iter(kwargs.values()))
-            recorder.stage, recorder.microbatch = stage.stage_index, microbatch
-            start = clock()
             try:
                 return original(stage, *args, **kwargs)
             finally:
-                end = clock()
-                recorder.stage, recorder.microbatch = outer
                 try:
-                    recorder.emit(
-                        kind,
-                        names[kind],
-                        start,
-                        end - start,
-                        stage=stage.stage_index,
-                        microbatch=microbatch,
-                    )
+                    action.end()
                 except Exception as error:
                     recorder.fault(error)
 
@@ -116,13 +144,22 @@ def _action_hook(
     return wrap
 
 
+def _chunk(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """The microbatch: the first parameter of every method that is hooked here."""
+    return int(args[0] if args else next(iter(kwargs.values())))
+
+
 def _messages_hook(recorder: Recorder) -> Callable[[Any], Any]:
     def wrap(original: Any) -> Any:
-        def traced(stage: Any, chunk: int, *args: Any, **kwargs: Any) -> Any:
-            operations = original(stage, chunk, *args, **kwargs)
+        def traced(stage: Any, *args: Any, **kwargs: Any) -> Any:
+            operations = original(stage, *args, **kwargs)
             if recorder.active:
-                for operation in operations:
-                    recorder.message_tags[id(operation.tensor)] = (stage.stage_index, chunk)
+                try:
+                    tag = stage.stage_index, _chunk(args, kwargs)
+                    for operation in operations:
+                        recorder.message_tags[id(operation.tensor)] = tag
+                except Exception as error:
+                    recorder.fault(error)
             return operations
 
         return traced
@@ -142,16 +179,23 @@ def _stage_hook(recorder: Recorder, topology: Topology) -> Callable[[Any], Any]:
 
 
 def _step_hook(recorder: Recorder, topology: Topology) -> Callable[[Any], Any]:
-    seen: set[int] = set()
+    known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def begin(schedule: Any) -> None:
+        try:
+            if schedule not in known:
+                known.add(schedule)
+                _note_schedule(recorder, topology, schedule)
+            recorder.message_tags.clear()
+            if recorder.on_compute is not None:
+                recorder.on_compute()
+        except Exception as error:
+            recorder.fault(error)
 
     def wrap(original: Any) -> Any:
         def traced(schedule: Any, *args: Any, **kwargs: Any) -> Any:
             if recorder.active:
-                if id(schedule) not in seen:
-                    seen.add(id(schedule))
-                    _note_schedule(recorder, topology, schedule)
-                if recorder.on_compute is not None:
-                    recorder.on_compute()
+                begin(schedule)
             return original(schedule, *args, **kwargs)
 
         return traced

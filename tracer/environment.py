@@ -1,0 +1,82 @@
+"""What this process knows of itself before it has measured anything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_SHARED_BY_ALL_RANKS = (
+    "TORCHELASTIC_RUN_ID",
+    "TORCHELASTIC_RESTART_COUNT",
+    "SLURM_JOB_ID",
+    "SLURM_STEP_ID",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+"""Variables that a launcher sets to the same value on every rank of one attempt."""
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """From the process group if there is one, else from the launcher's environment."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def run_id(world_size: int) -> str:
+    """Twelve digits, equal on all ranks of one attempt and on no other."""
+    if world_size == 1:
+        return uuid.uuid4().hex[:12]
+    shared = "\0".join(os.environ.get(name, "") for name in _SHARED_BY_ALL_RANKS)
+    return hashlib.sha256(shared.encode()).hexdigest()[:12]
+
+
+def boot_id() -> str:
+    """What hosts that share a clock have in common; empty where Linux does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def device() -> str:
+    """The device of the calling thread: `cpu`, or `cuda:3 (<name of the GPU>)`."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return f"cuda:{torch.cuda.current_device()} ({torch.cuda.get_device_name()})"
+    return "cpu"
+
+
+def device_memory() -> dict[str, float]:
+    """Bytes that torch's allocator holds on this process's GPUs, by counter; empty without CUDA."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    devices = range(torch.cuda.device_count())
+    return {
+        "memory.allocated/bytes": float(sum(torch.cuda.memory_allocated(d) for d in devices)),
+        "memory.reserved/bytes": float(sum(torch.cuda.memory_reserved(d) for d in devices)),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what took part in the recording."""
+    torch = sys.modules.get("torch")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "rankscope": _own_version(),
+    } | ({"torch": str(torch.__version__)} if torch is not None else {})
+
+
+def _own_version() -> str:
+    try:
+        return version("rankscope")
+    except PackageNotFoundError:
+        return "not installed"
