@@ -218,9 +218,10 @@ function paintMarks(ctx, scene) {
 
 /** A curve from the selected event to its counterpart on another rank. */
 function paintLink(ctx, { view, layout, colours }, from, to) {
-  const [a, b] = [from, to].map(({ row, start, duration }) => {
+  const [a, b] = [from, to].map(({ kind, row, start, duration }) => {
     const place = layout.rows[row];
-    return place && { x: view.x(start + duration / 2), y: place.y + place.height / 2 };
+    const ns = start + (kind === "wait" ? duration : duration / 2); // a wait ends by what comes
+    return place && { x: view.x(ns), y: place.y + place.height / 2 };
   });
   if (!a || !b) return;
   const middle = (a.y + b.y) / 2;
