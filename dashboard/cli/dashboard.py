@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from dashboard.runs import open_run
 
+from dashboard.runs import open_run
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
