@@ -54,7 +54,8 @@ dashboard: env ## open the dashboard on the sample traces
 	$(BIN)/rankscope dashboard $(ARGS) $(dir $(wildcard sample_traces/*/run.json))
 
 bench: env ## run benchmarks/: one JSON object per figure and line
-	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script $(ARGS) || exit 1; done
+	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do \
+	  PYTHONPATH=. $(BIN)/python $$script $(ARGS) || exit 1; done
 
 samples: env ## record sample_traces/ anew (some minutes)
 	$(BIN)/python sample_traces/record.py $(ARGS)

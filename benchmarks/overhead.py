@@ -1,0 +1,106 @@
+"""What recording costs the training: per event, per span, per hooked call, and in bytes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.distributed as dist
+
+from benchmarks._figures import median_ns, show, timed_ns
+from tracer import Tracer
+from tracer.batches import record_batch
+from tracer.recorder import Recorder
+from tracer.schema import EVENT_SCHEMA, Kind
+from tracer.streams import StreamWriter
+
+EVENTS = 10_000
+"""Per sample; fits the ring, so that nothing is dropped."""
+
+REPEATS = 15
+CALLS = 300
+ROUNDS = 11
+"""Traced and untraced rounds alternate, so that a slow phase of the machine hits both."""
+
+
+def main() -> None:
+    """Print every figure."""
+    with tempfile.TemporaryDirectory() as directory:
+        hot_path()
+        writing(Path(directory) / "writing")
+        hooks(Path(directory))
+
+
+def hot_path() -> None:
+    """One event with its two clock reads, as a hook records it; one `with` block of the user."""
+    recorder = Recorder()
+    recorder.active = True
+    clock, name = recorder.clock, recorder.names.intern("all_reduce")
+
+    def one_event() -> None:
+        start = clock()
+        recorder.emit(
+            Kind.COLLECTIVE, name, start, clock() - start, group=0, seq=1, bytes=1 << 20, count=1
+        )
+
+    def one_span() -> None:
+        with recorder.span(Kind.USER, "augment"):
+            pass
+
+    event = median_ns(one_event, samples=REPEATS, calls=EVENTS)
+    show("overhead.ns_per_event", event, "ns", REPEATS)
+    show("overhead.ns_per_span", median_ns(one_span, samples=REPEATS, calls=EVENTS), "ns", REPEATS)
+
+
+def writing(path: Path) -> None:
+    """What the writer thread spends on an event, and what an event takes on disk."""
+    recorder = Recorder()
+    recorder.active = True
+    writer = StreamWriter(path, EVENT_SCHEMA, "events", run_id="benchmark", rank=0)
+    names = [recorder.names.intern(name) for name in ("F", "B", "send", "recv")]
+
+    def drain() -> None:
+        for records in recorder.drain():
+            writer.write(record_batch(records, recorder))
+
+    taken = []
+    for _ in range(REPEATS):
+        for number in range(EVENTS):
+            start = recorder.clock()
+            recorder.emit(
+                Kind.SEND,
+                names[number % 4],
+                start,
+                recorder.clock() - start,
+                seq=number,
+                bytes=4096,
+            )
+        taken.append(timed_ns(drain))
+    writer.close()
+    written = REPEATS * EVENTS - recorder.dropped
+    show("overhead.writer_ns_per_event", median(taken) / EVENTS, "ns", REPEATS)
+    show("overhead.bytes_per_event", path.stat().st_size / written, "bytes", written)
+
+
+def hooks(directory: Path) -> None:
+    """What the hooks add to an all_reduce of one process and its wait."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    tensor = torch.ones(16)
+
+    def all_reduce() -> None:
+        dist.all_reduce(tensor)
+
+    plain, traced = [], []
+    for number in range(ROUNDS):
+        plain.append(median_ns(all_reduce, samples=1, calls=CALLS))
+        with Tracer(directory / f"run-{number}"):
+            traced.append(median_ns(all_reduce, samples=1, calls=CALLS))
+    dist.destroy_process_group()
+    show("overhead.us_plain_all_reduce", median(plain) / 1e3, "us", ROUNDS)
+    show("overhead.us_added_to_all_reduce", (median(traced) - median(plain)) / 1e3, "us", ROUNDS)
+
+
+if __name__ == "__main__":
+    main()
