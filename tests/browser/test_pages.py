@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from playwright.sync_api import expect
@@ -14,18 +16,17 @@ from tracer.schema import events_file
 pytestmark = pytest.mark.browser
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("title", [page.TITLE for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.TITLE)
 def test_every_page_shows_every_sample_without_complaint(
-    tab: Tab, sample_runs: list[Path], title: str, theme: str
+    tab: Tab, sample_runs: list[Path], page: ModuleType
 ) -> None:
-    path = next(page.PATH for page in PAGES if title == page.TITLE)
-    for number, _ in enumerate(sample_runs, start=1):
-        page = tab.open(f"{path}?run={number}&vs={number % len(sample_runs) + 1}&theme={theme}")
-        expect(page.locator("html")).to_have_attribute("data-theme", theme)
-        expect(page.locator("a[aria-current=page]")).to_have_text(title)
-        expect(page.locator("#shell-page .notice[role=alert]")).to_have_count(0)
-        page.wait_for_load_state("networkidle")
+    for number, theme in zip(range(1, len(sample_runs) + 1), cycle(["light", "dark"])):
+        other = number % len(sample_runs) + 1
+        shown = tab.open(f"{page.PATH}?run={number}&vs={other}&theme={theme}")
+        expect(shown.locator("html")).to_have_attribute("data-theme", theme)
+        expect(shown.locator("a[aria-current=page]")).to_have_text(page.TITLE)
+        expect(shown.locator("#shell-page .notice[role=alert]")).to_have_count(0)
+        shown.wait_for_load_state("networkidle")
 
 
 def test_pages_are_reached_by_links_and_left_by_back(tab: Tab) -> None:
