@@ -20,7 +20,7 @@ def main() -> int:
     failed = _run(record_command(run)) or _run([rankscope(), "report", run])
     if failed or options.no_serve:
         return failed
-    port = ["--port", str(options.port)] if options.port else []
+    port = [] if options.port is None else ["--port", str(options.port)]
     samples = sorted(str(path.parent) for path in Path("sample_traces").glob("*/run.json"))
     return _run([rankscope(), "dashboard", *port, run, *samples])
 
@@ -45,7 +45,7 @@ def rankscope() -> str:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-serve", action="store_true", help="stop after the report")
-    parser.add_argument("--port", type=int, help="port of the dashboard")
+    parser.add_argument("--port", type=int, help="port of the dashboard; 0 takes a free one")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="run directory; replaced each time"
     )
