@@ -136,6 +136,9 @@ def template(theme: Theme) -> go.layout.Template:
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "colorway": [KINDS[name].on(theme) for name in ("backward", "collective", "optimizer")],
+            "colorscale": {
+                "sequential": [[0, SURFACES["raised"].on(theme)], [1, KINDS["backward"].on(theme)]]
+            },
             "xaxis": axis,
             "yaxis": axis,
             "legend": {"font": {"color": muted, "size": 12}, "title": {"text": ""}},

@@ -17,6 +17,9 @@ page holds no state. To change the view, a control puts it into the URL: in the 
 name (`pipeline-…`), so that pages cannot collide. A `RankscopeError` that `layout` raises is
 shown in place of the page.
 
+Figures go into `dcc.Graph`; not those of plotly's WebGL traces (`scattergl` and the like), which
+compile code in the browser, and that the content security policy (guard.py) forbids.
+
 CSS classes that the shell provides (assets/app.css): `card` (a boxed section), `card-title`,
 `card-note` (muted text under a title), `grid-2`, `grid-3` (columns), `tiles` and `tile` with
 `tile-value`, `tile-label`, `tile-note` (headline numbers), `data-table` (a plain HTML table,
