@@ -27,13 +27,18 @@ class Finding(Result):
 
 
 def findings(run: Run, steps: Collection[int] | None = None) -> list[Finding]:
-    """All findings, the largest first; empty if nothing stands out."""
+    """All findings, the largest first; empty if nothing stands out.
+
+    The bubble that the schedule has by design comes last, whatever its size: it is mended by
+    another plan, not by mending what is slow.
+    """
     step_ms = _step_ms(run, steps)
     if not step_ms:
         return []
     found = [*_slow_stage(run, steps), *_bubble(run, steps), *_exposed(run, steps)]
-    worth = [f for f in found if f.ms_per_step >= _WORTH_SAYING * step_ms]
-    return sorted(worth, key=lambda finding: -finding.ms_per_step)
+    found.sort(key=lambda finding: -finding.ms_per_step)
+    found += _by_design(run, steps)
+    return [finding for finding in found if finding.ms_per_step >= _WORTH_SAYING * step_ms]
 
 
 def _step_ms(run: Run, steps: Collection[int] | None) -> float:
@@ -90,6 +95,25 @@ def _bubble(run: Run, steps: Collection[int] | None) -> Iterator[Finding]:
             f"{median(excess):.1f} ms per step are lost to waiting beyond the plan"
         ),
         ms_per_step=median(excess),
+    )
+
+
+def _by_design(run: Run, steps: Collection[int] | None) -> Iterator[Finding]:
+    """The bubble that theory gives the schedule, of the time that the ranks really worked."""
+    bubbles = run.bubbles(steps)
+    theory = bubbles.theory
+    if theory is None or not bubbles.ranks.num_rows:
+        return
+    if theory.over_ideal is None or theory.fraction_of_window is None:
+        return
+    ms = theory.over_ideal * fmean(bubbles.ranks["busy_ns"].to_pylist()) / 1e6
+    yield Finding(
+        text=(
+            f"{theory.schedule} with {theory.p} pipeline ranks and {theory.m} microbatches is "
+            f"idle {100 * theory.fraction_of_window:.0f} % of the window by design, {ms:.1f} ms "
+            "per step: more microbatches or virtual stages shrink that"
+        ),
+        ms_per_step=ms,
     )
 
 

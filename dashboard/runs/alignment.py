@@ -65,5 +65,5 @@ def _collective_ends(table: pa.Table) -> dict[tuple[str, int], int]:
     for group, seq, start, duration in zip(
         *(found[name].to_pylist() for name in ("group", "seq", "start", "duration")), strict=True
     ):
-        ends[group, seq] = max(ends.get((group, seq), 0), start + duration)
+        ends[group, seq] = max(ends.get((group, seq), start), start + duration)
     return ends

@@ -1,0 +1,125 @@
+"""The commands as a user runs them: output, JSON, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dashboard.cli.run import with_tracer
+from tests.support.pipeline_toy import write_pipeline
+from tracer.errors import UsageError
+
+RANKSCOPE = str(Path(sys.executable).with_name("rankscope"))
+
+
+def rankscope(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [RANKSCOPE, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_pipeline(tmp_path_factory.mktemp("cli") / "toy", steps=3))
+
+
+def test_report_prints_the_numbers_of_the_paper_example(path: str) -> None:
+    done = rankscope("report", path)
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "0 0.13 0.06 46.2% 0.00 1.5% 0.06 49.2% 0.00 3.1% 100.0%" in lines
+    assert "bubble of window 51.6 % 50.0 % 50.0 %" in lines
+    assert "bubble over ideal 106.7 % 100.0 % 100.0 %" in lines
+    assert any(line.startswith("pp:0-2 p2p 24 4.0 kB") for line in lines)
+    assert "idle 50 % of the window by design" in done.stdout
+    assert "\x1b[" not in done.stdout
+
+
+def test_report_as_json(path: str) -> None:
+    done = rankscope("report", path, "--json", "--step", "1:")
+    found = json.loads(done.stdout)
+    assert found["run"]["steps"] == [0, 1, 2]
+    assert {row["step"] for row in found["accounting"]["table"]} == {1, 2}
+    assert found["bubbles"]["theory"]["over_ideal"] == 1.0
+    assert found["bandwidth"]["summary"][0]["op"] == "p2p"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["report", "/nowhere"], "rankscope: /nowhere: no such run directory"),
+        (["dashboard", "/nowhere"], "rankscope: /nowhere: no such run directory"),
+        (["compare", "/nowhere", "/nowhere"], "rankscope: /nowhere: no such run directory"),
+        (["report", "{path}", "--step", "7:9"], "no complete step in 7:9; complete steps: 0 to 2"),
+        (["report", "{path}", "--step", "x"], "'x' is not a range of steps"),
+        (["compare", "{path}", "{path}", "--fail-on", "so"], "--fail-on 'so': write WHAT>LIMIT"),
+        (["compare", "{path}", "{path}", "--fail-on", "x>1%"], "no 'x'; there are step time"),
+        (["query", "{path}", "drop table events"], "a query is one SELECT statement"),
+        (["run", "--out", "x", "--", "ls"], "ls: expected torchrun"),
+        (["nonsense"], "No such command 'nonsense'"),
+        ([], "Record:"),
+    ],
+)
+def test_bad_usage_is_one_clear_line_and_exit_code_2(
+    path: str, arguments: list[str], said: str
+) -> None:
+    done = rankscope(*(argument.replace("{path}", path) for argument in arguments))
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_report_shows_what_is_readable_and_names_the_rest(path: str, tmp_path: Path) -> None:
+    damaged = write_pipeline(tmp_path / "damaged", steps=2)
+    (damaged / "rank-00001.arrows").unlink()
+    done = rankscope("report", str(damaged))
+    assert done.returncode == 0
+    assert "! rank-00001.arrows: missing" in done.stdout
+    assert "2 of 3 ranks" in done.stdout
+
+
+def test_compare_of_a_run_with_itself_is_fine(path: str) -> None:
+    done = rankscope("compare", path, path, "--fail-on", "step_time>0%")
+    assert done.returncode == 0
+    assert "step time" in done.stdout
+
+
+def test_compare_gate_fails_with_exit_code_1(path: str, tmp_path: Path) -> None:
+    from tests.support.toy import Event, RankFacts, write_run
+
+    rows = {
+        rank: [Event(start=500 * n, duration=500, kind="step", step=n) for n in range(4)]
+        for rank in range(3)
+    }
+    facts = {rank: RankFacts(coordinates={"pp": rank}, stages=(rank,)) for rank in rows}
+    slow = write_run(tmp_path / "slow", rows, facts=facts, scale=1000)
+    done = rankscope("compare", path, str(slow), "--fail-on", "step_time>2%")
+    assert done.returncode == 1
+    assert "step time grew by 284.62 %, more than 2 %" in done.stderr
+    assert rankscope("compare", path, str(slow), "--fail-on", "step_time>300%").returncode == 0
+
+
+def test_query(path: str) -> None:
+    done = rankscope("query", path, "select count(*) as n from steps", "--json")
+    assert json.loads(done.stdout) == [{"n": 9}]
+
+
+@pytest.mark.parametrize("command", ["", "report", "compare", "query", "run", "dashboard"])
+def test_help_teaches(command: str) -> None:
+    done = rankscope(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage: rankscope" in done.stdout
+
+
+def test_run_puts_the_tracer_before_the_script() -> None:
+    command = ("torchrun", "--nproc-per-node", "8", "train.py", "--config", "x.py")
+    assert with_tracer(command, Path("runs/a"), overwrite=True) == [
+        "torchrun", "--nproc-per-node", "8", "-m", "tracer", "--out", "runs/a", "--overwrite",
+        "train.py", "--config", "x.py",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="no script"):
+        with_tracer(("torchrun", "-m", "module"), Path("x"), overwrite=False)
