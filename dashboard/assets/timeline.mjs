@@ -4,11 +4,12 @@
 import { Source } from "./timeline/data.mjs";
 import { listen } from "./timeline/input.mjs";
 import { AXIS, GUTTER, paint, readColours } from "./timeline/paint.mjs";
+import { Legend } from "./timeline/legend.mjs";
 import { Minimap } from "./timeline/minimap.mjs";
 import { Picker } from "./timeline/picker.mjs";
 import { layoutRows, rowsBetween } from "./timeline/rows.mjs";
 import { formatMoment, formatNs, View } from "./timeline/scale.mjs";
-import { element, kindTitle, plain, Tooltip } from "./timeline/words.mjs";
+import { element, plain, Tooltip } from "./timeline/words.mjs";
 
 const OVERSCAN = 0.5; // of the window, fetched on either side so that panning finds it there
 const MAX_QUERY_WIDTH = 16_384; // window.py: MAX_WIDTH
@@ -58,7 +59,7 @@ class Timeline {
     this.scene.compute = new Set(COMPUTE.map((kind) => this.kindIndex.get(kind)));
     this.scene.wait = this.kindIndex.get("wait");
     this.scene.stepsOf = this.stepsByRank();
-    this.buildLegend();
+    this.legend = new Legend(this);
     this.recolour();
     this.watch();
     this.resize();
@@ -125,9 +126,7 @@ class Timeline {
 
   recolour() {
     this.scene.colours = readColours(this.lanes.kinds);
-    for (const button of this.part("legend").children) {
-      button.firstElementChild.style.background = this.colourOf(button.dataset.kind);
-    }
+    this.legend.recolour();
     this.redraw();
   }
 
@@ -250,27 +249,7 @@ class Timeline {
     this.goTo(start - margin, start + duration + margin);
   }
 
-  // --- legend, help, spoken summary --------------------------------------------------------------
-
-  buildLegend() {
-    const buttons = this.lanes.present.map((kind) => {
-      const button = element("button", { type: "button", className: "legend-item", "data-kind": kind, title: "Show or hide" }, [
-        element("span", { className: "swatch" }),
-        document.createTextNode(kindTitle(kind)),
-      ]);
-      button.addEventListener("click", () => this.toggleKind(kind));
-      return button;
-    });
-    this.part("legend").replaceChildren(...buttons);
-  }
-
-  toggleKind(kind) {
-    const index = this.kindIndex.get(kind);
-    const hidden = new Set(this.scene.hidden);
-    if (!hidden.delete(index)) hidden.add(index);
-    const names = [...hidden].map((code) => this.lanes.kinds[code]).sort();
-    window.rankscope.view.set({ hide: names.join("|") });
-  }
+  // --- help, spoken summary --------------------------------------------------------------
 
   toggleHelp() {
     const box = this.part("help-box");
@@ -361,12 +340,7 @@ class Timeline {
       clearTimeout(this.urlTimer);
       this.view.set(...this.windowOf(query));
     }
-    const names = (query.get("hide") ?? "").split("|");
-    this.scene.hidden = new Set(names.filter((kind) => this.kindIndex.has(kind)).map((kind) => this.kindIndex.get(kind)));
-    for (const button of this.part("legend").children) {
-      const shown = !this.scene.hidden.has(this.kindIndex.get(button.dataset.kind));
-      button.setAttribute("aria-pressed", String(shown));
-    }
+    this.scene.hidden = this.legend.follow(query.get("hide"));
     this.picker.follow(query.get("sel"));
     this.changed();
   }
