@@ -9,6 +9,7 @@ import sys
 import uuid
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 _SHARED_BY_ALL_RANKS = (
     "TORCHELASTIC_RUN_ID",
@@ -47,32 +48,43 @@ def boot_id() -> str:
 
 def device() -> str:
     """The device of the calling thread: `cpu`, or `cuda:3 (<name of the GPU>)`."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return f"cuda:{torch.cuda.current_device()} ({torch.cuda.get_device_name()})"
-    return "cpu"
+    cuda = _initialized_cuda()
+    if cuda is None:
+        return "cpu"
+    return f"cuda:{cuda.current_device()} ({cuda.get_device_name()})"
 
 
 def device_memory() -> dict[str, float]:
     """Bytes that torch's allocator holds on this process's GPUs, by counter; empty without CUDA."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
+    cuda = _initialized_cuda()
+    if cuda is None:
         return {}
-    devices = range(torch.cuda.device_count())
+    devices = range(cuda.device_count())
     return {
-        "memory.allocated/bytes": float(sum(torch.cuda.memory_allocated(d) for d in devices)),
-        "memory.reserved/bytes": float(sum(torch.cuda.memory_reserved(d) for d in devices)),
+        "memory.allocated/bytes": float(sum(cuda.memory_allocated(d) for d in devices)),
+        "memory.reserved/bytes": float(sum(cuda.memory_reserved(d) for d in devices)),
     }
 
 
 def versions() -> dict[str, str]:
     """Versions of what took part in the recording."""
-    torch = sys.modules.get("torch")
+    torch_version = getattr(sys.modules.get("torch"), "__version__", None)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "rankscope": _own_version(),
-    } | ({"torch": str(torch.__version__)} if torch is not None else {})
+    } | ({} if torch_version is None else {"torch": str(torch_version)})
+
+
+def _initialized_cuda() -> Any:
+    """`torch.cuda` if it is in use, else None.
+
+    The writer thread may ask while the main thread is still importing torch: the module is in
+    `sys.modules` by then, but its attributes are not there yet.
+    """
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    is_initialized = getattr(cuda, "is_initialized", None)
+    return cuda if is_initialized is not None and is_initialized() else None
 
 
 def _own_version() -> str:
