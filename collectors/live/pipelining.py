@@ -17,8 +17,8 @@ from torch.distributed.pipelining import schedules
 from torch.distributed.pipelining.stage import _PipelineStageBase
 
 from collectors.live.patches import Patches
+from collectors.live.plans import plan_of, schedule_stages
 from tracer.recorder import Recorder
-from tracer.run_files import SchedulePlan
 from tracer.schema import Kind
 from tracer.topology import Topology
 
@@ -218,27 +218,3 @@ def _note_schedule(recorder: Recorder, topology: Topology, schedule: Any) -> Non
         topology.note_schedule(plan_of(schedule))
     except Exception as error:
         recorder.fault(error)
-
-
-def schedule_stages(schedule: Any) -> list[Any]:
-    """The stages of this rank, of a schedule with one or with several of them."""
-    return list(schedule._stages) if hasattr(schedule, "_stages") else [schedule._stage]
-
-
-def plan_of(schedule: Any) -> SchedulePlan:
-    """What the schedule will do: every rank's actions in order, in torch's own notation."""
-    stages = schedule_stages(schedule)
-    order = getattr(schedule, "pipeline_order", None)
-    if order is None:
-        order = schedule._get_pipeline_order() or {}
-    return SchedulePlan(
-        name=type(schedule).__name__,
-        stages=stages[0].num_stages,
-        microbatches=schedule._n_microbatches,
-        virtual_stages=len(stages),
-        pipeline_size=stages[0].group_size,
-        plan={
-            int(rank): tuple(str(action) for action in actions if action is not None)
-            for rank, actions in order.items()
-        },
-    )

@@ -1,0 +1,45 @@
+"""Runs that are recorded once per session and shared by every test that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.launching import SCRIPTS, record
+
+PROCESSES = 4
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Recorded:
+    """A recorded run, the parameters that the training ended with, and what it printed."""
+
+    run: Path
+    parameters: tuple[bytes, ...]
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Recorded]:
+    """`pp4-1f1b` (4 stages, 8 microbatches) and `pp2-tp2` (2 stages of 2 tensor ranks)."""
+    scripts = {"pp4-1f1b": "pipeline.py", "pp2-tp2": "pipeline_and_tensor.py"}
+    return {name: _record(tmp_path_factory, name, script) for name, script in scripts.items()}
+
+
+@pytest.fixture(scope="session")
+def recorded_runs(recordings: Mapping[str, Recorded]) -> Mapping[str, Path]:
+    """The run directories of `recordings` by name."""
+    return {name: recorded.run for name, recorded in recordings.items()}
+
+
+def _record(factory: pytest.TempPathFactory, name: str, script: str) -> Recorded:
+    parameters, run = factory.mktemp("parameters"), factory.mktemp("runs") / name
+    done = record(run, SCRIPTS / script, [parameters], processes=PROCESSES)
+    return Recorded(
+        run=run,
+        parameters=tuple((parameters / f"rank-{r}.bin").read_bytes() for r in range(PROCESSES)),
+        stderr=done.stderr,
+    )

@@ -1,0 +1,48 @@
+"""Read the rows of a recorded run with nothing but Arrow, apart from the code under test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+Row = dict[str, Any]
+
+
+def rows(run: Path, rank: int, *, step: int | None = None, **wanted: Any) -> list[Row]:
+    """The events of a rank by start; those of one step, and of these values, if given."""
+    with pa.OSFile(str(run / f"rank-{rank:05d}.arrows")) as source:
+        table = pa.ipc.open_stream(source).read_all()
+    found = [
+        row
+        for row in table.to_pylist()
+        if (step is None or row["step"] == step)
+        and all(row[name] == value for name, value in wanted.items())
+    ]
+    return sorted(found, key=lambda row: row["start"])
+
+
+def calls(run: Path, rank: int, *, step: int | None = None) -> list[Row]:
+    """One row per communication operation: its call."""
+    return [
+        row
+        for row in rows(run, rank, step=step)
+        if row["kind"] in ("collective", "send", "recv") and row["lane"].startswith("host:")
+    ]
+
+
+def facts(run: Path, rank: int) -> dict[str, Any]:
+    """What `rank-NNNNN.json` holds."""
+    return _json(run / f"rank-{rank:05d}.json")
+
+
+def meta(run: Path) -> dict[str, Any]:
+    """What `run.json` holds."""
+    return _json(run / "run.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

@@ -1,0 +1,195 @@
+"""Packed records → Arrow → file → Arrow: exact, incremental, and readable however it breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tracer.batches import record_batch
+from tracer.errors import DamagedTrace, NewerFormat, NotATrace, TraceError
+from tracer.recorder import Recorder
+from tracer.schema import EVENT_SCHEMA, Kind
+from tracer.streams import StreamWriter, read_stream
+
+
+class _Writing:
+    """A recorder and the stream that takes its batches."""
+
+    def __init__(self, path: Path) -> None:
+        self.recorder = Recorder()
+        self.recorder.active = True
+        self.stream = StreamWriter(path, EVENT_SCHEMA, "events", run_id="r1", rank=3)
+
+    def emit(self, name: str, start: int) -> None:
+        self.recorder.emit(Kind.USER, self.recorder.names.intern(name), start, 1)
+
+    def flush(self) -> None:
+        for records in self.recorder.drain():
+            self.stream.write(record_batch(records, self.recorder))
+
+
+def _write(path: Path, batches: list[list[str]], *, close: bool = True) -> None:
+    writing = _Writing(path)
+    number = 0
+    for batch in batches:
+        for name in batch:
+            writing.emit(name, number)
+            number += 1
+        writing.flush()
+    if close:
+        writing.stream.close()
+
+
+def test_records_come_back_as_words_and_nulls(tmp_path: Path) -> None:
+    path = tmp_path / "events.arrows"
+    writing = _Writing(path)
+    recorder = writing.recorder
+    recorder.emit(Kind.USER, recorder.names.intern("augment"), 5, 6)
+    recorder.step = 2
+    recorder.emit(
+        Kind.SEND,
+        recorder.names.intern("send"),
+        7,
+        8,
+        stage=0,
+        microbatch=0,
+        group=recorder.groups.intern("pp:0-3"),
+        seq=0,
+        peer=0,
+        bytes=0,
+        count=0,
+        dtype=recorder.dtypes.intern("float32"),
+        correlation=0,
+        flops=0,
+    )
+    writing.flush()
+    writing.stream.close()
+    read = read_stream(path, "events")
+    optional = [field.name for field in EVENT_SCHEMA if field.nullable]
+    absent = dict.fromkeys(name for name in optional if name != "step")
+
+    assert (read.run_id, read.rank, read.problem) == ("r1", 3, None)
+    assert read.table.to_pylist() == [
+        {
+            "start": 5,
+            "duration": 6,
+            "kind": "user",
+            "name": "augment",
+            "lane": "host:main",
+            "step": 0,
+        }
+        | absent,
+        {
+            "start": 7,
+            "duration": 8,
+            "kind": "send",
+            "name": "send",
+            "lane": "host:main",
+            "step": 2,
+            "stage": 0,
+            "microbatch": 0,
+            "group": "pp:0-3",
+            "seq": 0,
+            "peer": 0,
+            "bytes": 0,
+            "count": 0,
+            "dtype": "float32",
+            "correlation": 0,
+            "flops": 0,
+        },
+    ]
+
+
+def test_dictionaries_grow_by_their_difference_only(tmp_path: Path) -> None:
+    path = tmp_path / "events.arrows"
+    _write(path, [["a"], ["a", "b"], ["b"], ["c", "a"]])
+    with pa.OSFile(str(path)) as source:
+        reader = pa.ipc.open_stream(source)
+        names = [batch["name"].to_pylist() for batch in reader]
+        stats = reader.stats
+
+    assert names == [["a"], ["a", "b"], ["b"], ["c", "a"]]
+    assert stats.num_dictionary_deltas == 2
+    assert stats.num_replaced_dictionaries == 0
+
+
+def test_every_batch_is_readable_before_the_stream_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "events.arrows"
+    writing = _Writing(path)
+    for number, name in enumerate("abc"):
+        writing.emit(name, number)
+        writing.flush()
+        read = read_stream(path, "events")
+
+        assert read.problem is None
+        assert read.table["name"].to_pylist() == list("abc"[: number + 1])
+
+
+def test_a_file_cut_at_any_byte_yields_its_whole_batches_and_nothing_else(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.arrows"
+    _write(whole, [["a", "b"], ["c"], ["d", "e", "f"]])
+    content = whole.read_bytes()
+    prefixes = {0: [], 2: ["a", "b"], 3: ["a", "b", "c"], 6: list("abcdef")}
+    cut = tmp_path / "cut.arrows"
+    seen = []
+    for length in range(len(content)):
+        cut.write_bytes(content[:length])
+        try:
+            read = read_stream(cut, "events")
+        except TraceError:
+            assert not seen
+            continue
+        names = read.table["name"].to_pylist()
+        assert names == prefixes[len(names)]
+        seen.append(len(names))
+
+    assert seen == sorted(seen)
+    assert set(seen) == {0, 2, 3, 6}
+
+
+def test_damage_in_the_middle_names_the_file_and_keeps_what_stands_before(tmp_path: Path) -> None:
+    path = tmp_path / "events.arrows"
+    _write(path, [["a", "b"]], close=False)
+    good = path.stat().st_size
+    _write(path, [["a", "b"], ["c"]])
+    content = bytearray(path.read_bytes())
+    content[good + 8 : good + 40] = b"\xff" * 32
+    path.write_bytes(bytes(content))
+    read = read_stream(path, "events")
+
+    assert read.table["name"].to_pylist() == ["a", "b"]
+    assert read.problem is not None
+    assert read.problem.startswith(f"{path}: cut off or damaged after 2 rows")
+
+
+def test_an_empty_file_is_a_rank_that_died_early(tmp_path: Path) -> None:
+    path = tmp_path / "events.arrows"
+    path.touch()
+    with pytest.raises(DamagedTrace, match="empty file"):
+        read_stream(path, "events")
+
+
+def test_what_is_not_ours_is_said_to_be_so(tmp_path: Path) -> None:
+    foreign, text, counters = (tmp_path / name for name in ("foreign", "text", "counters"))
+    with pa.OSFile(str(foreign), "wb") as sink:
+        pa.ipc.new_stream(sink, pa.schema([("x", pa.int64())])).close()
+    text.write_text("step,loss\n1,2\n")
+    _write(counters, [])
+
+    with pytest.raises(NotATrace, match="was not written by Rankscope"):
+        read_stream(foreign, "events")
+    with pytest.raises(NotATrace, match="not an Arrow stream"):
+        read_stream(text, "events")
+    with pytest.raises(NotATrace, match=r"holds 'events', wanted .* 'counters'"):
+        read_stream(counters, "counters")
+
+
+def test_a_newer_format_names_the_mend(tmp_path: Path) -> None:
+    path = tmp_path / "events.arrows"
+    metadata = {b"rankscope.content": b"events", b"rankscope.format_version": b"99"}
+    with pa.OSFile(str(path), "wb") as sink:
+        pa.ipc.new_stream(sink, EVENT_SCHEMA.with_metadata(metadata)).close()
+    with pytest.raises(NewerFormat, match=r"format version 99.*pip install -U rankscope"):
+        read_stream(path, "events")
