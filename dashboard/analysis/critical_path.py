@@ -1,95 +1,187 @@
-"""The critical path: what each nanosecond of a step was spent on, across ranks.
+"""The critical path of each step: what every nanosecond of it was spent on, across ranks.
 
-Walk backwards in time from the end of the step. On a rank, everything between two waits is its
-own work, so the path follows it; where a wait was ended by another rank (the send of a receive,
-the last arrival of a collective), the path crosses to that rank at the instant that ended it.
-The segments tile the step without a gap, so the length of the path *is* the step time.
-
-Step boundaries are global: step n lasts from the end of step n-1 on the last rank to reach it
-to the end of step n on the last rank to reach it, so that the steps tile the run as well.
+Step n lasts from the end of step n-1 on the last rank to reach it to the end of step n on the
+last rank to reach it, so that the steps tile the run. The path is walked backwards from there
+(backward_walk.py); its segments tile the step, so its length *is* the step time.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-LOCAL: Final = "local"
-TRANSFER: Final = "transfer"
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.analysis.backward_walk import TRANSFER, Segment, walk
+from dashboard.analysis.dependencies import dependencies
+from dashboard.analysis.leaves import Piece, leaves
+from dashboard.analysis.operations import category_of, operations
+from dashboard.analysis.results import Result
+from dashboard.analysis.steps import step_windows
+from tracer.schema import COMPUTE_KINDS
+
+if TYPE_CHECKING:
+    from dashboard.runs import Run
+
+_SEGMENTS: Final = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("rank", pa.int32()),
+        ("start", pa.int64()),
+        ("duration", pa.int64()),
+        ("category", pa.string()),
+        ("name", pa.string()),
+        ("stage", pa.int32()),
+        ("microbatch", pa.int32()),
+        ("cause_rank", pa.int32()),
+    ]
+)
+_STEPS: Final = pa.schema([("step", pa.int32()), ("start", pa.int64()), ("length_ns", pa.int64())])
+_SUMMARY: Final = pa.schema(
+    [
+        ("category", pa.string()),
+        ("rank", pa.int32()),
+        ("stage", pa.int32()),
+        ("name", pa.string()),
+        ("ns_per_step", pa.float64()),
+        ("share", pa.float64()),
+    ]
+)
 
 
-@dataclass(kw_only=True, slots=True, frozen=True, order=True)
-class Dependency:
-    """A wait on this rank that ended at `end` because of what rank `cause_rank` did at `cause`.
+@dataclass(kw_only=True, frozen=True)
+class CriticalPath(Result):
+    """The path of each step, and where its time went.
 
-    Times in ns on the common clock. A dependency counts only if the cause came after the wait
-    began: otherwise the rank waited for nobody, and `dependencies` leaves it out.
+    segments: step, rank, start, duration (ns), category (as in the accounting), name, stage,
+        microbatch; cause_rank where the rank waited for what that rank sent or joined.
+    steps: step, start, length_ns; the segments of a step add up to its length.
+    summary: category, rank, stage, name, ns_per_step, share of the path; the largest first.
     """
 
-    end: int
-    cause: int
-    cause_rank: int
-    operation: int
-    """Row of the operation on the waiting rank, for whoever wants to name it."""
+    segments: pa.Table
+    steps: pa.Table
+    summary: pa.Table
 
 
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Segment:
-    """A piece of the path: `local` work of a rank, or the `transfer` that it waited for.
-
-    A transfer belongs to the rank that received; `cause_rank` is where the path goes on.
-    """
-
-    rank: int
-    start: int
-    end: int
-    what: str
-    cause_rank: int | None = None
-    operation: int | None = None
-
-    @property
-    def duration(self) -> int:
-        """Length in ns."""
-        return self.end - self.start
-
-
-def walk(
-    dependencies: Mapping[int, Sequence[Dependency]], *, rank: int, begin: int, end: int
-) -> list[Segment]:
-    """The critical path that ends at `end` on `rank`, back to `begin`, in order of time.
-
-    `dependencies[rank]` is sorted by `end`. The segments tile [begin, end) exactly.
-    """
-    ends = {r: [d.end for d in found] for r, found in dependencies.items()}
-    backwards: list[Segment] = []
-    now = end
-    while now > begin:
-        crossed = _last_before(dependencies.get(rank, ()), ends.get(rank, []), now)
-        if crossed is None or crossed.end <= begin:
-            backwards.append(Segment(rank=rank, start=begin, end=now, what=LOCAL))
-            break
-        if crossed.end < now:
-            backwards.append(Segment(rank=rank, start=crossed.end, end=now, what=LOCAL))
-        cause = max(crossed.cause, begin)
-        backwards.append(
-            Segment(
-                rank=rank,
-                start=cause,
-                end=crossed.end,
-                what=TRANSFER,
-                cause_rank=crossed.cause_rank,
-                operation=crossed.operation,
-            )
-        )
-        rank, now = crossed.cause_rank, cause
-    return backwards[::-1]
+def critical_path(run: Run, steps: Collection[int] | None = None) -> CriticalPath:
+    """The critical path of all complete steps, or of those of `steps`."""
+    issued = operations(run)
+    waits = dependencies(issued)
+    lanes = {rank: _Lane(run, rank) for rank in run.ranks}
+    rows: list[dict[str, Any]] = []
+    lengths: list[dict[str, Any]] = []
+    for step, begin, end, rank in _boundaries(run):
+        if steps is not None and step not in steps:
+            continue
+        lengths.append({"step": step, "start": begin, "length_ns": end - begin})
+        for segment in walk(waits, rank=rank, begin=begin, end=end):
+            rows += [{"step": step} | row for row in _described(segment, lanes, issued)]
+    return CriticalPath(
+        segments=pa.Table.from_pylist(rows, schema=_SEGMENTS),
+        steps=pa.Table.from_pylist(lengths, schema=_STEPS),
+        summary=_summary(rows, len(lengths)),
+    )
 
 
-def _last_before(found: Sequence[Dependency], ends: Sequence[int], now: int) -> Dependency | None:
-    """The last dependency that ended at or before `now` and whose cause lies before `now`."""
-    index = bisect_right(ends, now) - 1
-    while index >= 0 and found[index].cause >= now:
-        index -= 1
-    return found[index] if index >= 0 else None
+def _boundaries(run: Run) -> Iterator[tuple[int, int, int, int]]:
+    """step, begin, end (ns) and the rank that ends last, for each complete step."""
+    windows = step_windows(run).to_pylist()
+    by_step: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for window in windows:
+        by_step[window["step"]].append(window)
+    before: int | None = None
+    for step, ranks in sorted(by_step.items()):
+        last = max(ranks, key=lambda window: window["start"] + window["duration"])
+        end = last["start"] + last["duration"]
+        begin = min(window["start"] for window in ranks) if before is None else before
+        yield step, begin, end, last["rank"]
+        before = end
+
+
+class _Lane:
+    """What one rank's host did at every instant: its spans, cut into innermost pieces."""
+
+    def __init__(self, run: Run, rank: int) -> None:
+        columns = ("start", "duration", "kind", "name", "lane", "group", "stage", "microbatch")
+        events = run.events(ranks=[rank], columns=columns)
+        on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
+        a_span = pc.not_equal(events["kind"].cast(pa.string()), "step")
+        self.rows = events.filter(pc.and_(on_host, a_span)).to_pylist()
+        spans = [(row["start"], row["start"] + row["duration"]) for row in self.rows]
+        self.pieces = leaves(spans)
+        self._starts = [piece.start for piece in self.pieces]
+
+    def between(self, begin: int, end: int) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
+        """Pieces that tile [begin, end); None where no span was open."""
+        now = begin
+        for piece in self._from(begin):
+            if piece.start >= end:
+                break
+            if piece.end <= now:
+                continue
+            if piece.start > now:
+                yield now, piece.start, None
+                now = piece.start
+            until = min(piece.end, end)
+            yield now, until, self.rows[piece.span]
+            now = until
+        if now < end:
+            yield now, end, None
+
+    def _from(self, begin: int) -> Sequence[Piece]:
+        return self.pieces[max(bisect_right(self._starts, begin) - 1, 0) :]
+
+
+def _described(
+    segment: Segment, lanes: dict[int, _Lane], issued: pa.Table
+) -> Iterator[dict[str, Any]]:
+    if segment.what == TRANSFER and segment.operation is not None:
+        row = issued.slice(segment.operation, 1).to_pylist()[0]
+        yield {
+            "rank": segment.rank,
+            "start": segment.start,
+            "duration": segment.duration,
+            "category": category_of(row["dim"]),
+            "name": row["op"],
+            "stage": row["stage"],
+            "microbatch": row["microbatch"],
+            "cause_rank": segment.cause_rank,
+        }
+        return
+    for begin, end, span in lanes[segment.rank].between(segment.start, segment.end):
+        common = {"rank": segment.rank, "start": begin, "duration": end - begin}
+        if span is None:
+            yield common | {"category": "idle", "name": "no span"}
+        else:
+            yield common | {
+                "category": _category(span),
+                "name": span["name"],
+                "stage": span["stage"],
+                "microbatch": span["microbatch"],
+            }
+
+
+def _category(span: dict[str, Any]) -> str:
+    if span["kind"] in COMPUTE_KINDS:
+        return "compute"
+    if span["kind"] in ("collective", "send", "recv", "wait"):
+        return category_of((span["group"] or "").partition(":")[0])
+    return span["kind"] if span["kind"] in ("optimizer", "data") else "host"
+
+
+def _summary(rows: list[dict[str, Any]], steps: int) -> pa.Table:
+    totals: dict[tuple[Any, ...], int] = defaultdict(int)
+    for row in rows:
+        totals[row["category"], row["rank"], row.get("stage"), row["name"]] += row["duration"]
+    whole = sum(totals.values())
+    found = [
+        dict(zip(_SUMMARY.names, (*key, spent / steps, spent / whole), strict=True))
+        for key, spent in sorted(totals.items(), key=lambda item: -item[1])
+        if spent
+    ]
+    return pa.Table.from_pylist(found, schema=_SUMMARY)

@@ -20,9 +20,10 @@ COMMANDS: Final = {
     "report": "dashboard.cli.report",
     "compare": "dashboard.cli.compare",
     "dashboard": "dashboard.cli.dashboard",
+    "critical-path": "dashboard.cli.critical_path",
     "query": "dashboard.cli.query",
 }
-"""Command → the module that defines a click command of the same name."""
+"""Command → the module that defines it, under the same name (with `_` for `-`)."""
 
 
 class _Lazy(click.Group):
@@ -35,7 +36,7 @@ class _Lazy(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = getattr(import_module(module), cmd_name)
+        command: click.Command = getattr(import_module(module), cmd_name.replace("-", "_"))
         return command
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dashboard.analysis.bandwidth import Bandwidth
     from dashboard.analysis.bubbles import Bubbles
     from dashboard.analysis.compare import Comparison
+    from dashboard.analysis.critical_path import CriticalPath
     from dashboard.runs.sql import QueryResult
 
 
@@ -105,6 +106,12 @@ class Run:
         from dashboard.analysis.bandwidth import measure_bandwidth
 
         return measure_bandwidth(self, steps)
+
+    def critical_path(self, steps: Collection[int] | None = None) -> CriticalPath:
+        """What every nanosecond of each step was spent on, across ranks."""
+        from dashboard.analysis.critical_path import critical_path
+
+        return critical_path(self, steps)
 
     def compare(self, other: Run) -> Comparison:
         """From this run's step time to the other's, by category, with intervals."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.analysis.critical_path import Dependency, Segment, walk
+from dashboard.analysis.backward_walk import Dependency, Segment, walk
 
 
 def dependency(end: int, cause: int, cause_rank: int) -> Dependency:

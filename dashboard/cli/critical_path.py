@@ -1,0 +1,71 @@
+"""`rankscope critical-path RUN`: what the step time was spent on, across ranks."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from dashboard.analysis.critical_path import CriticalPath
+from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.tables import console, ms, percent, table
+from dashboard.runs import open_run
+
+_ROWS = 20
+
+
+@click.command("critical-path")
+@run_argument
+@steps_option
+@json_option
+def critical_path(path: Path, steps: slice | None, as_json: bool) -> None:
+    """Follow the critical path of each step of RUN and sum up what it was spent on.
+
+    Only work on this path is worth making faster: everything else waits for it anyway. The
+    segments of a step add up to its measured time.
+
+    \b
+    Example:
+      rankscope critical-path runs/a --step 10:20
+    """
+    run = open_run(path)
+    found = run.critical_path(chosen_steps(run, steps))
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+        return
+    _print(found)
+
+
+def _print(found: CriticalPath) -> None:
+    out = console()
+    if not found.steps.num_rows:
+        out.print("No step is complete on every rank: call t.step() after each optimizer step.")
+        return
+    rows = found.summary.to_pylist()
+    shown = [
+        [
+            row["category"],
+            row["name"],
+            "–" if row["stage"] is None else str(row["stage"]),
+            str(row["rank"]),
+            ms(row["ns_per_step"]),
+            percent(row["share"]),
+        ]
+        for row in rows[:_ROWS]
+    ]
+    lengths = found.steps["length_ns"].to_pylist()
+    title = f"Critical path, mean of {len(lengths)} steps of {ms(sum(lengths) / len(lengths))} ms"
+    out.print(
+        table(title, ["category", "what", "stage", "rank", "ms per step", "share"], shown, words=2)
+    )
+    if len(rows) > _ROWS:
+        rest = sum(row["share"] for row in rows[_ROWS:])
+        out.print(Text(f"{len(rows) - _ROWS} smaller rows: {percent(rest)} (all with --json)"))
+    by_category: Counter[str] = Counter()
+    for row in rows:
+        by_category[row["category"]] += row["share"]
+    parts = (f"{category} {percent(share)}" for category, share in by_category.most_common())
+    out.print(Text("By category: " + ", ".join(parts), style="bold"))
