@@ -57,7 +57,7 @@ bench: env ## run benchmarks/: one JSON object per figure and line
 	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do \
 	  PYTHONPATH=. $(BIN)/python $$script $(ARGS) || exit 1; done
 
-samples: env ## record sample_traces/ anew (some minutes)
+samples: env ## record sample_traces/ anew (two minutes; best on an idle machine)
 	$(BIN)/python sample_traces/record.py $(ARGS)
 
 screenshots: env browser ## take the pictures in docs/images/ anew

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 from typing import Any
 
@@ -99,14 +100,14 @@ def test_the_slow_stage_is_the_one_that_the_others_wait_for() -> None:
 
 
 def test_the_slow_stage_costs_the_step_what_its_extra_work_implies() -> None:
-    """1F1B repeats the slowest stage m times: 8 × (2 + 4) ms of extra work = 48 ms at most."""
+    """1F1B repeats the slowest stage m times: 8 × (5 + 10) ms of extra sleep = 120 ms."""
     balanced = open_run(SAMPLES / "pp4-1f1b-balanced")
     compared = balanced.compare(open_run(SAMPLES / "pp4-1f1b-slow-stage"))
 
     step_time = compared.categories.to_pylist()[0]
     assert step_time["category"] == "step time"
     assert step_time["low_ms"] > 0
-    assert 24 < step_time["delta_ms"] < 60
+    assert step_time["delta_ms"] == pytest.approx(120, rel=0.2)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("pp4")])
@@ -117,9 +118,15 @@ def test_the_theory_of_four_stages_and_eight_microbatches(name: str) -> None:
     assert bubbles.theory is not None
     assert bubbles.theory.fraction_of_window == pytest.approx(3 / 11)
     assert bubbles.theory.over_ideal == pytest.approx(3 / 8)
-    measured = bubbles.steps["bubble_fraction_of_window"].to_pylist()
-    assert min(measured) > 0.9 * 3 / 11
-    assert max(measured) < 0.6
+
+
+@pytest.mark.parametrize("name", ["pp4-1f1b-balanced", "pp4-gpipe"])
+def test_a_balanced_pipeline_comes_near_to_the_theory_and_not_below(name: str) -> None:
+    steps = open_run(SAMPLES / name).bubbles().steps
+
+    measured = steps["bubble_fraction_of_window"].to_pylist()
+    assert min(measured) > 0.95 * 3 / 11
+    assert median(measured) < 1.3 * 3 / 11
 
 
 @pytest.mark.parametrize(
