@@ -68,6 +68,12 @@ class Accounting(Result):
     overlap: pa.Table
     windows: pa.Table
 
+    def share(self, category: str) -> float:
+        """The category's part of all windows together; 0 if there are none."""
+        whole = pc.sum(self.windows["duration"]).as_py() or 0
+        mine = self.table.filter(pc.equal(self.table["category"], category))
+        return (pc.sum(mine["duration"]).as_py() or 0) / whole if whole else 0.0
+
 
 @dataclass(slots=True)
 class _Lanes:

@@ -65,6 +65,8 @@
   });
   document.addEventListener("change", (event) => {
     if (event.target.id === "shell-run") chooseRun(event.target.value);
+    const key = event.target.dataset?.viewKey; // a page's own select: its value becomes this key
+    if (key) view.set({ [key]: event.target.value });
   });
   window.addEventListener("popstate", showState);
 

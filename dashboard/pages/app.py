@@ -18,7 +18,15 @@ from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 from flask import Flask, Response
 
 from dashboard.figures.theme import css
-from dashboard.pages import guard, timeline, timeline_api
+from dashboard.pages import (
+    communication,
+    compare,
+    guard,
+    overview,
+    pipeline,
+    timeline,
+    timeline_api,
+)
 from dashboard.pages.markup import dashed, notice
 from dashboard.pages.state import parse
 from tracer.errors import RankscopeError
@@ -26,7 +34,7 @@ from tracer.errors import RankscopeError
 if TYPE_CHECKING:
     from dashboard.runs import Run
 
-PAGES: Final[tuple[ModuleType, ...]] = (timeline,)
+PAGES: Final[tuple[ModuleType, ...]] = (overview, timeline, pipeline, communication, compare)
 """In the order of the navigation."""
 
 _ASSETS: Final = Path(__file__).parent.parent / "assets"
