@@ -223,7 +223,12 @@ class Tracer:
 
 
 def _installed_collectors() -> list[Collector]:
-    return [entry.load()() for entry in entry_points(group=ENTRY_POINTS)]
+    found = [entry.load()() for entry in entry_points(group=ENTRY_POINTS)]
+    if not found:
+        raise RuntimeError(
+            "no collectors: Rankscope is on the path but not installed; pip install it here"
+        )
+    return found
 
 
 def _json_copy(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""`python -m tracer`: the script runs as it would alone, and its end is its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.launching import run_python
+from tests.support.reading import facts, meta, rows
+
+_CURIOUS = """
+import json, sys
+import neighbour
+seen = {"argv": sys.argv, "name": __name__, "file": __file__, "path": sys.path[0],
+        "main": sys.modules["__main__"].__dict__ is globals(),
+        "imports us": any(name in globals() for name in ("tracer", "Tracer"))}
+print(json.dumps(seen))
+sys.exit(3)
+"""
+
+_PLAIN_LOOP = """
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+assert not torch.nn.modules.module._global_forward_hooks
+for step in range(3):
+    for _ in range(2):
+        model(torch.ones(2, 4)).sum().backward()
+        assert not torch.nn.modules.module._global_forward_pre_hooks
+    optimizer.step()
+    optimizer.zero_grad()
+raise RuntimeError("after the loop")
+"""
+
+
+def test_a_script_finds_everything_as_without_us(tmp_path: Path) -> None:
+    directory = tmp_path / "scripts"
+    directory.mkdir()
+    script = directory / "curious.py"
+    script.write_text(_CURIOUS)
+    (directory / "neighbour.py").touch()
+    arguments = (script, "--out", "theirs", "-m", "--help")
+    alone = json.loads(run_python(*arguments, cwd=tmp_path, expect=3).stdout)
+    traced = run_python("-m", "tracer", "--out", "run", *arguments, cwd=tmp_path, expect=3)
+
+    assert json.loads(traced.stdout) == alone
+    assert alone["argv"][1:] == ["--out", "theirs", "-m", "--help"]
+    assert meta(tmp_path / "run")["config"] == {
+        "script": "curious.py",
+        "arguments": ["--out", "theirs", "-m", "--help"],
+    }
+    assert facts(tmp_path / "run", 0)["ended"] == "closed"
+    assert traced.stderr == ""
+
+
+def test_a_plain_loop_has_steps_and_its_exception_passes(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(_PLAIN_LOOP)
+    done = run_python("-m", "tracer", "--out", tmp_path / "run", script, expect=1)
+    steps = rows(tmp_path / "run", 0, kind="step")
+    optimizers = rows(tmp_path / "run", 0, kind="optimizer")
+
+    assert done.stderr.rstrip().endswith("RuntimeError: after the loop")
+    assert "rankscope" not in done.stderr
+    assert [row["step"] for row in steps] == [0, 1, 2]
+    assert [(row["name"], row["step"]) for row in optimizers] == [
+        ("SGD.step", step) for step in range(3)
+    ]
+    assert facts(tmp_path / "run", 0)["ended"] == "closed"
+
+
+def test_a_module_runs_like_with_python_m(tmp_path: Path) -> None:
+    package = tmp_path / "training"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import sys; print(__name__, __package__, sys.argv[1:])")
+    done = run_python("-m", "tracer", "--out", "run", "-m", "training", "--lr", "1", cwd=tmp_path)
+
+    assert done.stdout == "__main__ training ['--lr', '1']\n"
+
+
+def test_a_directory_that_holds_a_run_ends_with_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    script, run = tmp_path / "train.py", tmp_path / "run"
+    script.write_text("print('trained')")
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    refused = run_python("-m", "tracer", "--out", run, script, expect=2)
+
+    assert refused.stdout == ""
+    assert refused.stderr.count("\n") == 1
+    assert "holds a run already" in refused.stderr
+    assert "--overwrite" in refused.stderr
+    assert run_python("-m", "tracer", "--out", run, "--overwrite", script).stdout == "trained\n"
+
+
+def test_disabled_runs_the_script_and_writes_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("print('trained')")
+    disabled = {"RANKSCOPE_DISABLE": "1"}
+    done = run_python("-m", "tracer", "--out", tmp_path / "run", script, env=disabled)
+
+    assert done.stdout == "trained\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_use_teaches(tmp_path: Path) -> None:
+    no_script = run_python("-m", "tracer", "--out", tmp_path / "run", expect=2)
+    no_such = run_python("-m", "tracer", "--out", tmp_path / "run", "absent.py", expect=2)
+    help_ = run_python("-m", "tracer", "--help")
+
+    assert "python -m tracer --out runs/a train.py" in no_script.stderr
+    assert "no such script: absent.py" in no_such.stderr
+    assert "torchrun --nproc-per-node 8 -m tracer --out runs/a train.py" in help_.stdout
+    assert not (tmp_path / "run").exists()
