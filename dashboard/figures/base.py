@@ -16,7 +16,7 @@ def empty_figure(theme: Theme, *, x: str, y: str, height: int = 300) -> go.Figur
         template=template(theme),
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend={"orientation": "h", "traceorder": "normal", "y": 1.02, "yanchor": "bottom", "x": 0},
         hovermode="closest",
     )
     figure.update_xaxes(title_text=x)

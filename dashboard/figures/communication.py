@@ -56,8 +56,8 @@ def busbw_by_size(
             line={"color": REFERENCE.on(theme), "dash": "6px,4px"},
             annotation_text=f"peak {dim} {peak:g} GB/s",
         )
-    figure.update_xaxes(type="log", exponentformat="SI")
-    figure.update_yaxes(type="log", exponentformat="SI")
+    figure.update_xaxes(type="log", dtick=1, exponentformat="power")
+    figure.update_yaxes(type="log", dtick=1, exponentformat="power")
     return figure
 
 
@@ -68,8 +68,8 @@ def utilization_over_time(
     rows = found.table.to_pylist()
     dims = sorted({row["dim"] for row in rows})
     relative = bool(dims) and all(dim in peaks for dim in dims)
-    unit = "% of link peak" if relative else "GB/s, mean of the groups"
-    figure = empty_figure(theme, x="time (ms)", y=f"on the wire ({unit})", height=260)
+    unit = "% of link peak" if relative else "GB/s per link"
+    figure = empty_figure(theme, x="time (ms)", y=f"carried ({unit})", height=260)
     if not rows:
         return say_empty(figure, theme, _NOTHING)
     for dim in dims:

@@ -32,7 +32,9 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
             _facts(run),
             html.Div(_tiles(run, steps), className="tiles"),
             card(
-                "Findings", "What costs at least 5 % of the step, the largest first.", *_said(found)
+                "Findings",
+                "What costs at least 5 % of the step, the largest first; the schedule's own bubble last.",
+                *_said(found),
             ),
             card(
                 "Time per rank",
