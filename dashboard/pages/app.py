@@ -62,7 +62,7 @@ _INDEX: Final = """<!DOCTYPE html>
 def build_app(runs: Sequence[Run], *, token: str | None = None) -> Dash:
     """The app for these runs (at least one); `token` is needed from every visitor if given."""
     server = Flask("dashboard", static_folder=None)
-    paths = frozenset({"/"} | {page.PATH for page in PAGES})
+    paths = [page.PATH for page in PAGES]
     guard.guard(server, page_paths=paths, run_count=len(runs), token=token)
     app = Dash(
         "dashboard",
@@ -175,7 +175,7 @@ def _register_shell(app: Dash, runs: Sequence[Run]) -> None:
         Output("shell-steps-control", "className"),
         Input("shell-steps", "value"),
     )
-    by_path = {"/": PAGES[0]} | {page.PATH: page for page in PAGES}
+    by_path = {page.PATH: page for page in PAGES}
 
     @app.callback(
         Output("shell-page", "children"), Input("shell-view", "data"), prevent_initial_call=True

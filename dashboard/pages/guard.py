@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from flask import Flask, Request, Response, redirect, request
+from flask import Flask, Request, Response, request
 from markupsafe import escape
 from werkzeug.exceptions import HTTPException
 
@@ -35,8 +35,11 @@ _HEADERS: Final = {
 }
 
 
-def guard(server: Flask, *, page_paths: Collection[str], run_count: int, token: str | None) -> None:
-    """Check every request before anything else sees it, and harden every reply."""
+def guard(server: Flask, *, page_paths: Sequence[str], run_count: int, token: str | None) -> None:
+    """Check every request before anything else sees it, and harden every reply.
+
+    `page_paths`: the pages' addresses; `/` leads to the first.
+    """
     server.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
 
     @server.before_request
@@ -48,6 +51,9 @@ def guard(server: Flask, *, page_paths: Collection[str], run_count: int, token: 
                 return _refusal(403, "This dashboard answers only to 127.0.0.1 and localhost.")
         elif (reply := _check_token(request, token)) is not None:
             return reply
+        if request.path == "/":
+            query = request.query_string.decode("ascii", "replace")
+            return _redirect(page_paths[0] + (f"?{query}" if query else ""))
         if request.path in page_paths:
             return _check_view(request, run_count)
         if request.url_rule is None or request.url_rule.rule == _DASH_CATCH_ALL:
@@ -102,9 +108,11 @@ def _check_token(asked: Request, token: str) -> Response | None:
     if not _same(given, token):
         return _refusal(401, "The token is not the one that this dashboard printed.")
     rest: list[tuple[str, Any]] = [(k, v) for k, v in asked.args.items(True) if k != "token"]
-    reply = redirect(asked.path + ("?" + urlencode(rest) if rest else ""))
+    # one slash: two would make the browser read a host name
+    path = "/" + asked.path.lstrip("/")
+    reply = _redirect(path + ("?" + urlencode(rest) if rest else ""))
     reply.set_cookie(_COOKIE, token, httponly=True, samesite="Strict")
-    return _as_response(reply)
+    return reply
 
 
 def _same(given: str, token: str) -> bool:
@@ -119,10 +127,8 @@ def _check_view(asked: Request, run_count: int) -> Response | None:
     return None
 
 
-def _as_response(reply: Any) -> Response:
-    if not isinstance(reply, Response):
-        raise TypeError(f"flask.redirect returned {type(reply).__name__}")
-    return reply
+def _redirect(target: str) -> Response:
+    return Response(status=302, headers={"Location": target})
 
 
 def _refusal(status: int, why: str) -> Response:

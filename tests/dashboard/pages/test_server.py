@@ -35,6 +35,14 @@ def test_every_page_answers(client: FlaskClient, page: object) -> None:
     assert client.get(page.PATH).status_code == 200  # type: ignore[attr-defined]
 
 
+def test_the_bare_address_leads_to_the_first_page(client: FlaskClient) -> None:
+    reply = client.get("/?run=0&theme=dark")
+    assert reply.status_code == 302
+    assert reply.headers["Location"] == PAGES[0].PATH + "?run=0&theme=dark"
+    split = client.get("/?a=%0d%0aSet-Cookie:x=1")
+    assert "Set-Cookie" not in split.headers
+
+
 @pytest.mark.parametrize(
     ("address", "status"),
     [
@@ -153,6 +161,8 @@ def test_the_token_moves_from_the_address_to_a_cookie(tmp_path: Path) -> None:
     assert "SameSite=Strict" in reply.headers["Set-Cookie"]
     assert client.get("/timeline").status_code == 200
     assert client.get(WINDOW).status_code == 200
+    elsewhere = client.get(f"//evil.example?token={TOKEN}")
+    assert not elsewhere.headers.get("Location", "/").startswith("//")
 
 
 def test_names_from_a_trace_travel_as_json_text(client: FlaskClient) -> None:
