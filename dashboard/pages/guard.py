@@ -134,6 +134,7 @@ def _redirect(target: str) -> Response:
 def _refusal(status: int, why: str) -> Response:
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Rankscope</title>'
+        '<link rel="icon" href="data:,">'
         '<body style="font-family:system-ui,sans-serif;margin:15vh auto;max-width:32rem">'
         f'<h1 style="font-size:1.1rem">{status}</h1><p>{escape(why)}</p>'
         '<p><a href="/">Open the dashboard</a></p></body></html>'
