@@ -26,8 +26,10 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
 	  exit 1; }
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
-	$(BIN)/python -m pip install --quiet -e '.[test,check]'
+	@echo "Making the environment in $(VENV): some minutes, once."
+	@export PIP_DISABLE_PIP_VERSION_CHECK=1; set -x; \
+	  $(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION) && \
+	  $(BIN)/python -m pip install --quiet -e '.[test,check]'
 	@touch $@
 
 browser: ## install Chromium for the browser tests, if there is none

@@ -36,12 +36,14 @@ class Sleep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, seconds: float) -> torch.Tensor:
+        """Sleep; the shape stays."""
         ctx.seconds = seconds
         time.sleep(seconds)
         return x.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Sleep twice as long; the gradient stays."""
         time.sleep(2 * ctx.seconds)
         return gradients[0], None
 

@@ -26,7 +26,7 @@ def test_every_link_into_the_repository_leads_to_a_file(page: Path) -> None:
 @PAGES
 def test_every_rankscope_command_exists_with_the_options_named(page: Path) -> None:
     for span in code_spans(page.read_text()):
-        named = re.match(r"^(?:\$ )?rankscope ([a-z]+)\b(.*)", span)
+        named = re.match(r"^(?:\$ )?rankscope ([a-z][a-z-]*)(.*)", span)
         if named is None:
             continue
         command, arguments = named.groups()
@@ -36,7 +36,8 @@ def test_every_rankscope_command_exists_with_the_options_named(page: Path) -> No
 
 
 def _options(command: str) -> set[str]:
-    parameters = getattr(import_module(COMMANDS[command]), command).params
+    module = import_module(COMMANDS[command])
+    parameters = getattr(module, command.replace("-", "_")).params
     return {"--help"} | {name for p in parameters for name in (*p.opts, *p.secondary_opts)}
 
 
