@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 
@@ -14,7 +15,7 @@ from tracer import Tracer
 from tracer.batches import record_batch
 from tracer.recorder import Recorder
 from tracer.schema import EVENT_SCHEMA, Kind
-from tracer.streams import StreamWriter
+from tracer.streams import StreamWriter, read_stream
 
 EVENTS = 10_000
 """Per sample; fits the ring, so that nothing is dropped."""
@@ -25,12 +26,24 @@ ROUNDS = 11
 """Traced and untraced rounds alternate, so that a slow phase of the machine hits both."""
 
 
+OPERATIONS = 250
+STEP_NS = 100_000_000
+STEPS = 80
+
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_traces"
+
+
 def main() -> None:
     """Print every figure."""
     with tempfile.TemporaryDirectory() as directory:
         hot_path()
         writing(Path(directory) / "writing")
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        torch.set_num_threads(1)
         hooks(Path(directory))
+        steps(Path(directory))
+        dist.destroy_process_group()
+    disk()
 
 
 def hot_path() -> None:
@@ -85,8 +98,7 @@ def writing(path: Path) -> None:
 
 
 def hooks(directory: Path) -> None:
-    """What the hooks add to an all_reduce of one process and its wait."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    """What the hooks add to an all_reduce of one process, its wait included."""
     tensor = torch.ones(16)
 
     def all_reduce() -> None:
@@ -95,11 +107,52 @@ def hooks(directory: Path) -> None:
     plain, traced = [], []
     for number in range(ROUNDS):
         plain.append(median_ns(all_reduce, samples=1, calls=CALLS))
-        with Tracer(directory / f"run-{number}"):
+        with Tracer(directory / f"hooks-{number}"):
             traced.append(median_ns(all_reduce, samples=1, calls=CALLS))
-    dist.destroy_process_group()
-    show("overhead.us_plain_all_reduce", median(plain) / 1e3, "us", ROUNDS)
-    show("overhead.us_added_to_all_reduce", (median(traced) - median(plain)) / 1e3, "us", ROUNDS)
+    show("overhead.ns_plain_all_reduce", median(plain), "ns", ROUNDS)
+    show("overhead.ns_per_collective", median(traced) - median(plain), "ns", ROUNDS)
+
+
+def steps(directory: Path) -> None:
+    """What recording adds to a step of 100 ms that makes 500 events, the writer's share included.
+
+    250 times: some small matrix multiplications, then an all_reduce (an event for its call, one
+    for its wait). Recording is switched on for every second step, and neighbours are compared;
+    files are flushed every 100 ms. Compared is the processor time of the whole process, so that
+    the writer thread counts in full and other work on the machine counts little.
+    """
+    left, tensor = torch.ones(64, 64), torch.ones(16)
+
+    def multiply() -> None:
+        left @ left
+
+    def all_reduce() -> None:
+        dist.all_reduce(tensor)
+
+    rest = STEP_NS / OPERATIONS - median_ns(all_reduce, samples=REPEATS, calls=CALLS)
+    multiplications = round(rest / median_ns(multiply, samples=REPEATS, calls=CALLS))
+
+    def step_ns(*, traced: bool) -> int:
+        tracer.recorder.active = traced
+        start = time.process_time_ns()
+        for _ in range(OPERATIONS):
+            for _ in range(multiplications):
+                multiply()
+            all_reduce()
+        return time.process_time_ns() - start
+
+    with Tracer(directory / "steps", flush_interval_s=0.1) as tracer:
+        pairs = [(step_ns(traced=False), step_ns(traced=True)) for _ in range(STEPS)]
+    added = median(traced - plain for plain, traced in pairs)
+    percent = 100 * added / median(plain for plain, _ in pairs)
+    show("overhead.step_100ms_percent", percent, "percent", STEPS)
+
+
+def disk() -> None:
+    """Bytes per event of runs that were really recorded, everything in their files included."""
+    files = list(SAMPLES.glob("*/rank-?????.arrows"))
+    events = sum(read_stream(file, "events").table.num_rows for file in files)
+    show("disk.bytes_per_event", sum(f.stat().st_size for f in files) / events, "bytes", events)
 
 
 if __name__ == "__main__":

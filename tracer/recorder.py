@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,11 @@ RING_CAPACITY: Final = 1 << 16
 _CHUNK = 4096
 """Records copied at once while draining: about 350 kB, some tens of microseconds under the
 interpreter lock, so that the trainer is never held up for longer."""
+
+
+Operation: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int]
+"""name, stage, microbatch, group, seq, peer, bytes, count, dtype, correlation: what the events of
+one operation have in common. A plain tuple, since one is made in every call that is hooked."""
 
 
 class Names:
@@ -219,6 +224,42 @@ class Recorder:
             peer,
             group,
             ring.lane if lane == NONE else lane,
+            kind,
+            dtype,
+        )
+        ring.head = head + 1
+
+    def emit_operation(self, kind: int, start: int, duration: int, operation: Operation) -> None:
+        """Append the call, wait or transfer of a communication operation (times in ns).
+
+        The same as `emit` with those fields, in half the time: operations are what a training
+        has most of.
+        """
+        if not self.active:
+            return
+        try:
+            ring = self._local.ring
+        except AttributeError:
+            ring = self._add_ring()
+        name, stage, microbatch, group, seq, peer, size, count, dtype, correlation = operation
+        head = ring.head
+        _pack_into(
+            ring.data,
+            (head & ring.mask) * _RECORD_BYTES,
+            start,
+            duration,
+            seq,
+            size,
+            count,
+            correlation,
+            NONE,
+            name,
+            self.step,
+            stage,
+            microbatch,
+            peer,
+            group,
+            ring.lane,
             kind,
             dtype,
         )

@@ -22,10 +22,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.distributed import distributed_c10d
 
-from collectors.live.operations import Operations, Pending
+from collectors.live.operations import Operations
 from collectors.live.patches import Patches
 from collectors.live.payload import payload
-from tracer.recorder import Recorder
+from tracer.recorder import Operation, Recorder
 from tracer.schema import Kind
 from tracer.topology import Topology
 
@@ -125,6 +125,8 @@ def _operators(name: str) -> list[Any]:
 def _collective_hook(operations: Operations, op: str, argument: int) -> Callable[[Any], Any]:
     recorder = operations.recorder
     clock = recorder.clock
+    name = recorder.names.intern(op)
+    counts_shares = op in _SHARES
 
     def wrap(original: Any) -> Any:
         def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
@@ -134,13 +136,12 @@ def _collective_hook(operations: Operations, op: str, argument: int) -> Callable
             work = original(group, *args, **kwargs)
             end = clock()
             try:
-                copies = group.size() if op in _SHARES else 1
+                copies = group.size() if counts_shares else 1
                 buffers = () if argument == _NO_PAYLOAD else _nth(args, kwargs, argument)
-                pending = operations.collective(
-                    op, group, payload(buffers, copies=copies), start, end
-                )
+                moved = payload(buffers, copies=copies)
+                operation = operations.collective(name, group, moved, start, end)
                 if work is not None:
-                    operations.expect_wait(work, pending)
+                    operations.expect_wait(work, operation)
             except Exception as error:
                 recorder.fault(error)
             return work
@@ -153,6 +154,7 @@ def _collective_hook(operations: Operations, op: str, argument: int) -> Callable
 def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Callable[[Any], Any]:
     recorder = operations.recorder
     clock = recorder.clock
+    name = recorder.names.intern(kind.label)
 
     def wrap(original: Any) -> Any:
         def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
@@ -165,9 +167,10 @@ def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Ca
                 tensors = _nth(args, kwargs, 0)
                 peer = _nth(args, kwargs, 1) if names_peer else -1
                 tag = recorder.message_tags.pop(id(tensors[0]), None)
-                pending = operations.message(kind, group, peer, payload(tensors), tag, start, end)
+                moved = payload(tensors)
+                operation = operations.message(kind, name, group, peer, moved, tag, start, end)
                 if work is not None:
-                    operations.expect_wait(work, pending)
+                    operations.expect_wait(work, operation)
             except Exception as error:
                 recorder.fault(error)
             return work
@@ -255,6 +258,8 @@ class _Operator:
 def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
     recorder = operations.recorder
     clock = recorder.clock
+    name = recorder.names.intern(op)
+    gathers = op == "all_gather"
 
     def wrap(original: Any) -> Any:
         def traced(*args: Any, **kwargs: Any) -> Any:
@@ -273,10 +278,10 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
                 if not _holds_no_data(buffers):
                     named = kwargs["group_name"] if "group_name" in kwargs else args[-1]
                     group = _process_group(named)
-                    copies = group.size() if op == "all_gather" else 1
+                    copies = group.size() if gathers else 1
                     moved = payload(buffers, copies=copies)
-                    pending = operations.collective(op, group, moved, start, end)
-                    operations.expect_tensor_wait(_storage(result), pending)
+                    operation = operations.collective(name, group, moved, start, end)
+                    operations.expect_tensor_wait(_storage(result), operation)
             except Exception as error:
                 recorder.fault(error)
             return result
@@ -308,7 +313,7 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
 
 def _waited_tensor(
     operations: Operations, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Pending, ...]:
+) -> tuple[Operation, ...]:
     try:
         tensor = _nth(args, kwargs, 0)
         return () if _holds_no_data(tensor) else operations.take_tensor(_storage(tensor))
@@ -318,11 +323,11 @@ def _waited_tensor(
 
 
 def _note_wait(
-    operations: Operations, waited_for: tuple[Pending, ...], start: int, end: int
+    operations: Operations, waited_for: tuple[Operation, ...], start: int, end: int
 ) -> None:
     try:
-        for pending in waited_for:
-            operations.waited(pending, start, end)
+        for operation in waited_for:
+            operations.waited(operation, start, end)
     except Exception as error:
         operations.recorder.fault(error)
 

@@ -6,7 +6,6 @@ whole input of a reduce_scatter, the send buffer of an all_to_all, else the buff
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,23 +16,20 @@ class Payload(NamedTuple):
 
     bytes: int
     elements: int
-    dtype: str
+    dtype: torch.dtype | None
 
 
 def payload(buffers: Any, *, copies: int = 1) -> Payload:
     """The payload of a tensor or of (nested) lists of tensors, `copies` times over."""
+    while isinstance(buffers, (list, tuple)) and len(buffers) == 1:
+        buffers = buffers[0]
+    if not isinstance(buffers, (list, tuple)):
+        elements = buffers.numel() * copies
+        return Payload(elements * buffers.element_size(), elements, buffers.dtype)
     size = elements = 0
-    dtype = ""
-    for tensor in _tensors(buffers):
-        size += tensor.numel() * tensor.element_size()
-        elements += tensor.numel()
-        dtype = dtype or str(tensor.dtype).removeprefix("torch.")
+    dtype = None
+    for part in map(payload, buffers):
+        size += part.bytes
+        elements += part.elements
+        dtype = dtype or part.dtype
     return Payload(size * copies, elements * copies, dtype)
-
-
-def _tensors(buffers: Any) -> Iterator[torch.Tensor]:
-    if isinstance(buffers, torch.Tensor):
-        yield buffers
-    elif isinstance(buffers, (list, tuple)):
-        for part in buffers:
-            yield from _tensors(part)

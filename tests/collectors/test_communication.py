@@ -246,7 +246,7 @@ def test_a_hook_that_fails_inside_never_reaches_the_caller(
     def broken(*unused: Any) -> Any:
         raise RuntimeError("our own fault")
 
-    monkeypatch.setattr(Operations, "_issue", broken)
+    monkeypatch.setattr(Operations, "_issued", broken)
     with Tracer(tmp_path / "run"):
         dist.all_reduce(_ones(2))
         functional.all_reduce(_ones(2), "sum", group).sum()
@@ -284,7 +284,7 @@ def test_one_wait_stands_for_all_operations_of_a_batch(group: Group) -> None:
     operations = Operations(recorder, Topology(rank=0, world_size=1))
     operations.open_batch(group)
     for start in (10, 20):
-        operations.collective("all_reduce", group, Payload(8, 2, "float32"), start, start + 1)
+        operations.collective(0, group, Payload(8, 2, torch.float32), start, start + 1)
     operations.close_batch(group, work)  # type: ignore[arg-type]
     for pending in operations.take_work(work):  # type: ignore[arg-type]
         operations.waited(pending, 30, 35)
