@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "compare": "dashboard.cli.compare",
     "dashboard": "dashboard.cli.dashboard",
     "critical-path": "dashboard.cli.critical_path",
+    "check": "dashboard.cli.check",
     "query": "dashboard.cli.query",
 }
 """Command → the module that defines it, under the same name (with `_` for `-`)."""
