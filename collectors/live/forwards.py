@@ -42,6 +42,8 @@ class FirstForward:
                 recorder.fault(error)
 
         def wait(*unused: Any) -> None:
+            if torch.compiler.is_compiling():
+                return
             if self._waiting is None and recorder.active:
                 self._waiting = register_module_forward_pre_hook(first)
 

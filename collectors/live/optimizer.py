@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -15,7 +16,10 @@ from tracer.topology import Topology
 
 
 class Optimizers:
-    """Records every optimizer's step as one span, named after its class."""
+    """Records every optimizer's step as one span, named after its class.
+
+    Except where `step` itself is compiled: hooks do not exist in there.
+    """
 
     covers = "torch.optim: every optimizer's step"
 
@@ -27,10 +31,13 @@ class Optimizers:
         """Register the two hooks."""
 
         def before(optimizer: Any, args: Any, kwargs: Any) -> None:
-            if recorder.active:
+            # A step that is compiled would otherwise trace these hooks and break on the clock.
+            if recorder.active and not torch.compiler.is_compiling():
                 self._started[id(optimizer)] = recorder.clock()
 
         def after(optimizer: Any, args: Any, kwargs: Any) -> None:
+            if torch.compiler.is_compiling():
+                return
             started = self._started.pop(id(optimizer), None)
             if started is None or not recorder.active:
                 return

@@ -194,6 +194,23 @@ def test_each_thread_has_a_lane_of_its_own() -> None:
     }
 
 
+def test_the_ring_of_a_thread_that_has_ended_is_drained_and_let_go() -> None:
+    recorder = _recorder(64)
+
+    def work() -> None:
+        for number in range(100):
+            recorder.emit(Kind.USER, 0, number, 0)
+
+    for _ in range(3):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert _starts(recorder) == list(range(37, 100))
+
+    assert recorder._rings == []
+    assert recorder.dropped == 3 * 37
+
+
 def test_a_span_closes_on_an_exception_and_takes_two_clock_readings() -> None:
     recorder = _recorder()
     recorder.stage, recorder.microbatch = 1, 5
