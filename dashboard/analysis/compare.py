@@ -65,6 +65,19 @@ class Comparison(Result):
         low, high = rows[category]["low_ms"], rows[category]["high_ms"]
         return low is not None and (low > 0 or high < 0)
 
+    def relative(self) -> float | None:
+        """The difference of the step time as a share of A's; None without steps."""
+        total = self.categories.to_pylist()[0]
+        return total["delta_ms"] / total["a_ms"] if total["a_ms"] else None
+
+    def largest(self) -> str | None:
+        """The category with the largest difference, up or down; None where nothing differs."""
+        rows = [row for row in self.categories.to_pylist()[1:] if row["delta_ms"]]
+        if not rows:
+            return None
+        found: str = max(rows, key=lambda row: abs(row["delta_ms"]))["category"]
+        return found
+
 
 def compare(a: Run, b: Run) -> Comparison:
     """The differences from run `a` to run `b`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from dashboard.analysis.actions import Action
 
@@ -24,6 +25,18 @@ def plan_bound(actions: Sequence[Action]) -> int | None:
 
     None if the actions cannot be replayed (one is missing, so that the order contradicts itself).
     """
+    replayed = replay(actions)
+    if replayed is None:
+        return None
+    begin = min((action.start for action in replayed), default=0)
+    return max((action.end for action in replayed), default=0) - begin
+
+
+def replay(actions: Sequence[Action]) -> list[Action] | None:
+    """The same actions of one step of one pipeline, with the starts they have in the replay.
+
+    The replay begins at 0. None if they cannot be replayed.
+    """
     queues: dict[int, list[Action]] = defaultdict(list)
     for action in sorted(actions, key=lambda action: action.start):
         queues[action.rank].append(action)
@@ -31,10 +44,9 @@ def plan_bound(actions: Sequence[Action]) -> int | None:
     done: dict[_Key, int] = {}
     free = dict.fromkeys(queues, 0)
     position = dict.fromkeys(queues, 0)
-    begin: int | None = None
-    left = len(actions)
-    while left:
-        before = left
+    replayed: list[Action] = []
+    while len(replayed) < len(actions):
+        before = len(replayed)
         for rank, queue in queues.items():
             while position[rank] < len(queue):
                 action = queue[position[rank]]
@@ -42,15 +54,14 @@ def plan_bound(actions: Sequence[Action]) -> int | None:
                 if any(key not in done for key in needs):
                     break
                 start = max([free[rank], *(done[key] for key in needs)])
-                begin = start if begin is None else min(begin, start)
                 free[rank] = start + action.duration
                 for key in _provides(action):
                     done[key] = free[rank]
                 position[rank] += 1
-                left -= 1
-        if left == before:
+                replayed.append(replace(action, start=start))
+        if len(replayed) == before:
             return None
-    return max(free.values(), default=0) - (begin or 0)
+    return replayed
 
 
 def _provides(action: Action) -> Iterator[_Key]:

@@ -1,13 +1,15 @@
 """Bytes on the wire over time: what the links of each mesh dimension carried per time bin.
 
-An operation puts bytes x bus factor on a link of each member while it transfers (skew-free:
-from the last arrival to the last completion), evenly. Dividing a bin's bytes by its length gives
-GB/s, comparable with the peak of the link.
+An operation puts bytes x bus factor on its link while it transfers (skew-free: from the last
+arrival to the last completion), evenly. Dividing a bin's bytes by its length gives GB/s,
+comparable with the peak of the link. A *link* is what one bandwidth describes: a process group
+for collectives, a pair source → destination for messages.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +19,21 @@ import pyarrow.compute as pc
 from dashboard.analysis.bandwidth import BUS_FACTORS, Bandwidth
 from dashboard.analysis.results import Result
 
+_SCHEMA: Final = pa.schema(
+    [
+        ("dim", pa.string()),
+        ("start", pa.int64()),
+        ("gbps", pa.float64()),
+        ("links", pa.int32()),
+    ]
+)
+
 
 @dataclass(kw_only=True, frozen=True)
 class Utilization(Result):
-    """table: dim, start (ns, of the bin), gbps: mean over the dimension's groups."""
+    """table: dim, start (ns, of the bin), gbps: mean over the dimension's links, links: how many
+    of them carried anything; a row per dimension and bin.
+    """
 
     table: pa.Table
     bin_ns: int
@@ -35,11 +48,16 @@ def utilization(bandwidth: Bandwidth, *, bins: int = 200) -> Utilization:
     parts = []
     for dim in sorted(set(found["dim"].to_pylist())):
         chosen = found.filter(pc.equal(found["dim"], dim))
-        groups = len(set(chosen["group"].to_pylist()))
-        carried = _binned(chosen, edges) / (groups * width)
-        parts.append(pa.table({"dim": [dim] * bins, "start": edges[:-1], "gbps": carried}))
-    schema = pa.schema([("dim", pa.string()), ("start", pa.int64()), ("gbps", pa.float64())])
-    return Utilization(table=pa.concat_tables([schema.empty_table(), *parts]), bin_ns=width)
+        links = _links(chosen)
+        carried = _binned(chosen, edges) / (links * width)
+        columns = {"dim": [dim] * bins, "start": edges[:-1], "gbps": carried}
+        parts.append(pa.table(columns | {"links": [links] * bins}, schema=_SCHEMA))
+    return Utilization(table=pa.concat_tables([_SCHEMA.empty_table(), *parts]), bin_ns=width)
+
+
+def _links(chosen: pa.Table) -> int:
+    used = zip(*(chosen[name].to_pylist() for name in ("group", "src", "dst")), strict=True)
+    return len(set(used))
 
 
 def _span(found: pa.Table) -> tuple[int, int]:

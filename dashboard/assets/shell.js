@@ -18,7 +18,11 @@
         else query.set(key, value);
       }
       const text = query.toString();
-      const target = path + (text ? `?${text}` : "");
+      view.go(path + (text ? `?${text}` : ""), { replace });
+    },
+
+    /** Show the view of an address of ours. */
+    go(target, { replace = false } = {}) {
       if (target === window.location.pathname + window.location.search) return;
       window.history[replace ? "replaceState" : "pushState"]({}, "", target);
       window.dispatchEvent(new PopStateEvent("popstate")); // tells dcc.Location and the timeline
@@ -61,6 +65,11 @@
     if (link && plain) {
       event.preventDefault();
       view.set({}, { path: link.dataset.page });
+    }
+    const inside = event.target.closest("a[data-inside]"); // its address says the whole view
+    if (inside && plain) {
+      event.preventDefault();
+      view.go(inside.getAttribute("href"));
     }
   });
   document.addEventListener("change", (event) => {

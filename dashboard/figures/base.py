@@ -1,64 +1,105 @@
-"""What every figure starts from."""
+"""What all figures share: the template, the empty figure, axes and reference lines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from math import log10
+from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from dashboard.figures.theme import SURFACES, Theme, template
+from dashboard.figures.theme import REFERENCE, SURFACES, Theme, template
+
+ROW_PX: Final = 34
+"""Height of one horizontal bar with its gap."""
+
+FRAME_PX: Final = 96
+"""Height that axes, legend and margins take from a figure."""
+
+EMPTY_PX: Final = 160
+HALF_PX: Final = 300
+"""Height of figures that stand beside each other, so that they end at one line."""
+
+MATRIX_PX: Final = 250
+"""Least height of a matrix, and of what stands beside one."""
+
+LABEL_GAP_PX: Final = 6
 
 
-def empty_figure(theme: Theme, *, x: str, y: str, height: int = 300) -> go.Figure:
-    """A figure with the house's template and titled axes; units belong into the titles."""
-    figure = go.Figure()
-    figure.update_layout(
-        template=template(theme),
-        height=height,
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        legend={"orientation": "h", "traceorder": "normal", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hovermode="closest",
-    )
-    figure.update_xaxes(title_text=x)
-    figure.update_yaxes(title_text=y)
-    return figure
+def figure(title: str, theme: Theme, **layout: Any) -> go.Figure:
+    """A figure in the look of the dashboard; `title` is for notebooks, pages have their own."""
+    made = go.Figure()
+    made.update_layout(template=template(theme), title={"text": title}, hovermode="closest")
+    made.update_layout(**layout)
+    made.update_yaxes(ticklabelstandoff=LABEL_GAP_PX)
+    return made
 
 
-def say_empty(figure: go.Figure, theme: Theme, text: str) -> go.Figure:
-    """Write into a figure that has nothing to show why that is so."""
-    figure.add_annotation(
-        text=text,
+def empty(title: str, why: str, theme: Theme) -> go.Figure:
+    """A figure that says why there is nothing to draw."""
+    made = figure(title, theme, height=EMPTY_PX)
+    hidden = {"visible": False}
+    made.update_layout(xaxis=hidden, yaxis=hidden)
+    made.add_annotation(
+        text=why,
         showarrow=False,
-        x=0.5,
-        y=0.5,
+        font={"color": SURFACES["muted"].on(theme)},
         xref="paper",
         yref="paper",
-        font={"color": SURFACES["muted"].on(theme)},
+        x=0.5,
+        y=0.5,
     )
-    return figure
+    return made
 
 
-def rank_matrix(
-    figure: go.Figure,
-    ranks: Sequence[int],
-    values: list[list[float | None]],
-    hover: str,
-    unit: str,
-    theme: Theme,
+def rows_height(rows: int) -> int:
+    """The height of a figure with that many horizontal bars."""
+    return FRAME_PX + ROW_PX * max(rows, 2)
+
+
+def legend_above(**more: Any) -> dict[str, Any]:
+    """A legend in one line above the plot."""
+    above = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom"}
+    return above | more
+
+
+def reference_line(
+    made: go.Figure, y: float, label: str, theme: Theme, *, log: bool = False
 ) -> None:
-    """Fill `figure` with a matrix over ranks: one row per rank, None where there is nothing."""
-    names = [str(rank) for rank in ranks]
-    figure.add_heatmap(
-        x=names,
-        y=names,
-        z=values,
-        colorscale=template(theme).layout.colorscale.sequential,
-        zmin=0,
-        colorbar={"title": {"text": unit}, "thickness": 12},
-        hovertemplate=hover + "<extra></extra>",
-        texttemplate="%{z:.1f}" if len(ranks) <= 8 else None,
-        xgap=2,
-        ygap=2,
+    """A horizontal line that the measured values are held against, named at its right end.
+
+    `log`: the axis is logarithmic, where plotly wants the exponent of a note but not of a line.
+    """
+    colour = REFERENCE.on(theme)
+    across = {"xref": "paper", "x0": 0, "x1": 1}
+    line = {"color": colour, "width": 1.5, "dash": "dot"}
+    made.add_shape(type="line", y0=y, y1=y, line=line, **across)
+    made.add_annotation(
+        text=label,
+        font={"color": colour, "size": 11},
+        showarrow=False,
+        xref="paper",
+        x=1,
+        xanchor="right",
+        y=log10(y) if log else y,
+        yanchor="bottom",
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
-    figure.update_xaxes(showgrid=False, type="category")
+
+
+def steps_axis(made: go.Figure) -> None:
+    """Steps from left to right, as whole numbers."""
+    made.update_xaxes(title_text="step", tickformat="d", showgrid=False, zeroline=False)
+
+
+def scale(low: str, high: str) -> list[list[Any]]:
+    """A colour scale from nothing (`low`) to most (`high`)."""
+    return [[0, low], [1, high]]
+
+
+def rank_names(ranks: list[int], stages: list[str] | None = None) -> list[str]:
+    """`rank 2`, or `rank 2 · stage 1` where the stages are known."""
+    if stages is None:
+        return [f"rank {rank}" for rank in ranks]
+    return [
+        f"rank {rank} · stage {stage}" if stage else f"rank {rank}"
+        for rank, stage in zip(ranks, stages, strict=True)
+    ]

@@ -1,125 +1,248 @@
-"""Figures of the Communication page: bandwidth by size, over time, and between ranks."""
+"""Figures of the Communication page: busbw by size, links over time, messages, arrival skew."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.bandwidth import P2P, Bandwidth
+from dashboard.analysis.bandwidth import Bandwidth
+from dashboard.analysis.bandwidth_by_size import bandwidth_by_size
+from dashboard.analysis.messages import message_totals
+from dashboard.analysis.operations import category_of
+from dashboard.analysis.skew import arrival_skew
 from dashboard.analysis.utilization import Utilization
-from dashboard.figures.base import empty_figure, rank_matrix, say_empty
-from dashboard.figures.theme import CATEGORIES, REFERENCE, Theme
+from dashboard.figures.base import (
+    FRAME_PX,
+    empty,
+    figure,
+    legend_above,
+    reference_line,
+    rows_height,
+)
+from dashboard.figures.matrix import matrix
+from dashboard.figures.theme import CATEGORIES, SURFACES, Theme
+from dashboard.figures.units import Unit, byte_text, byte_unit, percent_text, rate_unit, time_unit
 
-_NOTHING = "no communication in these steps"
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x")
-
-
-def _colour(dim: str, theme: Theme) -> str:
-    return CATEGORIES.get(f"comm:{dim}", CATEGORIES["comm:other"]).on(theme)
+_NO_OPERATIONS: Final = "No complete operation in these steps."
+_NO_MESSAGES: Final = "No messages between pairs of ranks in these steps."
+_SYMBOLS: Final = {
+    "all_reduce": "circle",
+    "all_gather": "square",
+    "reduce_scatter": "diamond",
+    "all_to_all": "cross",
+    "broadcast": "triangle-up",
+    "p2p": "circle",
+}
+_OTHER_SYMBOL: Final = "hexagon"
+_NS_PER_S: Final = 1e9
+MOST_SKEW_ROWS: Final = 16
+_WIDE: Final = 100
+_TALL_PX: Final = 340
+_STRIP_PX: Final = 100
+_SHARE: Final = "%{y:.1%} of the peak"
 
 
 def busbw_by_size(
-    bandwidth: Bandwidth, peaks: Mapping[str, float], theme: Theme = "light"
+    bandwidth: Bandwidth, link_peaks: Mapping[str, float] | None = None, theme: Theme = "light"
 ) -> go.Figure:
-    """busbw of every operation against its size, skew-free (filled) and as seen (hollow)."""
-    figure = empty_figure(theme, x="message size (bytes)", y="busbw (GB/s)", height=340)
-    series: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
-    for row in bandwidth.operations.to_pylist():
-        if row["busbw_skew_free"] is not None and row["bytes"]:
-            series[row["dim"], row["op"]].append(row)
-    if not series:
-        return say_empty(figure, theme, _NOTHING)
-    ops = sorted({op for _, op in series})
-    for (dim, op), rows in sorted(series.items()):
-        symbol = _SYMBOLS[ops.index(op) % len(_SYMBOLS)]
-        for column, said, shape in (
-            ("busbw_skew_free", "skew-free", symbol),
-            ("busbw_seen", "as seen", f"{symbol}-open"),
-        ):
-            figure.add_scatter(
-                x=[row["bytes"] for row in rows],
-                y=[row[column] for row in rows],
-                mode="markers",
-                name=f"{dim} {op}, {said}",
-                marker={"color": _colour(dim, theme), "symbol": shape, "size": 7, "opacity": 0.75},
-                customdata=[[row["group"], row["seq"], row["step"]] for row in rows],
-                hovertemplate=(
-                    "%{customdata[0]} #%{customdata[1]}, step %{customdata[2]}: "
-                    "%{x:,} B at %{y:.4g} GB/s<extra>%{fullData.name}</extra>"
-                ),
-            )
-    for dim, peak in sorted(peaks.items()):
-        figure.add_hline(
-            y=peak,
-            line={"color": REFERENCE.on(theme), "dash": "6px,4px"},
-            annotation_text=f"peak {dim} {peak:g} GB/s",
-        )
-    figure.update_xaxes(type="log", dtick=1, exponentformat="power")
-    figure.update_yaxes(type="log", dtick=1, exponentformat="power")
-    return figure
+    """busbw against size: skew-free filled, as seen hollow; medians, lines from 10 to 90 %."""
+    title = "Bus bandwidth by size"
+    sizes = bandwidth_by_size(bandwidth.operations)
+    if sizes.num_rows == 0:
+        return empty(title, _NO_OPERATIONS, theme)
+    rows = sizes.to_pylist()
+    peaks = {
+        dim: peak for dim, peak in (link_peaks or {}).items() if dim in {r["dim"] for r in rows}
+    }
+    unit = rate_unit([*(row["busbw_skew_free"] for row in rows), *peaks.values()])
+    made = figure(title, theme, height=_TALL_PX, legend=legend_above())
+    for dim, op in dict.fromkeys((row["dim"], row["op"]) for row in rows):
+        mine = [row for row in rows if (row["dim"], row["op"]) == (dim, op)]
+        for variant, said in (("busbw_seen", "as seen"), ("busbw_skew_free", "skew-free")):
+            made.add_trace(_points(dim, op, mine, variant, said, unit, theme))
+    for dim, peak in peaks.items():
+        reference_line(made, peak / unit.size, f"{dim} peak {peak:g} GB/s", theme, log=True)
+    made.update_xaxes(
+        title_text="message size, bytes", type="log", tickformat="~s", ticksuffix="B",
+        dtick=_decades(row["bytes"] for row in rows),
+    )  # fmt: skip
+    made.update_yaxes(title_text=f"busbw, {unit.label}", type="log", tickformat="~g", dtick=1)
+    return made
 
 
 def utilization_over_time(
-    found: Utilization, peaks: Mapping[str, float], theme: Theme = "light"
+    found: Utilization, link_peaks: Mapping[str, float] | None = None, theme: Theme = "light"
 ) -> go.Figure:
-    """What the links of each dimension carried: % of the peak where all peaks are known."""
+    """What each link carried over time, the mean over the links of each dimension: of the peak
+    where all peaks are known, else in bytes per second.
+    """
+    title = "Links over time"
     rows = found.table.to_pylist()
-    dims = sorted({row["dim"] for row in rows})
-    relative = bool(dims) and all(dim in peaks for dim in dims)
-    unit = "% of link peak" if relative else "GB/s per link"
-    figure = empty_figure(theme, x="time (ms)", y=f"carried ({unit})", height=260)
     if not rows:
-        return say_empty(figure, theme, _NOTHING)
-    for dim in dims:
+        return empty(title, _NO_OPERATIONS, theme)
+    dims = list(dict.fromkeys(row["dim"] for row in rows))
+    peaks = {dim: peak for dim, peak in (link_peaks or {}).items() if dim in dims}
+    as_share = len(peaks) == len(dims)
+    unit = rate_unit(row["gbps"] for row in rows)
+    height = FRAME_PX + _STRIP_PX * len(dims)
+    made = figure(title, theme, height=height, showlegend=False, hovermode="x")
+    for place, dim in enumerate(dims):
         mine = [row for row in rows if row["dim"] == dim]
-        scale = 100 / peaks[dim] if relative else 1.0
-        figure.add_scatter(
-            x=[row["start"] / 1e6 for row in mine],
-            y=[row["gbps"] * scale for row in mine],
-            mode="lines",
-            line={"color": _colour(dim, theme), "width": 1.5, "shape": "hv"},
-            fill="tozeroy",
+        per = peaks[dim] if as_share else unit.size
+        axis = "y" if place == 0 else f"y{place + 1}"
+        made.add_scatter(
+            x=[row["start"] / _NS_PER_S for row in mine],
+            y=[row["gbps"] / per for row in mine],
             name=dim,
-            hovertemplate="%{x:.1f} ms: %{y:.4g}<extra>%{fullData.name}</extra>",
+            yaxis=axis,
+            mode="lines",
+            line={"color": _colour(dim, theme), "width": 1, "shape": "hv"},
+            fill="tozeroy",
+            hovertemplate=f"{dim}: "
+            + (_SHARE if as_share else f"%{{y:,.3~g}} {unit.label}")
+            + " per link<extra></extra>",
         )
-    figure.update_yaxes(rangemode="tozero", exponentformat="SI")
-    return figure
+        top = 1 - place / len(dims)
+        strip = {
+            "domain": [top - 0.88 / len(dims), top],
+            "rangemode": "tozero",
+            "nticks": 4,
+            "tickformat": ".0%" if as_share else None,
+            "title": {"text": f"{dim}, {'% of peak' if as_share else unit.label}"},
+        }
+        made.update_layout({axis.replace("y", "yaxis"): strip})
+    bottom = "y" if len(dims) == 1 else f"y{len(dims)}"
+    made.update_xaxes(title_text="time since the run's start, s", showgrid=False, anchor=bottom)
+    return made
 
 
-def p2p_matrix(bandwidth: Bandwidth, theme: Theme = "light") -> go.Figure:
-    """MB sent from rank (row) to rank (column), over the steps shown."""
-    figure = empty_figure(theme, x="destination rank", y="source rank", height=320)
-    sent: dict[tuple[int, int], float] = defaultdict(float)
-    for row in bandwidth.operations.to_pylist():
-        if row["op"] == P2P:
-            sent[row["src"], row["dst"]] += row["bytes"] / 1e6
-    if not sent:
-        return say_empty(figure, theme, "no point-to-point messages in these steps")
-    ranks = sorted({rank for pair in sent for rank in pair})
-    values = [[sent.get((src, dst)) for dst in ranks] for src in ranks]
-    rank_matrix(figure, ranks, values, "rank %{y} → rank %{x}: %{z:.3f} MB", "MB", theme)
-    return figure
+def message_bytes(bandwidth: Bandwidth, theme: Theme = "light") -> go.Figure:
+    """Bytes sent from each rank (rows) to each rank (columns), over all chosen steps."""
+    totals = message_totals(bandwidth.operations).to_pylist()
+    unit = byte_unit(row["bytes"] for row in totals)
+    cells = {(row["src"], row["dst"]): row["bytes"] / unit.size for row in totals}
+    return _messages("Bytes between ranks", totals, cells, unit.label, theme)
 
 
-def arrival_skew(bandwidth: Bandwidth, theme: Theme = "light") -> go.Figure:
-    """How far apart the members of each group arrive: the spread per group, ms."""
-    figure = empty_figure(theme, x="arrival skew (ms)", y="", height=320)
-    skews: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in bandwidth.operations.to_pylist():
-        skews[row["dim"], f"{row['group']} {row['op']}"].append(row["skew_ns"] / 1e6)
-    if not skews:
-        return say_empty(figure, theme, _NOTHING)
-    for (dim, name), values in sorted(skews.items()):
-        figure.add_box(
-            x=values,
-            name=name,
-            marker={"color": _colour(dim, theme), "size": 4},
-            line={"width": 1.5},
-            showlegend=False,
-            orientation="h",
-            hovertemplate="%{x:.2f} ms<extra>%{fullData.name}</extra>",
-        )
-    figure.update_yaxes(showgrid=False)
-    return figure
+def message_rates(bandwidth: Bandwidth, theme: Theme = "light") -> go.Figure:
+    """Skew-free bandwidth from each rank (rows) to each rank (columns)."""
+    totals = message_totals(bandwidth.operations).to_pylist()
+    unit = rate_unit(row["gbps"] for row in totals)
+    cells = {
+        (row["src"], row["dst"]): None if row["gbps"] is None else row["gbps"] / unit.size
+        for row in totals
+    }
+    return _messages("Bandwidth between ranks", totals, cells, unit.label, theme)
+
+
+def skew_by_operation(bandwidth: Bandwidth, theme: Theme = "light") -> go.Figure:
+    """Mean arrival skew of each group and op, or pair of ranks, and who is usually last.
+
+    The `MOST_SKEW_ROWS` with most skew in total, the largest total on top.
+    """
+    title = "Arrival skew"
+    rows = arrival_skew(bandwidth.operations).to_pylist()[:MOST_SKEW_ROWS]
+    if not rows:
+        return empty(title, _NO_OPERATIONS, theme)
+    unit = time_unit(row["skew_ns_mean"] for row in rows)
+    lengths = [row["skew_ns_mean"] / unit.size for row in rows]
+    height = max(rows_height(len(rows)), _TALL_PX)
+    made = figure(title, theme, height=height, bargap=0.35)
+    made.add_bar(
+        orientation="h",
+        y=[_operation_name(row) for row in rows],
+        x=lengths,
+        text=[f"rank {r['culprit_rank']} last, {100 * r['culprit_share']:.0f} %" for r in rows],
+        textposition="outside",
+        cliponaxis=False,
+        textfont={"size": 11.5, "color": SURFACES["muted"].on(theme)},
+        marker={"color": [_colour(row["dim"], theme) for row in rows], "line": {"width": 0}},
+        customdata=[
+            [row["count"], row["culprit_rank"], percent_text(row["culprit_share"])] for row in rows
+        ],
+        hovertemplate=(
+            f"<b>%{{y}}</b><br>mean skew %{{x:,.3~g}} {unit.label} over "
+            "%{customdata[0]:,} operations<br>rank %{customdata[1]} is the last to arrive in "
+            "%{customdata[2]}<extra></extra>"
+        ),
+    )
+    made.update_xaxes(
+        title_text=f"first to last arrival, {unit.label} per operation (mean)",
+        range=[0, (max(lengths) or 1.0) * 1.35],
+    )
+    made.update_yaxes(autorange="reversed", showgrid=False)
+    return made
+
+
+def _points(
+    dim: str,
+    op: str,
+    rows: list[dict[str, Any]],
+    variant: str,
+    said: str,
+    unit: Unit,
+    theme: Theme,
+) -> go.Scatter:
+    rows = [row for row in rows if row[variant] is not None]
+    colour, free = _colour(dim, theme), variant == "busbw_skew_free"
+    symbol = _SYMBOLS.get(op, _OTHER_SYMBOL) + ("" if free else "-open")
+    return go.Scatter(
+        x=[row["bytes"] for row in rows],
+        y=[row[variant] / unit.size for row in rows],
+        name=f"{dim} {op}, {said}",
+        mode="markers",
+        marker={
+            "color": colour,
+            "symbol": symbol,
+            "size": 10,
+            "line": {"width": 1.5, "color": colour},
+        },
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [(row[f"{variant}_high"] - row[variant]) / unit.size for row in rows],
+            "arrayminus": [(row[variant] - row[f"{variant}_low"]) / unit.size for row in rows],
+            "thickness": 1,
+            "width": 0,
+            "color": colour,
+        },
+        customdata=[[row["count"], byte_text(row["bytes"])] for row in rows],
+        hovertemplate=(
+            f"<b>{dim} {op}</b>, %{{customdata[1]}}<br>{said} %{{y:,.3~g}} {unit.label} "
+            "(median of %{customdata[0]:,})<extra></extra>"
+        ),
+    )
+
+
+def _decades(sizes: Iterable[int]) -> int | str:
+    """Ticks of a log axis: powers of ten, and 2 and 5 times those where there are few."""
+    known = [size for size in sizes if size]
+    wide = known and max(known) >= _WIDE * min(known)
+    return 1 if wide else "D2"
+
+
+def _messages(
+    title: str,
+    totals: list[dict[str, Any]],
+    cells: Mapping[tuple[int, int], float | None],
+    value: str,
+    theme: Theme,
+) -> go.Figure:
+    ranks = sorted({row[end] for row in totals for end in ("src", "dst")})
+    if not ranks:
+        return empty(title, _NO_MESSAGES, theme)
+    colours = CATEGORIES["idle"], CATEGORIES["comm:pp"]
+    axes = "from rank", "to rank"
+    return matrix(title, ranks, ranks, cells, axes=axes, value=value, colours=colours, theme=theme)
+
+
+def _colour(dim: str, theme: Theme) -> str:
+    return CATEGORIES[category_of(dim)].on(theme)
+
+
+def _operation_name(row: Mapping[str, Any]) -> str:
+    if row["src"] is None:
+        return f"{row['group']} {row['op']}"
+    return f"{row['dim']} {row['src']} → {row['dst']}"

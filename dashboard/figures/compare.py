@@ -1,73 +1,156 @@
-"""Figures of the Compare page: from A's step time to B's."""
+"""Figures of the Compare page: what changed by category, and both runs' steps side by side."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import plotly.graph_objects as go
 
+from dashboard.analysis.accounting import CATEGORIES, Accounting
 from dashboard.analysis.compare import STEP_TIME, Comparison
-from dashboard.figures.base import empty_figure, say_empty
-from dashboard.figures.theme import BETTER, CATEGORY_LABELS, RUNS, WORSE, Theme
+from dashboard.analysis.summary import step_times as summed_up
+from dashboard.figures.base import empty, figure, legend_above, rows_height, steps_axis
+from dashboard.figures.theme import (
+    CATEGORIES as COLOURS,
+)
+from dashboard.figures.theme import (
+    CATEGORY_LABELS,
+    REFERENCE,
+    RUNS,
+    SURFACES,
+    Theme,
+)
+from dashboard.figures.units import time_unit
 
-_NOTHING = "no complete steps to compare"
+_NO_STEPS: Final = "One of the runs has no complete step."
+_FAINT: Final = 0.35
+"""Opacity of differences whose interval includes zero."""
 
-
-def _rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """The categories that either run spends time in, less the step time."""
-    return [
-        row
-        for row in comparison.categories.to_pylist()
-        if row["category"] != STEP_TIME and (row["a_ms"] or row["b_ms"])
-    ]
+_PAIR_PX: Final = 260
+_NS_PER_MS: Final = 1e6
 
 
 def differences(comparison: Comparison, theme: Theme = "light") -> go.Figure:
-    """B minus A by category in ms per step, with 95 % intervals."""
-    figure = empty_figure(theme, x="B - A (ms per step)", y="", height=320)
-    rows = [r for r in comparison.categories.to_pylist() if r["a_ms"] or r["b_ms"]]
+    """B − A in ms per step by category, with 95 % intervals; faint where they include zero."""
+    title = f"{comparison.a} → {comparison.b}: what changed"
+    rows = _used(comparison)
     if not rows:
-        return say_empty(figure, theme, _NOTHING)
-    known = all(row["low_ms"] is not None for row in rows)
-    figure.add_bar(
-        x=[row["delta_ms"] for row in rows],
-        y=[CATEGORY_LABELS.get(row["category"], row["category"]) for row in rows],
+        return empty(title, _NO_STEPS, theme)
+    unit = time_unit(row["delta_ms"] * _NS_PER_MS for row in rows)
+    per = unit.size / _NS_PER_MS
+    deltas = [row["delta_ms"] / per for row in rows]
+    made = figure(title, theme, height=rows_height(len(rows)), bargap=0.35, showlegend=False)
+    made.add_bar(
         orientation="h",
-        marker={"color": [(WORSE if r["delta_ms"] > 0 else BETTER).on(theme) for r in rows]},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [row["high_ms"] - row["delta_ms"] for row in rows],
-            "arrayminus": [row["delta_ms"] - row["low_ms"] for row in rows],
-            "thickness": 1.5,
-        }
-        if known
-        else None,
-        hovertemplate="%{y}: %{x:+.3f} ms<extra></extra>",
-        showlegend=False,
+        y=[_label(row["category"]) for row in rows],
+        x=deltas,
+        marker={
+            "color": [_colour(row["category"], theme) for row in rows],
+            "opacity": [1.0 if comparison.significant(row["category"]) else _FAINT for row in rows],
+            "line": {"width": 0},
+        },
+        error_x=_error(rows, per, theme),
+        customdata=[[row["a_ms"], row["b_ms"], *_interval(row)] for row in rows],
+        hovertemplate=(
+            f"<b>%{{y}}</b><br>%{{x:+,.3f}} {unit.label} per step<br>"
+            "95 % interval %{customdata[2]} to %{customdata[3]} ms<br>"
+            "%{customdata[0]:,.2f} ms → %{customdata[1]:,.2f} ms<extra></extra>"
+        ),
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_layout(bargap=0.35)
-    return figure
+    made.update_xaxes(
+        title_text=f"B − A, {unit.label} per step (mean over ranks and steps)",
+        zeroline=True,
+        zerolinecolor=SURFACES["muted"].on(theme),
+    )
+    made.update_yaxes(autorange="reversed", showgrid=False)
+    return made
 
 
-def waterfall(comparison: Comparison, theme: Theme = "light") -> go.Figure:
-    """From A's mean step time over the differences of the categories to B's, in ms."""
-    figure = empty_figure(theme, x="", y="step time (ms)", height=320)
-    rows = _rows(comparison)
-    total = comparison.categories.to_pylist()[0]
-    if not rows or total["a_ms"] is None:
-        return say_empty(figure, theme, _NOTHING)
-    figure.add_waterfall(
-        x=[comparison.a, *(row["category"] for row in rows), comparison.b],
-        y=[total["a_ms"], *(row["delta_ms"] for row in rows), total["b_ms"]],
-        measure=["absolute", *("relative" for _ in rows), "total"],
-        increasing={"marker": {"color": WORSE.on(theme)}},
-        decreasing={"marker": {"color": BETTER.on(theme)}},
-        totals={"marker": {"color": RUNS[0].on(theme)}},
-        connector={"line": {"width": 1}},
-        hovertemplate="%{x}: %{y:.3f} ms<extra></extra>",
-        showlegend=False,
-    )
-    figure.update_xaxes(type="category")
-    return figure
+def mean_steps(comparison: Comparison, theme: Theme = "light") -> go.Figure:
+    """The mean step of A and of B, by category."""
+    title = "Time per step, A and B"
+    rows = _used(comparison)
+    if not rows:
+        return empty(title, _NO_STEPS, theme)
+    unit = time_unit(row[run] * _NS_PER_MS for row in rows for run in ("a_ms", "b_ms"))
+    per = unit.size / _NS_PER_MS
+    made = figure(title, theme, height=_PAIR_PX, barmode="stack", bargap=0.35)
+    for row in rows:
+        category = row["category"]
+        if category == STEP_TIME:
+            continue
+        made.add_bar(
+            orientation="h",
+            name=_label(category),
+            y=[f"A  {comparison.a}", f"B  {comparison.b}"],
+            x=[row["a_ms"] / per, row["b_ms"] / per],
+            marker={"color": _colour(category, theme), "line": {"width": 0}},
+            hovertemplate=f"<b>{_label(category)}</b><br>%{{y}}: %{{x:,.2f}} {unit.label} per step"
+            "<extra></extra>",
+        )
+    made.update_xaxes(title_text=f"{unit.label} per step (mean over ranks and steps)")
+    made.update_yaxes(autorange="reversed", showgrid=False)
+    made.update_layout(legend=legend_above(traceorder="normal"))
+    return made
+
+
+def step_times(
+    a: Accounting, b: Accounting, names: tuple[str, str], theme: Theme = "light"
+) -> go.Figure:
+    """Step time over the steps of both runs, the median over ranks."""
+    title = "Step time, A and B"
+    times = [summed_up(accounting) for accounting in (a, b)]
+    if any(table.num_rows == 0 for table in times):
+        return empty(title, _NO_STEPS, theme)
+    unit = time_unit(ns for table in times for ns in table["median_ns"].to_pylist())
+    made = figure(title, theme, height=_PAIR_PX, legend=legend_above())
+    for letter, name, table, colour in zip("AB", names, times, RUNS, strict=True):
+        made.add_scatter(
+            x=table["step"].to_pylist(),
+            y=unit.of(table["median_ns"].to_pylist()),
+            name=f"{letter}  {name}",
+            mode="lines+markers",
+            line={"color": colour.on(theme), "width": 2},
+            marker={"size": 6, "symbol": "circle" if letter == "A" else "square"},
+            hovertemplate=f"<b>{letter}, step %{{x}}</b><br>%{{y:,.2f}} {unit.label}"
+            "<extra></extra>",
+        )
+    steps_axis(made)
+    made.update_yaxes(title_text=f"step time, {unit.label}", rangemode="tozero")
+    return made
+
+
+def _used(comparison: Comparison) -> list[dict[str, Any]]:
+    """The step time, and the categories that either run spent time in."""
+    order = {name: i for i, name in enumerate((STEP_TIME, *CATEGORIES))}
+    rows = [row for row in comparison.categories.to_pylist() if row["delta_ms"] is not None]
+    rows = [r for r in rows if r["a_ms"] or r["b_ms"] or r["category"] == STEP_TIME]
+    return sorted(rows, key=lambda row: order[row["category"]])
+
+
+def _error(rows: list[dict[str, Any]], per: float, theme: Theme) -> dict[str, Any]:
+    known = [row for row in rows if row["low_ms"] is not None]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "visible": bool(known),
+        "array": [(row["high_ms"] - row["delta_ms"]) / per for row in known],
+        "arrayminus": [(row["delta_ms"] - row["low_ms"]) / per for row in known],
+        "color": REFERENCE.on(theme),
+        "thickness": 1.5,
+        "width": 5,
+    }
+
+
+def _interval(row: dict[str, Any]) -> tuple[str, str]:
+    if row["low_ms"] is None:
+        return "unknown", "unknown"
+    return f"{row['low_ms']:+,.2f}", f"{row['high_ms']:+,.2f}"
+
+
+def _label(category: str) -> str:
+    return CATEGORY_LABELS.get(category, category)
+
+
+def _colour(category: str, theme: Theme) -> str:
+    return COLOURS[category].on(theme) if category in COLOURS else REFERENCE.on(theme)

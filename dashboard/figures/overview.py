@@ -1,88 +1,125 @@
-"""Figures of the Overview: step times, and where each rank's time went."""
+"""Figures of the Overview: where each rank's time goes, and how long the steps take."""
 
 from __future__ import annotations
-
-from collections import defaultdict
 
 import plotly.graph_objects as go
 
 from dashboard.analysis.accounting import CATEGORIES, Accounting
-from dashboard.figures.base import empty_figure, say_empty
-from dashboard.figures.theme import CATEGORY_LABELS, KINDS, Theme, category_colours
+from dashboard.analysis.summary import mean_by_rank
+from dashboard.analysis.summary import step_times as summed_up
+from dashboard.figures.base import empty, figure, legend_above, rank_names, rows_height, steps_axis
+from dashboard.figures.theme import (
+    CATEGORIES as COLOURS,
+)
+from dashboard.figures.theme import (
+    CATEGORY_LABELS,
+    KINDS,
+    SURFACES,
+    Theme,
+)
+from dashboard.figures.units import percent_text, time_unit
 
-_ROW_PIXELS = 34
-
-
-def step_times(accounting: Accounting, theme: Theme = "light") -> go.Figure:
-    """Step time over the run: the slowest and the fastest rank, and the mean, in ms."""
-    figure = empty_figure(theme, x="step", y="step time (ms)", height=240)
-    durations: dict[int, list[float]] = defaultdict(list)
-    for row in accounting.windows.to_pylist():
-        durations[row["step"]].append(row["duration"] / 1e6)
-    if not durations:
-        return say_empty(figure, theme, "no complete step")
-    steps = sorted(durations)
-    colour = KINDS["backward"].on(theme)
-    low = [min(durations[step]) for step in steps]
-    high = [max(durations[step]) for step in steps]
-    mean = [sum(durations[step]) / len(durations[step]) for step in steps]
-    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-    figure.add_scatter(x=steps, y=high, **edge)
-    figure.add_scatter(
-        x=steps,
-        y=low,
-        fill="tonexty",
-        fillcolor=_faint(colour),
-        name="slowest to fastest rank",
-        mode="lines",
-        line={"width": 0},
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=steps,
-        y=mean,
-        mode="lines+markers",
-        name="mean of the ranks",
-        line={"color": colour, "width": 2},
-        hovertemplate="step %{x}: %{y:.2f} ms<extra></extra>",
-    )
-    figure.update_yaxes(rangemode="tozero")
-    return figure
+_NO_STEPS = "No step is complete on every rank."
+_LEAST_LABEL = 0.06
+"""Share of a bar that has room for its percentage."""
 
 
 def accounting_bars(accounting: Accounting, theme: Theme = "light") -> go.Figure:
-    """One bar per rank: ms per step in each category, and its share on hover."""
-    totals: dict[str, dict[int, float]] = {category: defaultdict(float) for category in CATEGORIES}
-    windows: dict[int, float] = defaultdict(float)
-    counts: dict[int, int] = defaultdict(int)
-    for row in accounting.windows.to_pylist():
-        windows[row["rank"]] += row["duration"] / 1e6
-        counts[row["rank"]] += 1
-    for row in accounting.table.to_pylist():
-        totals[row["category"]][row["rank"]] += row["duration"] / 1e6
-    ranks = sorted(windows)
-    height = 110 + _ROW_PIXELS * len(ranks)
-    figure = empty_figure(theme, x="time per step (ms)", y="", height=height)
-    if not ranks:
-        return say_empty(figure, theme, "no complete step")
-    colours = category_colours(theme)
+    """One bar per rank: the mean time of a step, by category; all categories add up to the step."""
+    title = "Time per step and rank, by category"
+    table = mean_by_rank(accounting)
+    if table.num_rows == 0:
+        return empty(title, _NO_STEPS, theme)
+    ranks = sorted(set(table["rank"].to_pylist()))
+    found = {(row["rank"], row["category"]): row for row in table.to_pylist()}
+    wholes = {rank: sum(found[rank, c]["ns_per_step"] for c in CATEGORIES) for rank in ranks}
+    unit = time_unit(wholes.values())
+    made = figure(title, theme, barmode="stack", bargap=0.35, height=rows_height(len(ranks)))
     for category in CATEGORIES:
-        if not any(totals[category].values()):
+        rows = [found[rank, category] for rank in ranks]
+        if not any(row["ns_per_step"] for row in rows):
             continue
-        figure.add_bar(
-            x=[totals[category][rank] / counts[rank] for rank in ranks],
-            y=[f"rank {rank}" for rank in ranks],
+        dark_text = category in ("idle", "data", "comm:tp")
+        made.add_bar(
             orientation="h",
             name=CATEGORY_LABELS[category],
-            marker={"color": colours[category], "line": {"width": 0}},
-            customdata=[totals[category][rank] / windows[rank] for rank in ranks],
-            hovertemplate="%{y}: %{x:.2f} ms, %{customdata:.1%}<extra>%{fullData.name}</extra>",
+            y=rank_names(ranks),
+            x=unit.of(row["ns_per_step"] for row in rows),
+            customdata=[percent_text(row["share"]) for row in rows],
+            text=[_label(row["share"]) for row in rows],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            textfont={
+                "size": 11,
+                "color": SURFACES["on-light-box"].light if dark_text else "#ffffff",
+            }
+            if category != "idle"
+            else {"size": 11, "color": SURFACES["text"].on(theme)},
+            marker={"color": COLOURS[category].on(theme), "line": {"width": 0}},
+            hovertemplate=(
+                f"<b>{CATEGORY_LABELS[category]}</b><br>%{{y}}: %{{x:,.2f}} {unit.label} per step, "
+                "%{customdata}<extra></extra>"
+            ),
         )
-    figure.update_layout(barmode="stack", bargap=0.28)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    return figure
+    made.update_xaxes(title_text=f"{unit.label} per step (mean)", rangemode="tozero")
+    made.update_yaxes(autorange="reversed", showgrid=False)
+    made.update_layout(legend=legend_above(traceorder="normal"))
+    return made
 
 
-def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.22)"
+def step_times(accounting: Accounting, theme: Theme = "light") -> go.Figure:
+    """Step time over the run: the median over ranks, and from the fastest to the slowest rank."""
+    title = "Step time over the run"
+    times = summed_up(accounting)
+    if times.num_rows == 0:
+        return empty(title, _NO_STEPS, theme)
+    unit = time_unit(times["high_ns"].to_pylist())
+    steps = times["step"].to_pylist()
+    low, middle, high = (
+        unit.of(times[name].to_pylist()) for name in ("low_ns", "median_ns", "high_ns")
+    )
+    colour = KINDS["backward"].on(theme)
+    made = figure(title, theme, height=260, showlegend=False)
+    made.add_scatter(x=steps, y=low, mode="lines", line={"width": 0}, hoverinfo="skip")
+    made.add_scatter(
+        x=steps,
+        y=high,
+        mode="lines",
+        line={"width": 0},
+        fill="tonexty",
+        fillcolor=_transparent(colour),
+        hoverinfo="skip",
+    )
+    made.add_scatter(
+        x=steps,
+        y=middle,
+        mode="lines+markers",
+        name="median over ranks",
+        line={"color": colour, "width": 2},
+        marker={"size": 6},
+        customdata=[
+            [start, start + round(length), shown_low, shown_high]
+            for start, length, shown_low, shown_high in zip(
+                times["start"].to_pylist(), times["high_ns"].to_pylist(), low, high, strict=True
+            )
+        ],
+        hovertemplate=(
+            f"<b>step %{{x}}</b><br>median over ranks %{{y:,.2f}} {unit.label}<br>"
+            f"fastest to slowest rank %{{customdata[2]:,.2f}} to %{{customdata[3]:,.2f}} "
+            f"{unit.label}<extra></extra>"
+        ),
+    )
+    steps_axis(made)
+    made.update_yaxes(title_text=f"step time, {unit.label}", rangemode="tozero")
+    return made
+
+
+def _label(share: float | None) -> str:
+    return f"{100 * share:.0f} %" if share is not None and share >= _LEAST_LABEL else ""
+
+
+def _transparent(colour: str) -> str:
+    """`#0072b2` → `rgba(0,114,178,0.18)`."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"

@@ -78,8 +78,8 @@ BUBBLES: Final[dict[str, Colour]] = {
 }
 """By part of a pipeline bubble."""
 
-RUNS: Final[tuple[Colour, Colour]] = (KINDS["backward"], KINDS["send"])
-"""The first and the second run of a comparison."""
+RUNS: Final[tuple[Colour, Colour]] = (Colour("#8794a6", "#8491a3"), Colour("#1b222c", "#e4e9f0"))
+"""The first and the second run of a comparison: no colour that means a kind of work."""
 
 BETTER: Final = Colour("#009e73", "#18a981")
 WORSE: Final = Colour("#d55e00", "#e0701a")

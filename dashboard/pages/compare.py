@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from dash import html
 
-from dashboard.figures.compare import differences, waterfall
-from dashboard.pages.markup import card, data_table, graph, view_select
+from dashboard.analysis.compare import STEP_TIME
+from dashboard.figures.compare import differences, mean_steps, step_times
+from dashboard.figures.theme import CATEGORIES, CATEGORY_LABELS
+from dashboard.figures.units import NO_BREAK
+from dashboard.pages.markup import (
+    card,
+    csv_link,
+    data_table,
+    figure_card,
+    tile,
+    view_link,
+    view_select,
+)
 
 if TYPE_CHECKING:
     from dashboard.analysis.compare import Comparison
@@ -18,61 +30,163 @@ if TYPE_CHECKING:
 TITLE: Final = "Compare"
 PATH: Final = "/compare"
 
-_COLUMNS: Final = ("category", "A", "B", "B - A", "95 % interval", "significant")
+_COLUMNS: Final = ("category", "A, ms", "B, ms", "B − A, ms", "95 % interval, ms", "")
 
 
 def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     """The page for the chosen run (A) and the second one (B)."""
     if len(runs) < 2:
-        return html.Div(
-            "Start the dashboard with two runs to compare them: rankscope dashboard A B",
-            className="card empty",
-        )
-    other = state.other if state.other is not None else (0 if state.run else 1)
-    comparison = runs[state.run].compare(runs[other])
+        return _one_run_only()
+    other = _other(state)
+    a, b = runs[state.run], runs[other]
+    comparison = a.compare(b)
+    accountings = a.accounting(comparison.steps_a), b.accounting(comparison.steps_b)
+    theme = state.theme
     return html.Div(
         [
-            card(
-                f"{comparison.a} → {comparison.b}",
-                "ms per step, mean over matched ranks and steps; A is the run chosen above.",
-                view_select(
-                    "B",
-                    "compare-other",
-                    "vs",
-                    [(str(number), run.name) for number, run in enumerate(runs)],
-                    str(other),
-                ),
-                graph("compare-waterfall", waterfall(comparison, state.theme)),
+            _choice(runs, state, other),
+            html.Div(_tiles(comparison), className="tiles"),
+            figure_card(
+                "compare-differences",
+                "What changed, by category",
+                "B − A per step. Whiskers are bootstrap 95 % intervals; a faint bar's interval "
+                "includes zero. The categories add up to the step time.",
+                differences(comparison, theme),
             ),
-            card(
-                "Difference by category",
-                "B minus A; the whiskers are bootstrap 95 % intervals.",
-                graph("compare-differences", differences(comparison, state.theme)),
+            html.Div(
+                [
+                    figure_card(
+                        "compare-runs",
+                        "The mean step of each",
+                        "Mean over matched ranks and steps.",
+                        mean_steps(comparison, theme),
+                    ),
+                    figure_card(
+                        "compare-steps",
+                        "Step time over the steps",
+                        "Median over the ranks; the steps that were compared.",
+                        step_times(*accountings, (a.name, b.name), theme),
+                    ),
+                ],
+                className="grid-2",
             ),
-            card("In numbers", "ms per step", data_table("compare", _COLUMNS, _rows(comparison))),
+            _table(comparison, state),
             card(
                 "What was compared",
                 "",
-                html.Ul([html.Li(note) for note in comparison.notes]),
+                html.Ul([html.Li(note) for note in comparison.notes], className="notes"),
             ),
         ],
         className="page-stack",
     )
 
 
-def _rows(comparison: Comparison) -> list[list[str]]:
-    return [
+def _other(state: ViewState) -> int:
+    """The second run of the URL, else the first one that is not the first run."""
+    if state.other is not None:
+        return state.other
+    return 0 if state.run else 1
+
+
+def _choice(runs: Sequence[Run], state: ViewState, other: int) -> html.Section:
+    options = [(str(number), run.name) for number, run in enumerate(runs)]
+    swapped = replace(state, run=other, other=state.run, steps=None, window=None, selection=None)
+    same = html.Span("A and B are the same run.", className="muted") if other == state.run else None
+    return html.Section(
         [
-            row["category"],
-            _ms(row["a_ms"]),
-            _ms(row["b_ms"]),
-            _ms(row["delta_ms"], "+"),
-            "–" if row["low_ms"] is None else f"{row['low_ms']:+.3f} … {row['high_ms']:+.3f}",
-            "yes" if comparison.significant(row["category"]) else "no",
-        ]
+            view_select("A", "compare-a", "run", options, str(state.run)),
+            view_link("⇄", PATH, swapped, className="tool-button", title="Swap A and B"),
+            view_select("B", "compare-b", "vs", options, str(other)),
+            same,
+        ],
+        className="card choosers",
+    )
+
+
+def _tiles(comparison: Comparison) -> list[Any]:
+    rows = comparison.categories.to_pylist()
+    total = rows[0]
+    if total["delta_ms"] is None:
+        return [tile("Step time", "–", "one of the runs has no complete step")]
+    certain = "beyond chance" if comparison.significant() else "within chance"
+    tiles = [
+        tile("Step time, A", _ms(total["a_ms"], unit=True), comparison.a),
+        tile("Step time, B", _ms(total["b_ms"], unit=True), comparison.b),
+        tile(
+            "B − A",
+            _ms(total["delta_ms"], sign="+", unit=True),
+            f"{_relative(comparison)}, {certain}: {_interval(total)}{NO_BREAK}ms",
+        ),
+    ]
+    largest = comparison.largest()
+    if largest is not None:
+        label = CATEGORY_LABELS[largest]
+        row = next(row for row in rows if row["category"] == largest)
+        delta = _ms(row["delta_ms"], sign="+", unit=True)
+        tiles.append(tile("Largest change", delta, f"{label}, {_interval(row)}{NO_BREAK}ms"))
+    return tiles
+
+
+def _relative(comparison: Comparison) -> str:
+    share = comparison.relative()
+    return "–" if share is None else f"{100 * share:+.1f}{NO_BREAK}%".replace("-", "−")
+
+
+def _table(comparison: Comparison, state: ViewState) -> html.Section:
+    rows = [
+        row
         for row in comparison.categories.to_pylist()
+        if row["a_ms"] or row["b_ms"] or row["category"] == STEP_TIME
+    ]
+    return card(
+        "In numbers",
+        "Per step; mean over matched ranks and steps. The mark is for intervals without zero.",
+        data_table(_COLUMNS, [_row(row, comparison, state) for row in rows]),
+        tools=[
+            csv_link(
+                "compare",
+                comparison.categories.column_names,
+                [list(row.values()) for row in comparison.categories.to_pylist()],
+            )
+        ],
+    )
+
+
+def _row(row: dict[str, Any], comparison: Comparison, state: ViewState) -> list[Any]:
+    category = row["category"]
+    name: Any = html.Strong(category)
+    if category != STEP_TIME:
+        colour = CATEGORIES[category].on(state.theme)
+        swatch = html.Span(className="swatch", style={"background": colour})
+        name = html.Span([swatch, CATEGORY_LABELS[category]], className="swatched")
+    return [
+        name,
+        _ms(row["a_ms"]),
+        _ms(row["b_ms"]),
+        _ms(row["delta_ms"], sign="+"),
+        _interval(row),
+        "●" if comparison.significant(category) else "",
     ]
 
 
-def _ms(value: float | None, sign: str = "") -> str:
-    return "–" if value is None else f"{value:{sign},.3f}"
+def _interval(row: dict[str, Any]) -> str:
+    if row["low_ms"] is None:
+        return "interval unknown"
+    return f"{_ms(row['low_ms'], sign='+')}{NO_BREAK}…{NO_BREAK}{_ms(row['high_ms'], sign='+')}"
+
+
+def _ms(value: float | None, *, sign: str = "", unit: bool = False) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:{sign},.2f}".replace("-", "−")
+    return text + NO_BREAK + "ms" if unit else text
+
+
+def _one_run_only() -> html.Div:
+    return html.Div(
+        [
+            html.H2("One run is open"),
+            html.P(["Start the dashboard with two runs: ", html.Code("rankscope dashboard A B")]),
+        ],
+        className="card empty",
+    )

@@ -5,10 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from dash import dcc, html
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from dashboard.pages.state import ViewState
+    from dashboard.runs import Run
 
 
 def dashed(**attributes: str) -> dict[str, Any]:
@@ -21,45 +27,95 @@ def notice(text: str) -> html.Div:
     return html.Div(text, className="notice", role="alert")
 
 
-def card(title: str, note: str, *content: Any) -> html.Section:
-    """A boxed section: title, one line that says how to read it, content."""
-    head: list[Any] = [html.H2(title, className="card-title")]
+def card(title: str, note: Any, *content: Any, tools: Sequence[Any] = ()) -> html.Section:
+    """A boxed section: title with tools beside it, one line that says how to read it, content."""
+    head: list[Any] = [
+        html.Div(
+            [html.H2(title, className="card-title"), html.Div(list(tools), className="card-tools")],
+            className="card-head",
+        )
+    ]
     if note:
         head.append(html.P(note, className="card-note"))
     return html.Section([*head, *content], className="card")
 
 
-def graph(name: str, figure: Any) -> dcc.Graph:
-    """A figure that can be downloaded; `name` is its id and, with the format, its file's name."""
+def figure_card(
+    name: str, title: str, note: Any, figure: go.Figure, *, tools: Sequence[Any] = ()
+) -> html.Section:
+    """A card around one figure, which can be saved; `name` is the figure's id and its file name."""
+    return card(title, note, graph(name, figure), tools=[*tools, *_save_buttons(name)])
+
+
+def graph(name: str, figure: go.Figure) -> dcc.Graph:
+    """The figure without its title, which is the card's; drag zooms, a double click resets."""
+    figure.update_layout(title=None, margin_t=8)
     return dcc.Graph(
         id=name,
         figure=figure,
         responsive=True,
         style={"height": f"{figure.layout.height}px"},
-        config={
-            "displaylogo": False,
-            "toImageButtonOptions": {"format": "svg", "filename": name},
-            "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-        },
+        config={"displayModeBar": False, "doubleClick": "reset", "showAxisDragHandles": False},
     )
 
 
-def tile(label: str, value: str, note: str = "") -> html.Div:
-    """One headline number."""
-    return html.Div(
-        [
-            html.Div(label, className="tile-label"),
-            html.Div(value, className="tile-value"),
-            html.Div(note, className="tile-note"),
-        ],
-        className="tile",
-    )
+def _save_buttons(name: str) -> list[html.Button]:
+    """Save the figure as a picture (assets/pages.js)."""
+    return [
+        html.Button(
+            text,
+            type="button",
+            className="save-button",
+            title=f"Save the figure as {text}",
+            **dashed(data_save=text.lower(), data_graph=name),
+        )
+        for text in ("SVG", "PNG")
+    ]
+
+
+def tile(label: str, value: str, note: Any = "", link: str | None = None) -> Any:
+    """One headline number; `link` makes the whole tile lead to another page."""
+    parts = [
+        html.Div(label, className="tile-label"),
+        html.Div(value, className="tile-value"),
+        html.Div(note, className="tile-note"),
+    ]
+    if link is None:
+        return html.Div(parts, className="tile")
+    return html.A(parts, href=link, className="tile tile-link", **dashed(data_inside=""))
+
+
+def view_link(text: Any, path: str, state: ViewState, **attributes: Any) -> html.A:
+    """A link to a page in this state of the view, followed without loading the page anew."""
+    return html.A(text, href=address(path, state), **dashed(data_inside=""), **attributes)
+
+
+def address(path: str, state: ViewState) -> str:
+    """Path and query of a view."""
+    query = state.query()
+    return f"{path}?{query}" if query else path
+
+
+def no_steps(run: Run, state: ViewState) -> html.Div:
+    """In the place of a page without a step to show."""
+    if not run.steps:
+        said = (
+            "No step of this run is complete on every rank. Steps end at t.step(), or with "
+            "`python -m tracer` when work begins after an optimizer step."
+        )
+    else:
+        chosen = "-".join(map(str, state.steps or ()))
+        said = (
+            f"No step of this run is in the range {chosen}: it has steps {run.steps[0]} to "
+            f"{run.steps[-1]}. Empty the field “Steps” to see all."
+        )
+    return html.Div(said, className="card empty")
 
 
 def data_table(
-    name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int = 1
 ) -> html.Div:
-    """A plain table whose first `words` columns are text, with a link that saves it as CSV."""
+    """A plain table whose first `words` columns are text and the others numbers."""
     kinds = ["" if index < words else "num" for index in range(len(columns))]
     head = [html.Th(c, className=k) for c, k in zip(columns, kinds, strict=True)]
     body = [
@@ -67,16 +123,19 @@ def data_table(
         for row in rows
     ]
     table = html.Table([html.Thead(html.Tr(head)), html.Tbody(body)], className="data-table")
-    return html.Div(
-        [
-            html.Div(table, className="table-scroll"),
-            html.A(
-                "Save as CSV",
-                href="data:text/csv;charset=utf-8," + quote(_csv([columns, *rows])),
-                download=f"{name}.csv",
-                className="csv-link",
-            ),
-        ]
+    return html.Div(table, className="table-scroll")
+
+
+def csv_link(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> html.A:
+    """A link that saves the rows as `<name>.csv`."""
+    text = io.StringIO()
+    csv.writer(text).writerows([columns, *rows])
+    return html.A(
+        "CSV",
+        href="data:text/csv;charset=utf-8," + quote(text.getvalue()),
+        download=f"{name}.csv",
+        className="save-button",
+        title="Save the table as CSV",
     )
 
 
@@ -87,9 +146,3 @@ def view_select(
     entries = [html.Option(text, value=value, selected=value == chosen) for value, text in options]
     select = html.Select(entries, id=name, **dashed(data_view_key=key))
     return html.Label([html.Span(label), select], className="chooser")
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()

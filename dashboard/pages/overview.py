@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from dash import html
+from dash import ClientsideFunction, Dash, Input, html
 
 from dashboard.analysis.findings import findings
+from dashboard.analysis.summary import KeyFigures, key_figures
 from dashboard.figures.overview import accounting_bars, step_times
-from dashboard.pages.markup import card, graph, tile
+from dashboard.figures.theme import CATEGORY_LABELS
+from dashboard.figures.units import percent_text, time_text
+from dashboard.pages import communication, pipeline, timeline
+from dashboard.pages.markup import address, figure_card, no_steps, tile
 
 if TYPE_CHECKING:
     from dashboard.analysis.findings import Finding
@@ -19,100 +22,145 @@ if TYPE_CHECKING:
 
 TITLE: Final = "Overview"
 PATH: Final = "/overview"
+_MOST_FINDINGS: Final = 4
 
 
 def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     """The page for the chosen run and steps."""
     run = runs[state.run]
     steps = state.chosen(run.steps)
+    if not steps:
+        return html.Div([_facts(run), no_steps(run, state)], className="page-stack")
     accounting = run.accounting(steps)
-    found = findings(run, steps)
     return html.Div(
         [
             _facts(run),
-            html.Div(_tiles(run, steps), className="tiles"),
-            card(
-                "Findings",
-                "What costs at least 5 % of the step, the largest first; the schedule's own bubble last.",
-                *_said(found),
+            _findings(findings(run, steps)),
+            html.Div(_tiles(key_figures(run, steps), state), className="tiles"),
+            figure_card(
+                "overview-accounting",
+                "Where each rank's time goes",
+                "Mean step of each rank. Every nanosecond is in exactly one category, so a bar is "
+                "as long as the step.",
+                accounting_bars(accounting, state.theme),
             ),
-            card(
-                "Time per rank",
-                "Every nanosecond of the step in exactly one category; the bars are whole steps.",
-                graph("overview-accounting", accounting_bars(accounting, state.theme)),
-            ),
-            card(
-                "Step time",
-                "Mean over the ranks; the band spans the fastest to the slowest rank.",
-                graph("overview-steps", step_times(accounting, state.theme)),
+            figure_card(
+                "overview-steps",
+                "Step time over the run",
+                "Median over the ranks; the band reaches from the fastest to the slowest rank. "
+                "A click opens the step in the timeline.",
+                step_times(accounting, state.theme),
             ),
         ],
         className="page-stack",
     )
 
 
+def register(app: Dash, runs: Sequence[Run]) -> None:
+    """A click on a step opens it in the timeline (assets/pages.js)."""
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("pages", "openStep"), Input("overview-steps", "clickData")
+    )
+
+
 def _facts(run: Run) -> html.Section:
-    meta = run.meta
-    bound = run.clock.bound_ns
-    clock = run.clock.method + (f", ± {bound / 1e3:,.1f} µs" if bound else "")
+    meta, plan = run.meta, run.meta.schedule
     facts = [("ranks", f"{len(run.ranks)} of {meta.world_size}")]
     if meta.mesh is not None:
         lengths = zip(meta.mesh.names, meta.mesh.shape, strict=True)
         facts.append(("mesh", " × ".join(f"{name} {length}" for name, length in lengths)))
-    if meta.schedule is not None:
-        plan = meta.schedule
-        facts.append(("schedule", f"{plan.name}, {plan.stages} stages"))
+    if plan is not None:
+        facts.append(("schedule", plan.name.removeprefix("Schedule")))
+        facts.append(("stages", str(plan.stages)))
         facts.append(("microbatches", str(plan.microbatches)))
-    dropped = sum(facts.dropped for facts in run.facts.values())
-    devices = ", ".join(sorted({facts.device for facts in run.facts.values()}))
     facts += [
-        ("device", devices),
-        ("clocks", clock),
-        ("dropped events", f"{dropped:,}"),
-        ("recorded", meta.created or "unknown"),
+        ("steps", f"{len(run.steps):,}"),
+        ("on", _places(run)),
+        ("clocks", _clocks(run)),
+        ("dropped events", f"{sum(facts.dropped for facts in run.facts.values()):,}"),
     ]
-    if meta.simulated:
-        facts.append(("source", "SIMULATED"))
+    if meta.created:
+        facts.append(("recorded", meta.created[:16].replace("T", " ")))
     items = [html.Span([f"{name} ", html.Strong(value)]) for name, value in facts]
-    return html.Section([html.H1(run.name), html.P(items, className="facts")], className="card")
+    badge = [html.Span("simulated", className="badge")] if meta.simulated else []
+    head = html.H1([run.name, *badge])
+    return html.Section([head, html.P(items, className="facts")], className="card")
 
 
-def _tiles(run: Run, steps: Sequence[int]) -> list[html.Div]:
-    accounting = run.accounting(steps)
-    durations = accounting.windows["duration"].to_pylist()
-    if not durations:
-        return [tile("Step time", "–", "no step is complete on every rank: call t.step()")]
-    tiles = [
-        tile("Step time", f"{median(durations) / 1e6:,.1f} ms", f"median of {len(steps)} steps")
-    ]
-    tiles.append(tile("Compute", f"{accounting.share('compute'):.1%}", "of the step, all ranks"))
-    bubbles = run.bubbles(steps).steps.to_pylist()
-    if bubbles:
-        measured = median(row["bubble_fraction_of_window"] for row in bubbles)
-        bounds = [row["plan_bound_fraction_of_window"] for row in bubbles]
-        known = [bound for bound in bounds if bound is not None]
-        theory = run.bubbles(steps).theory
-        said = [f"plan bound {median(known):.1%}"] if known else []
-        if theory is not None and theory.fraction_of_window is not None:
-            said.append(f"theory {theory.fraction_of_window:.1%}")
-        tiles.append(tile("Pipeline bubble", f"{measured:.1%}", ", ".join(said)))
-    for dim in ("tp", "dp", "other"):
-        if dim in accounting.overlap["dim"].to_pylist():
-            share = f"{accounting.share(f'comm:{dim}'):.1%}"
-            tiles.append(tile(f"Exposed {dim} communication", share, "of the step, all ranks"))
-    return tiles
+def _places(run: Run) -> str:
+    """`cpu` on one host, `cuda on 4 hosts`."""
+    devices = ", ".join(sorted({facts.device for facts in run.facts.values()})) or "unknown device"
+    hosts = {facts.host for facts in run.facts.values() if facts.host}
+    return f"{devices}, {len(hosts)} hosts" if len(hosts) > 1 else devices
 
 
-def _said(found: Sequence[Finding]) -> list[html.Div]:
+def _clocks(run: Run) -> str:
+    bound = run.clock.bound_ns
+    return run.clock.method + (f", ± {time_text(bound)}" if bound else "")
+
+
+def _findings(found: Sequence[Finding]) -> html.Section:
+    """The largest finding in large type, the next ones below it."""
     if not found:
-        return [html.Div("Nothing stands out.", className="muted")]
-    return [
-        html.Div(
-            [
-                html.Span(f"{finding.ms_per_step:,.1f} ms per step", className="finding-ms"),
-                html.Span(finding.text),
-            ],
-            className="finding",
-        )
-        for finding in found[:5]
+        said = "Nothing stands out: no stage, wait or communication costs 5 % of the step."
+        return html.Section(html.Div(said, className="lead"), className="card")
+    first, *others = found[:_MOST_FINDINGS]
+    lines = [
+        html.Li([html.Span(_cost(other), className="finding-cost"), _sentence(other)])
+        for other in others
     ]
+    return html.Section(
+        [
+            html.H3("Largest finding"),
+            html.Div(
+                [html.Span(_cost(first), className="finding-cost"), _sentence(first)],
+                className="lead",
+            ),
+            html.Ul(lines, className="findings"),
+        ],
+        className="card finding",
+    )
+
+
+def _cost(finding: Finding) -> str:
+    return f"{finding.ms_per_step:,.1f} ms / step"
+
+
+def _sentence(finding: Finding) -> str:
+    return finding.text[:1].upper() + finding.text[1:] + "."
+
+
+def _tiles(figures: KeyFigures, state: ViewState) -> list[Any]:
+    to_timeline = address(timeline.PATH, state)
+    to_communication = address(communication.PATH, state)
+    span = f"{time_text(figures.step_low_ns)} to {time_text(figures.step_high_ns)}"
+    exposed = "none exposed"
+    if figures.exposed_dim is not None:
+        largest = CATEGORY_LABELS[figures.exposed_dim].removesuffix(" communication")
+        exposed = f"{time_text(figures.exposed_ns)} per step, most of it {largest}"
+    tiles = [
+        tile("Step time, median", time_text(figures.step_ns), f"steps take {span}", to_timeline),
+        tile(
+            "Compute",
+            percent_text(figures.compute_share),
+            f"of all time; {percent_text(figures.idle_share)} idle",
+        ),
+        tile(
+            "Exposed communication",
+            percent_text(figures.exposed_share),
+            exposed,
+            to_communication,
+        ),
+    ]
+    if figures.bubble is not None:
+        said = f"plan bound {percent_text(figures.plan_bound)}"
+        if figures.theory is not None:
+            said += f", theory {percent_text(figures.theory)}"
+        to_pipeline = address(pipeline.PATH, state)
+        tiles.append(tile("Pipeline bubble", percent_text(figures.bubble), said, to_pipeline))
+    if figures.slowest_rank is not None:
+        said = f"works {time_text(figures.slowest_work_ns)} per step"
+        if figures.slowest_excess is not None:
+            said += f", {100 * figures.slowest_excess:+.0f} % against the others' median"
+        tiles.append(tile("Most work", f"rank {figures.slowest_rank}", said, to_timeline))
+    return tiles

@@ -36,5 +36,7 @@ def test_bins_on_paper(tmp_path: Path) -> None:
 def test_no_byte_is_lost(tmp_path: Path, bins: int) -> None:
     bandwidth = open_run(write_pipeline(tmp_path / "run", steps=3)).bandwidth()
     found = utilization(bandwidth, bins=bins)
-    carried = pc.sum(found.table["gbps"]).as_py() * found.bin_ns
+    # Four links: 0 → 1, 1 → 2 and back.
+    assert set(found.table["links"].to_pylist()) == {4}
+    carried = pc.sum(found.table["gbps"]).as_py() * 4 * found.bin_ns
     assert carried == pytest.approx(pc.sum(bandwidth.operations["bytes"]).as_py())

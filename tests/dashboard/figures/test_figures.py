@@ -1,59 +1,60 @@
-"""Figures show the numbers that they are given, with units, also when there is nothing to show."""
+"""Figures show the numbers that they are given, with units, also when there is little to show.
+
+The numbers are those of the paper pipeline (tests/support/pipeline_toy.py, 1 unit = 1 µs).
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 import plotly.graph_objects as go
 import pytest
 
 from dashboard import Run, open_run
-from dashboard.analysis.actions import pipeline_actions
+from dashboard.analysis.schedule import step_schedule
 from dashboard.analysis.utilization import utilization
+from dashboard.figures import compare, overview
 from dashboard.figures.communication import (
-    arrival_skew,
     busbw_by_size,
-    p2p_matrix,
+    message_bytes,
+    message_rates,
+    skew_by_operation,
     utilization_over_time,
 )
-from dashboard.figures.compare import differences, waterfall
-from dashboard.figures.overview import accounting_bars, step_times
-from dashboard.figures.pipeline import (
-    bubble_by_step,
-    bubble_heatmap,
-    bubble_parts,
-    schedule_grid,
-    stall_culprits,
-)
-from dashboard.figures.theme import CATEGORIES, KINDS, Theme
+from dashboard.figures.pipeline import bubble_by_step, bubble_heatmap, bubble_parts, stall_culprits
+from dashboard.figures.schedule import schedule_grid
+from dashboard.figures.theme import CATEGORIES, KINDS, REFERENCE, Theme
 from tests.support.pipeline_toy import write_pipeline
-from tests.support.toy import Event, write_run
+from tests.support.toy import Event, RankFacts, write_run
 
 Draw = Callable[[Run, Theme], go.Figure]
 
-
-def _actions(run: Run) -> list:
-    return [action for actions in pipeline_actions(run).values() for action in actions]
-
-
 FIGURES: dict[str, Draw] = {
-    "step_times": lambda run, theme: step_times(run.accounting(), theme),
-    "accounting_bars": lambda run, theme: accounting_bars(run.accounting(), theme),
+    "step_times": lambda run, theme: overview.step_times(run.accounting(), theme),
+    "accounting_bars": lambda run, theme: overview.accounting_bars(run.accounting(), theme),
     "bubble_by_step": lambda run, theme: bubble_by_step(run.bubbles(), theme),
     "bubble_heatmap": lambda run, theme: bubble_heatmap(run.bubbles(), theme),
     "bubble_parts": lambda run, theme: bubble_parts(run.bubbles(), theme),
     "stall_culprits": lambda run, theme: stall_culprits(run.bubbles(), theme),
-    "schedule_grid": lambda run, theme: schedule_grid(_actions(run), theme),
+    "schedule_grid": lambda run, theme: schedule_grid(step_schedule(run, 0, "pipeline"), theme),
     "busbw_by_size": lambda run, theme: busbw_by_size(run.bandwidth(), {"pp": 1.0}, theme),
     "utilization": lambda run, theme: utilization_over_time(
         utilization(run.bandwidth()), {}, theme
     ),
-    "p2p_matrix": lambda run, theme: p2p_matrix(run.bandwidth(), theme),
-    "arrival_skew": lambda run, theme: arrival_skew(run.bandwidth(), theme),
-    "differences": lambda run, theme: differences(run.compare(run), theme),
-    "waterfall": lambda run, theme: waterfall(run.compare(run), theme),
+    "message_bytes": lambda run, theme: message_bytes(run.bandwidth(), theme),
+    "message_rates": lambda run, theme: message_rates(run.bandwidth(), theme),
+    "skew_by_operation": lambda run, theme: skew_by_operation(run.bandwidth(), theme),
+    "differences": lambda run, theme: compare.differences(run.compare(run), theme),
+    "mean_steps": lambda run, theme: compare.mean_steps(run.compare(run), theme),
+    "step_time_pair": lambda run, theme: compare.step_times(
+        run.accounting(), run.accounting(), ("a", "b"), theme
+    ),
 }
+UNITS = ("ns", "µs", "ms", "s", "B/s", "kB/s", "MB/s", "GB/s", "bytes", "B", "kB", "MB", "%")
+UNITLESS = ("step", "waiting rank", "from rank", "bubble / pipeline window", "")
+"""Counts, names and ratios."""
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def nothing(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """No step, no pipeline, no communication."""
     events = {0: [Event(start=0, duration=1, kind="user")]}
     return open_run(write_run(tmp_path_factory.mktemp("figures") / "nothing", events))
+
+
+@pytest.fixture(scope="module")
+def least(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One rank, one step, one action, one message to itself's stage neighbour and back."""
+    common = {"step": 0, "group": "pp:0-1", "seq": 0, "bytes": 10}
+    events = {
+        0: [
+            Event(start=0, duration=100, kind="step"),
+            Event(start=0, duration=40, kind="forward", stage=0, microbatch=0),
+            Event(start=50, duration=1, kind="send", name="send", peer=1, correlation=1, **common),
+        ],
+        1: [
+            Event(start=0, duration=100, kind="step"),
+            Event(start=60, duration=20, kind="recv", name="recv", peer=0, correlation=1, **common),
+        ],
+    }
+    facts = {rank: RankFacts(coordinates={"pp": rank}, stages=(rank,)) for rank in events}
+    path = tmp_path_factory.mktemp("figures") / "least"
+    return open_run(write_run(path, events, facts=facts))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -75,7 +97,13 @@ def test_every_figure_has_data_and_can_be_sent_to_a_browser(
     figure = FIGURES[name](run, theme)
     sent = json.loads(figure.to_json())
     assert sent["data"]
-    assert sent["layout"]["height"] >= 200
+    assert sent["layout"]["height"] >= 150
+    assert sent["layout"]["title"]["text"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_shows_the_smallest_run(least: Run, name: str) -> None:
+    assert json.loads(FIGURES[name](least, "light").to_json())["data"]
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -86,65 +114,137 @@ def test_every_figure_says_why_it_is_empty(nothing: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_times_sizes_and_rates_carry_their_unit(run: Run, name: str) -> None:
+def test_every_axis_says_its_unit(run: Run, name: str) -> None:
     figure = FIGURES[name](run, "light")
     for axis in (figure.layout.xaxis, figure.layout.yaxis):
         title = axis.title.text or ""
-        if any(word in title for word in ("time", "bubble", "busbw", "size", "skew", "carried")):
-            assert "(" in title, title
+        words = title.replace(",", " ").replace("(", " ").replace(")", " ").split()
+        assert title in UNITLESS or set(words) & set(UNITS), title
 
 
-def test_accounting_bars_show_ms_per_step(run: Run) -> None:
-    bars = {bar.name: bar for bar in accounting_bars(run.accounting()).data}
+def test_accounting_bars_show_time_per_step_and_its_share(run: Run) -> None:
+    figure = overview.accounting_bars(run.accounting())
+    assert figure.layout.xaxis.title.text == "µs per step (mean)"
+    bars = {bar.name: bar for bar in figure.data}
     assert list(bars["compute"].y) == ["rank 0", "rank 1", "rank 2"]
-    assert list(bars["compute"].x) == pytest.approx([0.06, 0.06, 0.06])
-    assert list(bars["pipeline communication"].x) == pytest.approx([0.064, 0.043, 0.022])
-    assert list(bars["idle"].customdata) == pytest.approx([4 / 130, 25 / 130, 46 / 130])
+    assert list(bars["compute"].x) == pytest.approx([60, 60, 60])
+    assert list(bars["pipeline communication"].x) == pytest.approx([64, 43, 22])
+    assert list(bars["idle"].customdata) == ["3.1\xa0%", "19.2\xa0%", "35.4\xa0%"]
     assert bars["compute"].marker.color == CATEGORIES["compute"].light
 
 
-def test_step_times_show_the_mean_of_the_ranks(run: Run) -> None:
-    mean = step_times(run.accounting()).data[-1]
-    assert (list(mean.x), list(mean.y)) == ([0, 1], pytest.approx([0.13, 0.13]))
+def test_step_times_carry_the_window_that_a_click_opens(run: Run) -> None:
+    line = overview.step_times(run.accounting()).data[-1]
+    assert (list(line.x), list(line.y)) == ([0, 1], pytest.approx([130, 130]))
+    assert [point[:2] for point in line.customdata] == [[0, 130_000], [130_000, 260_000]]
 
 
 def test_bubble_lines_show_measured_plan_and_theory(run: Run) -> None:
-    lines = {line.name: list(line.y) for line in bubble_by_step(run.bubbles()).data}
-    assert lines["measured"] == pytest.approx([100 * 64 / 124] * 2)
-    assert lines["plan bound"] == pytest.approx([50.0] * 2)
-    assert lines["theory"] == pytest.approx([50.0] * 2)
+    figure = bubble_by_step(run.bubbles())
+    lines = {line.name: list(line.y) for line in figure.data}
+    assert lines["measured"] == pytest.approx([64 / 124] * 2)
+    assert lines["plan bound"] == pytest.approx([0.5] * 2)
+    assert figure.layout.shapes[0].y0 == pytest.approx(0.5)
+    assert figure.layout.annotations[0].text == "theory 50.0\xa0%"
 
 
-def test_bubble_parts_and_culprits(run: Run) -> None:
-    parts = {bar.name: list(bar.x) for bar in bubble_parts(run.bubbles()).data}
-    assert parts["warm-up"] == pytest.approx([0, 0.011, 0.022])
-    assert parts["stall"] == pytest.approx([0.064, 0.032, 0])
-    assert parts["cool-down"] == pytest.approx([0, 0.021, 0.042])
-    matrix = stall_culprits(run.bubbles()).data[0]
-    assert matrix.z[0][1] == pytest.approx(0.064)
-    assert matrix.z[1][2] == pytest.approx(0.032)
-    assert matrix.z[2][0] is None
+def test_bubble_parts_add_up_to_the_bubble(run: Run) -> None:
+    figure = bubble_parts(run.bubbles())
+    parts = {bar.name: list(bar.x) for bar in figure.data}
+    assert parts["warm-up"] == pytest.approx([0, 11, 22])
+    assert parts["stall"] == pytest.approx([64, 32, 0])
+    assert parts["cool-down"] == pytest.approx([0, 21, 42])
+    assert [note.text.strip() for note in figure.layout.annotations] == ["51.6\xa0%"] * 3
+    assert [note.x for note in figure.layout.annotations] == pytest.approx([64] * 3)
 
 
-def test_schedule_grid_has_a_box_per_action(run: Run) -> None:
-    boxes = {bar.name: bar for bar in schedule_grid(pipeline_actions(run, [1])[1]).data}
-    assert list(boxes["forward"].text) == ["0", "1", "0", "1", "0", "1"]
-    assert list(boxes["forward"].base) == pytest.approx([0, 0.01, 0.011, 0.021, 0.022, 0.052])
-    assert boxes["backward"].marker.color == KINDS["backward"].light
+def test_bubble_heatmap_has_a_row_per_rank_and_a_column_per_step(run: Run) -> None:
+    heat = bubble_heatmap(run.bubbles()).data[0]
+    assert list(heat.y) == ["rank 0 · stage 0", "rank 1 · stage 1", "rank 2 · stage 2"]
+    assert list(heat.x) == [0, 1]
+    assert heat.z[1] == pytest.approx([64 / 124] * 2)
 
 
-def test_p2p_matrix_shows_megabytes_from_source_to_destination(run: Run) -> None:
-    matrix = p2p_matrix(run.bandwidth()).data[0]
+def test_culprits_are_columns(run: Run) -> None:
+    figure = stall_culprits(run.bubbles())
+    cells = figure.data[0]
+    assert cells.z[0][1] == pytest.approx(64)
+    assert cells.z[1][2] == pytest.approx(32)
+    assert cells.z[2][0] is None
+    assert figure.layout.xaxis.title.text == "rank it waited for  (µs per step)"
+
+
+def test_schedule_grid_shows_measured_above_replayed(run: Run) -> None:
+    figure = schedule_grid(step_schedule(run, 1, "pipeline"))
+    forward = next(bar for bar in figure.data if bar.name == "forward")
+    boxes = zip(forward.y, forward.base, forward.x, forward.customdata, strict=True)
+    measured = {(y, base, length) for y, base, length, what in boxes if what[3] == "measured"}
+    # Starts of F on paper; rows 0 to 2 are the ranks. Row 3 is left free.
+    assert measured == {(0, 0, 10), (0, 10, 10), (1, 11, 10), (1, 21, 10), (2, 22, 10), (2, 52, 10)}
+    boxes = zip(forward.y, forward.base, forward.customdata, strict=True)
+    replayed = {(y, base) for y, base, what in boxes if what[3] == "without waiting"}
+    # Messages take no time: F1 of rank 2 follows its B0, 20 to 40 + 10.
+    assert replayed == {(4, 0), (4, 10), (5, 10), (5, 20), (6, 20), (6, 50)}
+    notes = [note.text for note in figure.layout.annotations]
+    assert notes == ["measured: 124.0 µs", "without waiting: 120.0 µs"]
+    assert forward.marker.color == KINDS["forward"].light
+
+
+def test_busbw_is_shown_as_seen_and_skew_free(run: Run) -> None:
+    figure = busbw_by_size(run.bandwidth(), {"pp": 5.0, "tp": 9.0})
+    points = {trace.name: trace for trace in figure.data}
+    assert points["pp p2p, skew-free"].marker.symbol == "circle"
+    assert points["pp p2p, as seen"].marker.symbol == "circle-open"
+    assert list(points["pp p2p, skew-free"].x) == [4000]
+    # 4000 B in 1 µs is 4 GB/s; the medians of all eight messages of a step.
+    assert list(points["pp p2p, skew-free"].y) == pytest.approx([4.0])
+    assert figure.layout.yaxis.title.text == "busbw, GB/s"
+    # Of the peaks only that of a dimension with traffic is drawn; log axes take exponents.
+    assert [note.text for note in figure.layout.annotations] == ["pp peak 5 GB/s"]
+    assert figure.layout.shapes[0].y0 == 5.0
+    assert figure.layout.annotations[0].y == pytest.approx(math.log10(5.0))
+
+
+def test_messages_go_from_row_to_column(run: Run) -> None:
     # Two microbatches of 4,000 B in each direction, over two steps.
-    assert matrix.z[0][1] == pytest.approx(2 * 2 * 4000 / 1e6)
-    assert matrix.z[0][2] is None
+    sent = message_bytes(run.bandwidth()).data[0]
+    assert (sent.z[0][1], sent.z[1][0]) == (pytest.approx(16), pytest.approx(16))
+    assert sent.z[0][2] is None
+    rates = message_rates(run.bandwidth())
+    assert rates.data[0].z[0][1] == pytest.approx(4.0)
+    assert rates.layout.xaxis.title.text == "to rank  (GB/s)"
 
 
-def test_peaks_turn_utilization_into_percent(run: Run) -> None:
+def test_skew_names_who_comes_last(run: Run) -> None:
+    bars = skew_by_operation(run.bandwidth()).data[0]
+    shown = dict(zip(bars.y, zip(bars.x, bars.text, strict=True), strict=True))
+    # Rank 1 sends B0 at 73 and B1 at 103, rank 0 asks for them at 20 and 94: (53 + 9) / 2.
+    assert shown["pp 1 → 0"] == (pytest.approx(31), "rank 1 last, 100 %")
+
+
+def test_peaks_turn_utilization_into_a_share(run: Run) -> None:
     found = utilization(run.bandwidth(), bins=4)
     absolute = utilization_over_time(found, {})
     relative = utilization_over_time(found, {"pp": 0.5})
-    assert "GB/s" in absolute.layout.yaxis.title.text
-    assert "% of link peak" in relative.layout.yaxis.title.text
-    expected = [100 * value / 0.5 for value in absolute.data[0].y]
-    assert list(relative.data[0].y) == pytest.approx(expected)
+    assert absolute.layout.yaxis.title.text == "pp, MB/s"
+    assert relative.layout.yaxis.title.text == "pp, % of peak"
+    expected = found.table["gbps"].to_pylist()
+    assert list(relative.data[0].y) == pytest.approx([rate / 0.5 for rate in expected])
+
+
+def test_differences_have_whiskers_and_are_faint_within_chance(run: Run) -> None:
+    figure = compare.differences(run.compare(run))
+    bars = figure.data[0]
+    assert bars.y[0] == "step time"
+    assert list(bars.x) == [0.0] * len(bars.y)
+    assert set(bars.marker.opacity) == {0.35}
+    assert bars.marker.color[0] == REFERENCE.light
+    # One step is left after warm-up, so there is no interval.
+    assert bars.error_x.visible is False
+
+
+def test_the_two_runs_stand_beside_each_other(run: Run) -> None:
+    bars = {bar.name: bar for bar in compare.mean_steps(run.compare(run)).data}
+    assert list(bars["compute"].x) == pytest.approx([60, 60])
+    lines = compare.step_times(run.accounting([0]), run.accounting([1]), ("a", "b")).data
+    assert [(line.name, list(line.x)) for line in lines] == [("A  a", [0]), ("B  b", [1])]

@@ -1,0 +1,86 @@
+"""The schedule of one step: each stage's actions in time, as measured and as planned.
+
+*As planned* is the replay of the plan bound: the same actions, equally long, in the same order,
+none waiting for communication. Laid over each other, the two show where the time went that the
+plan does not need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.analysis.actions import Action, pipeline_actions, pipelines
+from dashboard.analysis.plan_bound import replay
+from dashboard.analysis.results import Result
+
+if TYPE_CHECKING:
+    from dashboard.runs import Run
+
+_ACTIONS: Final = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("stage", pa.int32()),
+        ("kind", pa.string()),
+        ("microbatch", pa.int32()),
+        ("start", pa.int64()),
+        ("duration", pa.int64()),
+    ]
+)
+
+
+@dataclass(kw_only=True, frozen=True)
+class StepSchedule(Result):
+    """The actions of one step of one pipeline.
+
+    measured, replayed: rank, stage, kind, microbatch, start and duration in ns, start counted
+        from the pipeline window's; replayed is empty where the step cannot be replayed.
+    window_start: where that window begins in the run, ns; None without actions.
+    """
+
+    step: int
+    group: str
+    window_start: int | None
+    measured: pa.Table
+    replayed: pa.Table
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """Start and end of the pipeline window in the run, ns; None without actions."""
+        if self.window_start is None:
+            return None
+        ends = pc.add(self.measured["start"], self.measured["duration"])
+        return self.window_start, self.window_start + int(pc.max(ends).as_py())
+
+
+def step_schedule(run: Run, step: int, group: str) -> StepSchedule:
+    """The schedule of `step` in the pipeline `group` (a key of `pipelines`)."""
+    ranks = pipelines(run).get(group, ())
+    actions = [a for a in pipeline_actions(run, [step]).get(step, []) if a.rank in ranks]
+    begin = min((action.start for action in actions), default=None)
+    return StepSchedule(
+        step=step,
+        group=group,
+        window_start=begin,
+        measured=_table(actions, begin or 0),
+        replayed=_table(replay(actions) or [], 0),
+    )
+
+
+def _table(actions: Iterable[Action], begin: int) -> pa.Table:
+    rows = [
+        {
+            "rank": action.rank,
+            "stage": action.stage,
+            "kind": action.kind,
+            "microbatch": action.microbatch,
+            "start": action.start - begin,
+            "duration": action.duration,
+        }
+        for action in actions
+    ]
+    return pa.Table.from_pylist(rows, schema=_ACTIONS).sort_by("start")

@@ -1,0 +1,38 @@
+// What the pages of figures do in the browser: save a figure, go to the step that was clicked.
+(function pages() {
+  const SCALE = 2; // pixels of a saved PNG per pixel on the screen
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-save]");
+    const figure = button && document.querySelector(`#${button.dataset.graph} .js-plotly-plot`);
+    if (!figure) return;
+    const { width, height } = figure.getBoundingClientRect();
+    window.Plotly.downloadImage(figure, {
+      format: button.dataset.save,
+      filename: button.dataset.graph,
+      width,
+      height,
+      scale: button.dataset.save === "png" ? SCALE : 1,
+    });
+  });
+
+  const point = (click) => click?.points?.at(-1);
+
+  window.dash_clientside = Object.assign(window.dash_clientside ?? {}, {
+    pages: {
+      /** Overview: the step's window, which the point carries, in the timeline. */
+      openStep(click) {
+        const window_ = point(click)?.customdata;
+        if (!window_) return;
+        const [t0, t1] = window_.map(String);
+        window.rankscope.view.set({ t0, t1 }, { path: "/timeline" });
+      },
+
+      /** Pipeline: draw the schedule of the step that was clicked. */
+      drawStep(click) {
+        const step = point(click)?.x;
+        if (step !== undefined) window.rankscope.view.set({ at: String(step) }, { replace: true });
+      },
+    },
+  });
+})();

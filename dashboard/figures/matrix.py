@@ -1,0 +1,59 @@
+"""A heat map of rank against rank, with the values in the cells where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import plotly.graph_objects as go
+
+from dashboard.figures.base import MATRIX_PX, figure, scale
+from dashboard.figures.theme import SURFACES, Colour, Theme
+
+_MOST_WITH_TEXT: Final = 12
+_CELL_PX: Final = 44
+_MOST_PX: Final = 620
+
+
+def matrix(
+    title: str,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    cells: Mapping[tuple[int, int], float | None],
+    *,
+    axes: tuple[str, str],
+    value: str,
+    colours: tuple[Colour, Colour],
+    theme: Theme,
+) -> go.Figure:
+    """Ranks `rows` against ranks `columns`; what is not in `cells` is left blank.
+
+    `axes` names the rows and the columns, `value` is the unit of the cells.
+    """
+    written = max(len(rows), len(columns)) <= _MOST_WITH_TEXT
+    z = [[cells.get((row, column)) for column in columns] for row in rows]
+    most = max((v for line in z for v in line if v is not None), default=0.0)
+    made = figure(title, theme, height=min(max(_CELL_PX * len(rows) + 70, MATRIX_PX), _MOST_PX))
+    made.add_heatmap(
+        x=[str(column) for column in columns],
+        y=[str(row) for row in rows],
+        z=z,
+        zmin=0,
+        zmax=most or 1.0,
+        colorscale=scale(SURFACES["raised"].on(theme), colours[1].on(theme)),
+        showscale=not written,
+        colorbar={"tickfont": {"size": 11}, "thickness": 10, "outlinewidth": 0},
+        texttemplate="%{z:.3~g}" if written else None,
+        textfont={"size": 12},
+        xgap=2,
+        ygap=2,
+        hoverongaps=False,
+        hovertemplate=(
+            f"{axes[0]} %{{y}}<br>{axes[1]} %{{x}}<br><b>%{{z:,.3~g}} {value}</b><extra></extra>"
+        ),
+    )
+    made.update_xaxes(title_text=f"{axes[1]}  ({value})", type="category", showgrid=False, ticks="")
+    made.update_yaxes(
+        title_text=axes[0], type="category", autorange="reversed", showgrid=False, ticks=""
+    )
+    return made
