@@ -1,0 +1,36 @@
+"""What a page shows, read back from the browser."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+
+def traces(page: Page, figure: str) -> dict[str, dict[str, Any]]:
+    """The traces that plotly has drawn in the figure with that id, by name."""
+    plot = page.locator(f"#{figure} .js-plotly-plot")
+    expect(plot.locator(".main-svg").first).to_be_visible()
+    found: list[dict[str, Any]] = plot.evaluate(
+        "plot => plot._fullData.map(({ name, x, y, z, base, text }) =>"
+        " JSON.parse(JSON.stringify({ name, x, y, z, base, text })))"
+    )
+    return {trace["name"]: trace for trace in found}
+
+
+def table(page: Page) -> list[list[str]]:
+    """The rows of the page's table, without its head; no-break spaces as plain ones."""
+    expect(page.locator(".data-table tbody tr").first).to_be_visible()
+    cells: list[list[str]] = page.locator(".data-table tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    return [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in cells]
+
+
+def saved_table(page: Page) -> list[dict[str, str]]:
+    """The rows of the CSV file that the page's link saves, by column."""
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    with download.value.path().open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,57 @@
+"""The Overview in a real browser, on the toy run whose every event is known (conftest.py)."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Tab
+from tests.browser.reading import traces
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_tiles_say_what_the_events_of_the_toy_add_up_to(tab: Tab) -> None:
+    tiles = tab.open("/overview").locator(".tile")
+    # Steps of 100 ms. Compute: F 20 + B 40, less the all_reduce of 10 that B waits for.
+    expect(tiles.filter(has_text="Step time")).to_contain_text("100 ms")
+    expect(tiles.filter(has_text="Compute")).to_contain_text("50.0 %")
+    expect(tiles.filter(has_text="Exposed communication")).to_contain_text("10.0 %")
+    # Window 0-80, busy 20 + 40.
+    expect(tiles.filter(has_text="Pipeline bubble")).to_contain_text("25.0 %")
+
+
+def test_the_bars_split_the_step_of_each_rank(tab: Tab) -> None:
+    bars = traces(tab.open("/overview"), "overview-accounting")
+    shown = {name: bar["x"] for name, bar in bars.items()}
+    assert shown == {
+        "compute": [50, 50],
+        "optimizer": [10, 10],
+        "tensor-parallel communication": [10, 10],
+        "idle": [30, 30],
+    }
+
+
+def test_the_largest_finding_is_the_one_of_the_report(tab: Tab) -> None:
+    page = tab.open("/overview")
+    # The only one: 10 ms of all_reduce, since both stages work equally long.
+    expect(page.locator(".finding")).to_contain_text(
+        "10.0 ms of tp communication per step is not hidden by compute", ignore_case=True
+    )
+
+
+def test_the_numbers_are_those_of_the_chosen_steps_also_after_a_reload(tab: Tab) -> None:
+    page = tab.open("/overview?steps=1-2")
+    for _ in range(2):
+        (line,) = [t for t in traces(page, "overview-steps").values() if "median" in t["name"]]
+        assert (line["x"], line["y"]) == ([1, 2], [100, 100])
+        expect(page.locator("#shell-steps")).to_have_value("1-2")
+        page.reload()
+        page.wait_for_selector("#overview-steps")
+
+
+def test_a_tile_leads_to_the_page_that_says_more(tab: Tab) -> None:
+    page = tab.open("/overview?steps=1-2")
+    page.locator("a.tile").filter(has_text="Pipeline bubble").click()
+    page.wait_for_url("**/pipeline?steps=1-2")
+    expect(page.locator("a[aria-current=page]")).to_have_text("Pipeline")

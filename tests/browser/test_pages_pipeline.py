@@ -1,0 +1,72 @@
+"""The Pipeline page in a real browser: on the toy run (conftest.py) and a recorded one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import STEPS, Tab
+from tests.browser.reading import traces
+
+pytestmark = pytest.mark.browser
+
+
+def test_measured_bubbles_are_those_of_the_toy(tab: Tab) -> None:
+    page = tab.open("/pipeline")
+    measured = traces(page, "pipeline-bubble")["measured"]
+    # Window 0-80 ms; F 0-20 and B 40-80 leave 20 ms between them.
+    assert measured["x"] == list(range(STEPS))
+    assert measured["y"] == pytest.approx([0.25] * STEPS)
+    parts = {name: part["x"] for name, part in traces(page, "pipeline-parts").items()}
+    assert parts == {"warm-up": [0, 0], "stall": [20, 20], "cool-down": [0, 0]}
+
+
+def test_the_grid_draws_the_step_of_the_address_also_after_a_reload(tab: Tab) -> None:
+    page = tab.open("/pipeline")
+    expect(page.locator("#pipeline-step")).to_have_value(str(STEPS // 2))
+    page.select_option("#pipeline-step", "3")
+    page.wait_for_url("**/pipeline?at=3")
+    page.reload()
+    expect(page.locator("#pipeline-step")).to_have_value("3")
+    grid = traces(page, "pipeline-grid")
+    assert grid["forward"]["base"][:2] == [0, 0]
+    assert grid["forward"]["text"][:2] == ["0", "0"]
+    assert grid["backward"]["base"][:2] == [40, 40]
+
+
+def test_a_click_on_a_step_draws_its_schedule(tab: Tab) -> None:
+    page = tab.open("/pipeline")
+    traces(page, "pipeline-heatmap")
+    cells = page.locator("#pipeline-heatmap .nsewdrag")
+    box = cells.bounding_box()
+    assert box is not None
+    # Four columns, one per step: the middle of the first.
+    cells.click(position={"x": box["width"] / 8, "y": box["height"] / 4})
+    page.wait_for_url("**at=0*")
+    expect(page.locator("#pipeline-step")).to_have_value("0")
+
+
+def test_the_schedule_opens_in_the_timeline_at_its_step(tab: Tab) -> None:
+    page = tab.open("/pipeline?at=3")
+    page.get_by_role("link", name="Open in the timeline").click()
+    # Step 3 begins at 300 ms; its pipeline window is 80 ms long.
+    page.wait_for_url("**/timeline?t0=*")
+    start, end = (int(page.url.split(f"{name}=")[1].split("&")[0]) for name in ("t0", "t1"))
+    assert start <= 300_000_000
+    assert 380_000_000 <= end < 400_000_000
+
+
+def test_a_recorded_pipeline_names_the_slow_stage(tab: Tab, sample_runs: list[Path]) -> None:
+    names = [path.name for path in sample_runs]
+    page = tab.open(f"/pipeline?run={names.index('pp4-1f1b-slow-stage') + 1}")
+    # Stage 2 is slow: 0 waits for 1, 1 waits for 2, 3 waits for 2.
+    matrix = next(iter(traces(page, "pipeline-culprits").values()))["z"]
+    longest = [max(range(4), key=lambda rank: row[rank] or 0) for row in matrix]
+    assert [longest[rank] for rank in (0, 1, 3)] == [1, 2, 2]
+
+
+def test_a_run_without_pipeline_says_so(tab: Tab) -> None:
+    page = tab.open("/pipeline?run=0&steps=7")
+    expect(page.locator("#shell-page .empty")).to_be_visible()
