@@ -6,6 +6,9 @@ PYTHON        ?= python3
 TORCH_VERSION ?= 2.13.0
 TORCH_INDEX   ?=
 ARGS          ?=
+# Test processes at once. Many tests wait for processes or a browser; files stay together, so
+# that a browser or a recorded run is shared by the tests of its file.
+JOBS          ?= 2
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -36,7 +39,7 @@ browser: ## install Chromium for the browser tests, if there is none
 	@scripts/install-chromium
 
 test: env browser ## run all tests (ARGS="-k timeline" selects)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: env ## ruff, mypy --strict, import-linter, changelog
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Runs that are recorded once per session and shared by every test that reads them."""
+"""What all tests share: runs that are recorded once per session, and hypothesis's profile."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.launching import SCRIPTS, record
 
 PROCESSES = 4
+
+settings.register_profile("rankscope", deadline=None)
+settings.load_profile("rankscope")
+"""A property that holds late on a busy machine holds; pytest-timeout ends what hangs."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
