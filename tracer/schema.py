@@ -103,6 +103,9 @@ CLOCK_SCHEMA: Final = pa.schema(
     ]
 )
 
+SCHEMAS: Final = {"events": EVENT_SCHEMA, "counters": COUNTER_SCHEMA, "clock": CLOCK_SCHEMA}
+"""The columns of a file by its `rankscope.content`."""
+
 
 def events_file(rank: int) -> str:
     """`rank-00003.arrows`: the events of one rank."""

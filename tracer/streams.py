@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace
-from tracer.schema import FORMAT_VERSION, file_metadata
+from tracer.schema import FORMAT_VERSION, SCHEMAS, file_metadata
 
 
 class StreamWriter:
@@ -60,12 +60,12 @@ class StreamContent:
     @property
     def run_id(self) -> str:
         """The run that the file belongs to."""
-        return str((self.schema.metadata or {}).get(b"rankscope.run_id", b"").decode())
+        return _metadata(self.schema, "run_id")
 
     @property
     def rank(self) -> int:
         """The rank that wrote the file."""
-        return int((self.schema.metadata or {}).get(b"rankscope.rank", b"-1"))
+        return int(_metadata(self.schema, "rank"))
 
 
 def read_stream(path: Path, content: str) -> StreamContent:
@@ -75,16 +75,17 @@ def read_stream(path: Path, content: str) -> StreamContent:
         FileNotFoundError: there is no such file.
         NotATrace: the file is no Arrow stream, or not one of ours with this `content`.
         NewerFormat: it was written by a newer version of the format.
-        DamagedTrace: it is cut off before its first schema message ends.
+        DamagedTrace: it is cut off before its first schema message ends, or its columns are not
+            those of the format.
     """
     if path.stat().st_size == 0:
         raise DamagedTrace(f"{path}: empty file (the rank died before its first flush)")
     with pa.memory_map(str(path)) as source:
         try:
             reader = ipc.open_stream(source)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise NotATrace(f"{path}: not an Arrow stream ({_first_line(error)})") from error
-        _check_metadata(path, reader.schema, content)
+        _check_schema(path, reader.schema, content)
         batches, damage = _read_batches(reader)
         problem = f"{path}: {damage}" if damage else None
         return StreamContent(path, reader.schema, batches, problem)
@@ -98,7 +99,7 @@ def _read_batches(
     while True:
         try:
             batch = reader.read_next_batch()
-            batch.validate()
+            _validate(batch)
         except StopIteration:
             return good, None
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -107,18 +108,46 @@ def _read_batches(
         good.append(batch)
 
 
-def _check_metadata(path: Path, schema: pa.Schema, content: str) -> None:
-    metadata = schema.metadata or {}
-    found = metadata.get(b"rankscope.content", b"").decode()
+def _validate(batch: pa.RecordBatch) -> None:
+    """Check every index and every word: a damaged one would crash whoever reads it later."""
+    batch.validate(full=True)
+    for column in batch.columns:
+        if isinstance(column, pa.DictionaryArray):
+            column.dictionary.validate(full=True)
+
+
+def _check_schema(path: Path, schema: pa.Schema, content: str) -> None:
+    found = _metadata(schema, "content")
     if found != content:
         said = f"holds {found!r}" if found else "was not written by Rankscope"
         raise NotATrace(f"{path}: {said}, wanted an Arrow stream with {content!r}")
-    version = metadata.get(b"rankscope.format_version", b"0").decode()
-    if not version.isdigit() or int(version) > FORMAT_VERSION:
+    version = _metadata(schema, "format_version")
+    if not version.isdecimal() or int(version) > FORMAT_VERSION:
         raise NewerFormat(
             f"{path}: format version {version}, this Rankscope reads up to {FORMAT_VERSION}; "
             "upgrade with `pip install -U rankscope`"
         )
+    if not _metadata(schema, "rank").isdecimal():
+        raise DamagedTrace(f"{path}: rank is {_metadata(schema, 'rank')!r}, wanted a number")
+    _check_columns(path, schema, SCHEMAS[content])
+
+
+def _check_columns(path: Path, schema: pa.Schema, wanted: pa.Schema) -> None:
+    try:
+        found = [(field.name, field.type) for field in schema]
+    except UnicodeDecodeError as error:
+        raise DamagedTrace(f"{path}: a column's name is no text ({error.reason})") from error
+    for field in wanted:
+        types = [type_ for name, type_ in found if name == field.name]
+        if not types:
+            raise DamagedTrace(f"{path}: column {field.name!r} is missing")
+        if types != [field.type]:
+            raise DamagedTrace(f"{path}: column {field.name!r} is not one {field.type}")
+
+
+def _metadata(schema: pa.Schema, key: str) -> str:
+    raw: bytes = (schema.metadata or {}).get(f"rankscope.{key}".encode(), b"")
+    return raw.decode(errors="replace")
 
 
 def _first_line(error: BaseException) -> str:

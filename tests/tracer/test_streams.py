@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tracer.batches import record_batch
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace, TraceError
 from tracer.recorder import Recorder
-from tracer.schema import EVENT_SCHEMA, Kind
+from tracer.schema import EVENT_SCHEMA, Kind, file_metadata
 from tracer.streams import StreamWriter, read_stream
 
 
@@ -192,4 +195,50 @@ def test_a_newer_format_names_the_mend(tmp_path: Path) -> None:
     with pa.OSFile(str(path), "wb") as sink:
         pa.ipc.new_stream(sink, EVENT_SCHEMA.with_metadata(metadata)).close()
     with pytest.raises(NewerFormat, match=r"format version 99.*pip install -U rankscope"):
+        read_stream(path, "events")
+
+
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=8)
+)
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_file_with_damaged_bytes_yields_an_error_of_ours_or_rows_that_can_be_read(
+    tmp_path: Path, flips: list[tuple[int, int]]
+) -> None:
+    """Unchecked, a damaged dictionary index crashes the process that reads the row."""
+    path = tmp_path / "events.arrows"
+    if not path.exists():
+        _write(path, [[f"n{number}" for number in range(20)], ["a"]])
+    content = bytearray(path.read_bytes())
+    for position, value in flips:
+        content[position % len(content)] = value
+    damaged = tmp_path / "damaged.arrows"
+    damaged.write_bytes(bytes(content))
+    with contextlib.suppress(TraceError):
+        read = read_stream(damaged, "events")
+        assert len(read.table.to_pylist()) <= 21
+        assert isinstance(read.rank, int)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ([field for field in EVENT_SCHEMA if field.name != "lane"], "column 'lane' is missing"),
+        ([*EVENT_SCHEMA, pa.field("kind", pa.int64())], "column 'kind' is not one dictionary"),
+        (
+            [f if f.name != "start" else pa.field("start", pa.string()) for f in EVENT_SCHEMA],
+            "column 'start' is not one int64",
+        ),
+    ],
+)
+def test_columns_that_are_not_those_of_the_format_are_named(
+    tmp_path: Path, columns: list[pa.Field], message: str
+) -> None:
+    path = tmp_path / "events.arrows"
+    schema = pa.schema(columns, metadata=file_metadata("events", run_id="r", rank=0))
+    with pa.OSFile(str(path), "wb") as sink:
+        pa.ipc.new_stream(sink, schema).close()
+    with pytest.raises(DamagedTrace, match=message):
         read_stream(path, "events")
