@@ -15,6 +15,7 @@ from dashboard.figures.theme import (
 )
 from dashboard.figures.theme import (
     CATEGORY_LABELS,
+    KINDS,
     REFERENCE,
     RUNS,
     SURFACES,
@@ -153,4 +154,4 @@ def _label(category: str) -> str:
 
 
 def _colour(category: str, theme: Theme) -> str:
-    return COLOURS[category].on(theme) if category in COLOURS else REFERENCE.on(theme)
+    return COLOURS.get(category, KINDS["step"]).on(theme)

@@ -126,7 +126,7 @@ def template(theme: Theme) -> go.layout.Template:
         "zerolinecolor": grid,
         "linecolor": SURFACES["border"].on(theme),
         "tickfont": {"color": muted, "size": 12},
-        "title": {"font": {"color": muted, "size": 12}},
+        "title": {"font": {"color": muted, "size": 12}, "standoff": 10},
         "automargin": True,
     }
     return go.layout.Template(

@@ -25,7 +25,7 @@ from dashboard.figures.communication import (
 )
 from dashboard.figures.pipeline import bubble_by_step, bubble_heatmap, bubble_parts, stall_culprits
 from dashboard.figures.schedule import schedule_grid
-from dashboard.figures.theme import CATEGORIES, KINDS, REFERENCE, Theme
+from dashboard.figures.theme import CATEGORIES, KINDS, Theme
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
 
@@ -238,7 +238,7 @@ def test_differences_have_whiskers_and_are_faint_within_chance(run: Run) -> None
     assert bars.y[0] == "step time"
     assert list(bars.x) == [0.0] * len(bars.y)
     assert set(bars.marker.opacity) == {0.35}
-    assert bars.marker.color[0] == REFERENCE.light
+    assert bars.marker.color[0] == KINDS["step"].light
     # One step is left after warm-up, so there is no interval.
     assert bars.error_x.visible is False
 
