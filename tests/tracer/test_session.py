@@ -270,13 +270,14 @@ def test_a_killed_process_leaves_a_readable_file(tmp_path: Path) -> None:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        assert process.stdout.readline() == "recording\n"
-        while len(rows(run, 0, kind="step")) < 1000:
-            assert process.poll() is None
-        process.stdin.write("\n")
-        process.stdin.flush()
-        process.kill()
-        process.wait()
+        try:
+            assert process.stdout.readline() == "recording\n"
+            while len(rows(run, 0, kind="step")) < 1000:
+                assert process.poll() is None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        finally:
+            process.kill()
     steps = [row["step"] for row in rows(run, 0, kind="step")]
 
     assert steps == list(range(len(steps)))
