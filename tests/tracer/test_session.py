@@ -15,6 +15,7 @@ import pytest
 from tests.support.launching import environment, run_python
 from tests.support.reading import facts, meta, rows
 from tracer import Kind, Recorder, Tracer, UsageError
+from tracer.streams import read_stream
 from tracer.topology import Topology
 
 
@@ -326,3 +327,38 @@ def test_a_process_that_exits_without_stopping_still_closes_its_files(tmp_path: 
 
     assert len(rows(tmp_path / "run", 0)) == 1
     assert facts(tmp_path / "run", 0)["ended"] == "closed"
+
+
+_DISK_FULL = """
+import os, resource, sys
+from tracer import Tracer
+with Tracer(sys.argv[1], collectors=[], flush_interval_s=0.01) as t:
+    events = t.path / "rank-00000.arrows"
+    empty = os.path.getsize(events)
+    t.step()
+    while os.path.getsize(events) == empty:
+        pass
+    room = os.path.getsize(events) + 100
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    while t.recorder.failure is None:
+        t.step()
+    t.step()
+print("trained")
+"""
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_training(tmp_path: Path) -> None:
+    done = run_python("-c", _DISK_FULL, tmp_path / "run")
+    steps = [row["step"] for row in _readable_rows(tmp_path / "run")]
+
+    assert done.stdout == "trained\n"
+    assert done.stderr.count("rankscope: tracing stopped") == 1
+    assert "File too large" in done.stderr
+    assert steps == [0]
+    assert facts(tmp_path / "run", 0)["ended"].startswith("failed: OSError")
+
+
+def _readable_rows(run: Path) -> list[dict[str, Any]]:
+    read = read_stream(run / "rank-00000.arrows", "events")
+    table: list[dict[str, Any]] = read.table.to_pylist()
+    return table
