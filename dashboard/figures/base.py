@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import log10
 from typing import Any, Final
 
@@ -11,6 +12,9 @@ from dashboard.figures.theme import REFERENCE, SURFACES, Theme, template
 
 ROW_PX: Final = 34
 """Height of one horizontal bar with its gap."""
+
+MOST_ROWS_PX: Final = 560
+"""All bars together: with many ranks they get thinner instead of filling several screens."""
 
 FRAME_PX: Final = 96
 """Height that axes, legend and margins take from a figure."""
@@ -22,6 +26,7 @@ HALF_PX: Final = 300
 MATRIX_PX: Final = 250
 """Least height of a matrix, and of what stands beside one."""
 
+_MOST_STEP_TICKS: Final = 12
 LABEL_GAP_PX: Final = 6
 
 
@@ -53,7 +58,12 @@ def empty(title: str, why: str, theme: Theme) -> go.Figure:
 
 def rows_height(rows: int) -> int:
     """The height of a figure with that many horizontal bars."""
-    return FRAME_PX + ROW_PX * max(rows, 2)
+    return FRAME_PX + min(ROW_PX * max(rows, 2), MOST_ROWS_PX)
+
+
+def bars_axis(made: go.Figure, bars: int, room: int = 0) -> None:
+    """Horizontal bars from top to bottom; few of them leave room for `room`, to stay slim."""
+    made.update_yaxes(range=[max(bars, room) - 0.5, -0.5], showgrid=False)
 
 
 def legend_above(**more: Any) -> dict[str, Any]:
@@ -63,9 +73,10 @@ def legend_above(**more: Any) -> dict[str, Any]:
 
 
 def reference_line(
-    made: go.Figure, y: float, label: str, theme: Theme, *, log: bool = False
+    made: go.Figure, y: float, label: str, theme: Theme, *, log: bool = False, left: bool = False
 ) -> None:
-    """A horizontal line that the measured values are held against, named at its right end.
+    """A horizontal line that the measured values are held against, named at its right (or left)
+    end.
 
     `log`: the axis is logarithmic, where plotly wants the exponent of a note but not of a line.
     """
@@ -78,16 +89,21 @@ def reference_line(
         font={"color": colour, "size": 11},
         showarrow=False,
         xref="paper",
-        x=1,
-        xanchor="right",
+        x=0 if left else 1,
+        xanchor="left" if left else "right",
         y=log10(y) if log else y,
         yanchor="bottom",
     )
 
 
-def steps_axis(made: go.Figure) -> None:
-    """Steps from left to right, as whole numbers."""
-    made.update_xaxes(title_text="step", tickformat="d", showgrid=False, zeroline=False)
+def steps_axis(made: go.Figure, steps: Sequence[int]) -> None:
+    """Steps from left to right, with ticks at whole numbers only."""
+    span = max(steps) - min(steps)
+    nice = (digit * 10**power for power in range(10) for digit in (1, 2, 5))
+    dtick = next(size for size in nice if span / size <= _MOST_STEP_TICKS)
+    made.update_xaxes(
+        title_text="step", tickformat="d", dtick=dtick, tick0=0, showgrid=False, zeroline=False
+    )
 
 
 def scale(low: str, high: str) -> list[list[Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from math import log10
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -15,6 +16,7 @@ from dashboard.analysis.skew import arrival_skew
 from dashboard.analysis.utilization import Utilization
 from dashboard.figures.base import (
     FRAME_PX,
+    bars_axis,
     empty,
     figure,
     legend_above,
@@ -36,9 +38,10 @@ _SYMBOLS: Final = {
     "p2p": "circle",
 }
 _OTHER_SYMBOL: Final = "hexagon"
-_NS_PER_S: Final = 1e9
 MOST_SKEW_ROWS: Final = 16
 _WIDE: Final = 100
+_RATES: Final = ("busbw_seen", "busbw_skew_free")
+_ROOM: Final = 5
 _TALL_PX: Final = 340
 _STRIP_PX: Final = 100
 _SHARE: Final = "%{y:.1%} of the peak"
@@ -60,15 +63,22 @@ def busbw_by_size(
     made = figure(title, theme, height=_TALL_PX, legend=legend_above())
     for dim, op in dict.fromkeys((row["dim"], row["op"]) for row in rows):
         mine = [row for row in rows if (row["dim"], row["op"]) == (dim, op)]
-        for variant, said in (("busbw_seen", "as seen"), ("busbw_skew_free", "skew-free")):
+        for variant, said in zip(_RATES, ("as seen", "skew-free"), strict=True):
             made.add_trace(_points(dim, op, mine, variant, said, unit, theme))
-    for dim, peak in peaks.items():
-        reference_line(made, peak / unit.size, f"{dim} peak {peak:g} GB/s", theme, log=True)
+    for place, (dim, peak) in enumerate(peaks.items()):
+        label = f"{dim} peak {peak:g} GB/s"
+        reference_line(made, peak / unit.size, label, theme, log=True, left=place % 2 == 1)
+    shown = [row[name] / unit.size for row in rows for name in _RATES if row[name]]
     made.update_xaxes(
-        title_text="message size, bytes", type="log", tickformat="~s", ticksuffix="B",
-        dtick=_decades(row["bytes"] for row in rows),
-    )  # fmt: skip
-    made.update_yaxes(title_text=f"busbw, {unit.label}", type="log", tickformat="~g", dtick=1)
+        title_text="message size, bytes",
+        type="log",
+        tickformat=".2~s",
+        ticksuffix="B",
+        dtick=_log_ticks([row["bytes"] for row in rows]),
+    )
+    made.update_yaxes(
+        title_text=f"busbw, {unit.label}", type="log", tickformat=".2~g", dtick=_log_ticks(shown)
+    )
     return made
 
 
@@ -86,6 +96,7 @@ def utilization_over_time(
     peaks = {dim: peak for dim, peak in (link_peaks or {}).items() if dim in dims}
     as_share = len(peaks) == len(dims)
     unit = rate_unit(row["gbps"] for row in rows)
+    clock = time_unit(row["start"] for row in rows)
     height = FRAME_PX + _STRIP_PX * len(dims)
     made = figure(title, theme, height=height, showlegend=False, hovermode="x")
     for place, dim in enumerate(dims):
@@ -93,7 +104,7 @@ def utilization_over_time(
         per = peaks[dim] if as_share else unit.size
         axis = "y" if place == 0 else f"y{place + 1}"
         made.add_scatter(
-            x=[row["start"] / _NS_PER_S for row in mine],
+            x=[row["start"] / clock.size for row in mine],
             y=[row["gbps"] / per for row in mine],
             name=dim,
             yaxis=axis,
@@ -109,12 +120,14 @@ def utilization_over_time(
             "domain": [top - 0.88 / len(dims), top],
             "rangemode": "tozero",
             "nticks": 4,
-            "tickformat": ".0%" if as_share else None,
+            "tickformat": ".1~%" if as_share else None,
             "title": {"text": f"{dim}, {'% of peak' if as_share else unit.label}"},
         }
         made.update_layout({axis.replace("y", "yaxis"): strip})
     bottom = "y" if len(dims) == 1 else f"y{len(dims)}"
-    made.update_xaxes(title_text="time since the run's start, s", showgrid=False, anchor=bottom)
+    made.update_xaxes(
+        title_text=f"time since the run's start, {clock.label}", showgrid=False, anchor=bottom
+    )
     return made
 
 
@@ -172,7 +185,7 @@ def skew_by_operation(bandwidth: Bandwidth, theme: Theme = "light") -> go.Figure
         title_text=f"first to last arrival, {unit.label} per operation (mean)",
         range=[0, (max(lengths) or 1.0) * 1.35],
     )
-    made.update_yaxes(autorange="reversed", showgrid=False)
+    bars_axis(made, len(rows), room=_ROOM)
     return made
 
 
@@ -216,11 +229,11 @@ def _points(
     )
 
 
-def _decades(sizes: Iterable[int]) -> int | str:
-    """Ticks of a log axis: powers of ten, and 2 and 5 times those where there are few."""
-    known = [size for size in sizes if size]
-    wide = known and max(known) >= _WIDE * min(known)
-    return 1 if wide else "D2"
+def _log_ticks(values: Sequence[float]) -> float:
+    """Distance of the ticks of a log axis: factors of ten, or of two where there are few tens."""
+    known = [value for value in values if value]
+    wide = not known or max(known) >= _WIDE * min(known)
+    return 1.0 if wide else log10(2)
 
 
 def _messages(

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from dashboard.analysis.accounting import CATEGORIES, Accounting
 from dashboard.analysis.compare import STEP_TIME, Comparison
 from dashboard.analysis.summary import step_times as summed_up
-from dashboard.figures.base import empty, figure, legend_above, rows_height, steps_axis
+from dashboard.figures.base import bars_axis, empty, figure, legend_above, rows_height, steps_axis
 from dashboard.figures.theme import (
     CATEGORIES as COLOURS,
 )
@@ -27,6 +27,7 @@ _NO_STEPS: Final = "One of the runs has no complete step."
 _FAINT: Final = 0.35
 """Opacity of differences whose interval includes zero."""
 
+_ROOM: Final = 3
 _PAIR_PX: Final = 260
 _NS_PER_MS: Final = 1e6
 
@@ -63,7 +64,7 @@ def differences(comparison: Comparison, theme: Theme = "light") -> go.Figure:
         zeroline=True,
         zerolinecolor=SURFACES["muted"].on(theme),
     )
-    made.update_yaxes(autorange="reversed", showgrid=False)
+    bars_axis(made, len(rows), room=_ROOM)
     return made
 
 
@@ -90,7 +91,7 @@ def mean_steps(comparison: Comparison, theme: Theme = "light") -> go.Figure:
             "<extra></extra>",
         )
     made.update_xaxes(title_text=f"{unit.label} per step (mean over ranks and steps)")
-    made.update_yaxes(autorange="reversed", showgrid=False)
+    bars_axis(made, 2, room=_ROOM)
     made.update_layout(legend=legend_above(traceorder="normal"))
     return made
 
@@ -116,7 +117,7 @@ def step_times(
             hovertemplate=f"<b>{letter}, step %{{x}}</b><br>%{{y:,.2f}} {unit.label}"
             "<extra></extra>",
         )
-    steps_axis(made)
+    steps_axis(made, [step for table in times for step in table["step"].to_pylist()])
     made.update_yaxes(title_text=f"step time, {unit.label}", rangemode="tozero")
     return made
 

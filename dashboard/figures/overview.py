@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import plotly.graph_objects as go
 
 from dashboard.analysis.accounting import CATEGORIES, Accounting
 from dashboard.analysis.summary import mean_by_rank
 from dashboard.analysis.summary import step_times as summed_up
-from dashboard.figures.base import empty, figure, legend_above, rank_names, rows_height, steps_axis
+from dashboard.figures.base import (
+    bars_axis,
+    empty,
+    figure,
+    legend_above,
+    rank_names,
+    rows_height,
+    steps_axis,
+)
 from dashboard.figures.theme import (
     CATEGORIES as COLOURS,
 )
@@ -19,9 +29,12 @@ from dashboard.figures.theme import (
 )
 from dashboard.figures.units import percent_text, time_unit
 
-_NO_STEPS = "No step is complete on every rank."
-_LEAST_LABEL = 0.06
+_NO_STEPS: Final = "No step is complete on every rank."
+_LEAST_LABEL: Final = 0.06
 """Share of a bar that has room for its percentage."""
+
+_MOST_LABELLED: Final = 24
+"""Bars, beyond which they are too slim for text."""
 
 
 def accounting_bars(accounting: Accounting, theme: Theme = "light") -> go.Figure:
@@ -46,7 +59,7 @@ def accounting_bars(accounting: Accounting, theme: Theme = "light") -> go.Figure
             y=rank_names(ranks),
             x=unit.of(row["ns_per_step"] for row in rows),
             customdata=[percent_text(row["share"]) for row in rows],
-            text=[_label(row["share"]) for row in rows],
+            text=[_label(row["share"]) if len(ranks) <= _MOST_LABELLED else "" for row in rows],
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,
@@ -63,7 +76,7 @@ def accounting_bars(accounting: Accounting, theme: Theme = "light") -> go.Figure
             ),
         )
     made.update_xaxes(title_text=f"{unit.label} per step (mean)", rangemode="tozero")
-    made.update_yaxes(autorange="reversed", showgrid=False)
+    bars_axis(made, len(ranks))
     made.update_layout(legend=legend_above(traceorder="normal"))
     return made
 
@@ -110,7 +123,7 @@ def step_times(accounting: Accounting, theme: Theme = "light") -> go.Figure:
             f"{unit.label}<extra></extra>"
         ),
     )
-    steps_axis(made)
+    steps_axis(made, steps)
     made.update_yaxes(title_text=f"step time, {unit.label}", rangemode="tozero")
     return made
 

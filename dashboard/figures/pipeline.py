@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import plotly.graph_objects as go
 
@@ -11,6 +11,7 @@ from dashboard.analysis.bubbles import Bubbles
 from dashboard.figures.base import (
     HALF_PX,
     MATRIX_PX,
+    bars_axis,
     empty,
     figure,
     legend_above,
@@ -24,8 +25,9 @@ from dashboard.figures.matrix import matrix
 from dashboard.figures.theme import BUBBLES, CATEGORIES, KINDS, REFERENCE, SURFACES, Theme
 from dashboard.figures.units import percent_text, time_unit
 
-NO_PIPELINE = "No pipeline stages were recorded in these steps."
-_PART_LABELS = {"warm_up": "warm-up", "stall": "stall", "cool_down": "cool-down"}
+NO_PIPELINE: Final = "No pipeline stages were recorded in these steps."
+_ROOM: Final = 4
+_PART_LABELS: Final = {"warm_up": "warm-up", "stall": "stall", "cool_down": "cool-down"}
 
 
 def bubble_by_step(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
@@ -54,7 +56,7 @@ def bubble_by_step(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
     if theory is not None and theory.fraction_of_window is not None:
         share = percent_text(theory.fraction_of_window)
         reference_line(made, theory.fraction_of_window, f"theory {share}", theme)
-    steps_axis(made)
+    steps_axis(made, bubbles.steps["step"].to_pylist())
     made.update_yaxes(title_text="bubble / pipeline window", tickformat=".0%", rangemode="tozero")
     return made
 
@@ -91,7 +93,7 @@ def bubble_parts(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
             font={"size": 12, "color": SURFACES["muted"].on(theme)},
         )  # fmt: skip
     made.update_xaxes(title_text=f"bubble, {unit.label} per step (mean)", rangemode="tozero")
-    made.update_yaxes(autorange="reversed", showgrid=False)
+    bars_axis(made, len(names), room=_ROOM)
     made.update_layout(legend=legend_above(traceorder="normal"))
     return made
 
@@ -124,7 +126,7 @@ def bubble_heatmap(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
         ygap=2,
         hovertemplate="<b>step %{x}</b><br>%{y}: %{z:.1%} of the window<extra></extra>",
     )
-    steps_axis(made)
+    steps_axis(made, steps)
     made.update_yaxes(autorange="reversed", showgrid=False)
     return made
 

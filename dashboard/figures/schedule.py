@@ -24,6 +24,10 @@ _LIGHT_BOXES: Final = ("forward",)
 """Kinds whose colour is light, so that the number in the box is dark."""
 
 _ROW_PX: Final = 30
+_MOST_PX: Final = 620
+_BOX: Final = 0.88
+"""Height of a box, of its row's."""
+
 _LEAST_BOX: Final = 0.012
 """Share of the window that has room for a microbatch number."""
 
@@ -40,7 +44,7 @@ def schedule_grid(schedule: StepSchedule, theme: Theme = "light") -> go.Figure:
     unit = time_unit(end for table in shown.values() for end in _ends(table))
     whole = max(end for table in shown.values() for end in _ends(table)) / unit.size
     lanes = _lanes(shown)
-    made = figure(title, theme, barmode="overlay", bargap=0.12)
+    made = figure(title, theme, barmode="overlay")
     for kind in COMPUTE_KINDS:
         boxes = [
             (name, row)
@@ -61,7 +65,9 @@ def schedule_grid(schedule: StepSchedule, theme: Theme = "light") -> go.Figure:
     made.update_xaxes(
         title_text=f"time in the pipeline window, {unit.label}", range=[0, whole * 1.005]
     )
-    made.update_layout(height=90 + _ROW_PX * (len(names) + len(shown)), legend=legend_above())
+    made.update_layout(
+        height=90 + min(_ROW_PX * (len(names) + len(shown)), _MOST_PX), legend=legend_above()
+    )
     for name, table in shown.items():
         _mark(made, name, max(_ends(table)) / unit.size, lanes, unit, theme)
     return made
@@ -101,6 +107,7 @@ def _boxes(
         y=[lanes[name, row["rank"]]["y"] for name, row in boxes],
         base=[row["start"] / unit.size for _, row in boxes],
         x=lengths,
+        width=_BOX,
         customdata=[
             [row["rank"], row["stage"], row["microbatch"], name, length]
             for (name, row), length in zip(boxes, lengths, strict=True)

@@ -25,8 +25,8 @@ _RATE: Final = (Unit("GB/s", 1.0), Unit("MB/s", 1e-3), Unit("kB/s", 1e-6), Unit(
 _BYTES: Final = (
     Unit("TB", 1e12), Unit("GB", 1e9), Unit("MB", 1e6), Unit("kB", 1e3), Unit("B", 1.0)
 )  # fmt: skip
-_SECONDS_FROM_NS: Final = 10e9
-"""Steps of a few seconds are still read in ms, as their parts are."""
+_SECONDS_FROM_NS: Final = 4e9
+"""Steps of one or two seconds are still read in ms, as their parts are."""
 
 
 def time_unit(values: Iterable[float | None]) -> Unit:
