@@ -66,9 +66,15 @@ def complement(a: Intervals, begin: int, end: int) -> Intervals:
 
 
 def clip(a: Intervals, begin: int, end: int) -> Intervals:
-    """The part of `a` inside [begin, end)."""
-    kept = np.clip(a, begin, end)
-    return kept[kept[:, 1] > kept[:, 0]]
+    """The part of `a` (sorted and disjoint) inside [begin, end).
+
+    Only what lies there is looked at, so that going through a run window by window stays linear.
+    """
+    if end <= begin:
+        return EMPTY
+    first = np.searchsorted(a[:, 1], begin, side="right")
+    last = np.searchsorted(a[:, 0], end, side="left")
+    return np.clip(a[first:last], begin, end)
 
 
 def measure(a: Intervals) -> int:

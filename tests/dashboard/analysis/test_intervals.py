@@ -57,7 +57,9 @@ def test_complement_and_clip_share_out_the_window(
     drawn: list[tuple[int, int]], begin: int, length: int
 ) -> None:
     window = set(range(begin, begin + length))
-    inside = instants(clip(made(drawn), begin, begin + length))
+    clipped = clip(made(drawn), begin, begin + length)
+    assert is_normal(clipped)
+    inside = instants(clipped)
     outside = instants(complement(made(drawn), begin, begin + length))
     assert inside == drawn_instants(drawn) & window
     assert outside == window - drawn_instants(drawn)
