@@ -1,5 +1,5 @@
 """Read what the tracer recorded: numbers, figures and a dashboard, without torch."""
 
-from dashboard.runs import Run, open_run
+from dashboard.run import Run, open_run
 
 __all__ = ["Run", "open_run"]

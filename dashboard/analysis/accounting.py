@@ -31,7 +31,7 @@ from dashboard.analysis.steps import step_windows
 from tracer.schema import COMPUTE_KINDS
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 COMMUNICATION: Final = ("comm:tp", "comm:pp", "comm:dp", "comm:other")
 CATEGORIES: Final = ("compute", "optimizer", *COMMUNICATION, "data", "host", "idle")
@@ -87,7 +87,7 @@ class _Lanes:
     host: Intervals
 
 
-def account(run: Run, steps: Collection[int] | None = None) -> Accounting:
+def account(run: Recording, steps: Collection[int] | None = None) -> Accounting:
     """Account for every step that is complete on all ranks (or those of `steps`)."""
     windows = step_windows(run, steps)
     rows: list[dict[str, object]] = []
@@ -108,7 +108,7 @@ def account(run: Run, steps: Collection[int] | None = None) -> Accounting:
     )
 
 
-def _lanes(run: Run, rank: int) -> _Lanes:
+def _lanes(run: Recording, rank: int) -> _Lanes:
     events = run.events(ranks=[rank], columns=("start", "duration", "kind", "lane"))
     kind = events["kind"].cast(pa.string())
 
@@ -134,7 +134,7 @@ def _lanes(run: Run, rank: int) -> _Lanes:
     )
 
 
-def operations_of(run: Run, rank: int) -> list[tuple[str, Intervals]]:
+def operations_of(run: Recording, rank: int) -> list[tuple[str, Intervals]]:
     """The time of one rank's communication by category: calls, waits and transfers."""
     table = run.events(
         ranks=[rank],
@@ -176,7 +176,7 @@ def _partition(lanes: _Lanes, begin: int, end: int) -> Iterator[tuple[str, Inter
 
 
 def _overlap(lanes: _Lanes, begin: int, end: int) -> Iterator[dict[str, object]]:
-    hidden = union(lanes.compute, lanes.optimizer)
+    hidden = union(clip(lanes.compute, begin, end), clip(lanes.optimizer, begin, end))
     for category, spans in lanes.communication.items():
         inside = clip(spans, begin, end)
         if len(inside):

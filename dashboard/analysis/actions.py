@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tracer.schema import COMPUTE_KINDS
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -30,7 +30,9 @@ class Action:
         return self.start + self.duration
 
 
-def pipeline_actions(run: Run, steps: Collection[int] | None = None) -> dict[int, list[Action]]:
+def pipeline_actions(
+    run: Recording, steps: Collection[int] | None = None
+) -> dict[int, list[Action]]:
     """Actions by step, each step's in order of start. Compute without a stage is none."""
     wanted = [step for step in run.steps if steps is None or step in steps]
     columns = ("step", "kind", "stage", "microbatch", "start", "duration")
@@ -44,7 +46,13 @@ def pipeline_actions(run: Run, steps: Collection[int] | None = None) -> dict[int
     return found
 
 
-def pipelines(run: Run) -> dict[str, tuple[int, ...]]:
+def covers_all_stages(run: Recording, actions: Collection[Action]) -> bool:
+    """Whether every stage of the run's schedule has actions; False where a rank is missing."""
+    plan = run.meta.schedule
+    return plan is None or len({action.stage for action in actions}) >= plan.stages
+
+
+def pipelines(run: Recording) -> dict[str, tuple[int, ...]]:
     """The ranks of each pipeline: those that share every mesh coordinate but `pp`.
 
     Named by the other coordinates: `tp=0`, or `pipeline` if there is only one.

@@ -24,7 +24,7 @@ from dashboard.analysis.operations import operations
 from dashboard.analysis.results import Result
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 P2P: Final = "p2p"
 
@@ -60,7 +60,7 @@ class Bandwidth(Result):
     summary: pa.Table
 
 
-def measure_bandwidth(run: Run, steps: Collection[int] | None = None) -> Bandwidth:
+def measure_bandwidth(run: Recording, steps: Collection[int] | None = None) -> Bandwidth:
     """Measure all communication that lies in a step (or in those of `steps`)."""
     wanted = [step for step in run.steps if steps is None or step in steps]
     table = operations(run, wanted)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.actions import Action, pipeline_actions, pipelines
+from dashboard.analysis.actions import Action, covers_all_stages, pipeline_actions, pipelines
 from dashboard.analysis.intervals import Intervals, complement, intervals, measure
 from dashboard.analysis.operations import operations
 from dashboard.analysis.plan_bound import plan_bound
@@ -24,7 +24,7 @@ from dashboard.analysis.results import Result
 from dashboard.analysis.theory import Theory, theory_of
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 _RANKS: Final = pa.schema(
     [
@@ -81,7 +81,7 @@ class Bubbles(Result):
     theory: Theory | None
 
 
-def measure_bubbles(run: Run, steps: Collection[int] | None = None) -> Bubbles:
+def measure_bubbles(run: Recording, steps: Collection[int] | None = None) -> Bubbles:
     """Measure every complete step (or those of `steps`) of every pipeline of the run."""
     rows: list[dict[str, Any]] = []
     stalls: list[dict[str, Any]] = []
@@ -95,7 +95,8 @@ def measure_bubbles(run: Run, steps: Collection[int] | None = None) -> Bubbles:
             measured = [_measure_rank(run, rank, mine, receives, stalls, step) for rank in ranks]
             key = {"step": step, "group": group}
             rows += [key | row for row in measured]
-            ratios.append(key | _ratios(mine, measured))
+            bound = plan_bound(mine) if covers_all_stages(run, mine) else None
+            ratios.append(key | _ratios(mine, measured, bound))
     schedule = run.meta.schedule
     return Bubbles(
         ranks=pa.Table.from_pylist(rows, schema=_RANKS),
@@ -106,7 +107,7 @@ def measure_bubbles(run: Run, steps: Collection[int] | None = None) -> Bubbles:
 
 
 def _measure_rank(
-    run: Run,
+    run: Recording,
     rank: int,
     actions: Sequence[Action],
     receives: dict[int, tuple[Intervals, list[int]]],
@@ -139,12 +140,13 @@ def _window(actions: Sequence[Action]) -> tuple[int, int]:
     return begin, max(action.end for action in actions)
 
 
-def _ratios(actions: Sequence[Action], measured: list[dict[str, Any]]) -> dict[str, Any]:
+def _ratios(
+    actions: Sequence[Action], measured: list[dict[str, Any]], bound: int | None
+) -> dict[str, Any]:
     begin, end = _window(actions)
     busy = sum(row["busy_ns"] for row in measured)
     bubble = sum(row["bubble_ns"] for row in measured)
     window = len(measured) * (end - begin)
-    bound = plan_bound(actions)
     least = None if bound is None else len(measured) * bound - busy
     return {
         "window_start": begin,
@@ -162,7 +164,9 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _receives(run: Run, steps: Collection[int] | None) -> dict[int, tuple[Intervals, list[int]]]:
+def _receives(
+    run: Recording, steps: Collection[int] | None
+) -> dict[int, tuple[Intervals, list[int]]]:
     """Per rank the spans in which it waited for a message, in order of end, and from whom."""
     table = operations(run, steps)
     table = table.filter(pc.and_(pc.equal(table["op"], "recv"), pc.is_valid(table["peer"])))

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dashboard.analysis.accounting import CATEGORIES
+from dashboard.analysis.accounting import CATEGORIES, account
 from dashboard.analysis.results import Result
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 STEP_TIME: Final = "step time"
 RESAMPLES: Final = 10_000
@@ -79,7 +79,7 @@ class Comparison(Result):
         return found
 
 
-def compare(a: Run, b: Run) -> Comparison:
+def compare(a: Recording, b: Recording) -> Comparison:
     """The differences from run `a` to run `b`."""
     notes: list[str] = []
     steps_a, steps_b = _compared(a, notes), _compared(b, notes)
@@ -99,7 +99,7 @@ def compare(a: Run, b: Run) -> Comparison:
     )
 
 
-def _compared(run: Run, notes: list[str]) -> tuple[int, ...]:
+def _compared(run: Recording, notes: list[str]) -> tuple[int, ...]:
     """All complete steps but the first, in which buffers and connections are set up."""
     if len(run.steps) < 2:
         notes.append(f"{run.name} has {len(run.steps)} complete steps: no interval can be given")
@@ -108,22 +108,22 @@ def _compared(run: Run, notes: list[str]) -> tuple[int, ...]:
     return run.steps[1:]
 
 
-_Key = Callable[["Run", int], tuple[Any, ...]]
+_Key = Callable[["Recording", int], tuple[Any, ...]]
 
 
-def _by_coordinates(run: Run, rank: int) -> tuple[Any, ...]:
+def _by_coordinates(run: Recording, rank: int) -> tuple[Any, ...]:
     return tuple(sorted(run.facts[rank].coordinates.items())) or (("rank", rank),)
 
 
-def _by_stage(run: Run, rank: int) -> tuple[Any, ...]:
+def _by_stage(run: Recording, rank: int) -> tuple[Any, ...]:
     return run.facts[rank].stages
 
 
-def _as_a_whole(run: Run, rank: int) -> tuple[Any, ...]:
+def _as_a_whole(run: Recording, rank: int) -> tuple[Any, ...]:
     return ()
 
 
-def _matching(a: Run, b: Run) -> tuple[_Key, list[str]]:
+def _matching(a: Recording, b: Recording) -> tuple[_Key, list[str]]:
     """How ranks of the two runs correspond, and what to say of it."""
     in_a, in_b = _roles(a, _by_coordinates), _roles(b, _by_coordinates)
     if in_a.keys() == in_b.keys():
@@ -136,7 +136,7 @@ def _matching(a: Run, b: Run) -> tuple[_Key, list[str]]:
     return _as_a_whole, ["the meshes and stages differ: the means over all ranks are compared"]
 
 
-def _roles(run: Run, key: _Key) -> dict[tuple[Any, ...], list[int]]:
+def _roles(run: Recording, key: _Key) -> dict[tuple[Any, ...], list[int]]:
     roles: dict[tuple[Any, ...], list[int]] = {}
     for rank in run.ranks:
         roles.setdefault(key(run, rank), []).append(rank)
@@ -144,13 +144,13 @@ def _roles(run: Run, key: _Key) -> dict[tuple[Any, ...], list[int]]:
 
 
 def _samples(
-    run: Run,
+    run: Recording,
     steps: tuple[int, ...],
     roles: dict[tuple[Any, ...], list[int]],
     common: set[tuple[Any, ...]],
 ) -> Samples:
     """Per step the mean over roles of the mean over the role's ranks."""
-    accounting = run.accounting(steps)
+    accounting = account(run, steps)
     row = {step: i for i, step in enumerate(steps)}
     column = {category: 1 + i for i, category in enumerate(CATEGORIES)}
     weight = {rank: 1 / (len(common) * len(roles[role])) for role in common for rank in roles[role]}
@@ -203,7 +203,7 @@ def _resampled(samples: Samples, random: np.random.Generator) -> Samples:
     return means
 
 
-def _differences(a: Run, b: Run) -> list[str]:
+def _differences(a: Recording, b: Recording) -> list[str]:
     """What differs beside the numbers: schedule, configuration, versions."""
     notes = []
     for what, in_a, in_b in (
@@ -220,7 +220,7 @@ def _differences(a: Run, b: Run) -> list[str]:
     return notes
 
 
-def _schedule(run: Run) -> str:
+def _schedule(run: Recording) -> str:
     plan = run.meta.schedule
     return "none" if plan is None else f"{plan.name}, {plan.microbatches} microbatches"
 

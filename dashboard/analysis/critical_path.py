@@ -25,7 +25,7 @@ from dashboard.analysis.steps import step_windows
 from tracer.schema import COMPUTE_KINDS
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 _SEGMENTS: Final = pa.schema(
     [
@@ -68,7 +68,7 @@ class CriticalPath(Result):
     summary: pa.Table
 
 
-def critical_path(run: Run, steps: Collection[int] | None = None) -> CriticalPath:
+def critical_path(run: Recording, steps: Collection[int] | None = None) -> CriticalPath:
     """The critical path of all complete steps, or of those of `steps`."""
     issued = operations(run)
     waits = dependencies(issued)
@@ -88,7 +88,7 @@ def critical_path(run: Run, steps: Collection[int] | None = None) -> CriticalPat
     )
 
 
-def _boundaries(run: Run) -> Iterator[tuple[int, int, int, int]]:
+def _boundaries(run: Recording) -> Iterator[tuple[int, int, int, int]]:
     """step, begin, end (ns) and the rank that ends last, for each complete step."""
     windows = step_windows(run).to_pylist()
     by_step: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -106,7 +106,7 @@ def _boundaries(run: Run) -> Iterator[tuple[int, int, int, int]]:
 class _Lane:
     """What one rank's host did at every instant: its spans, cut into innermost pieces."""
 
-    def __init__(self, run: Run, rank: int) -> None:
+    def __init__(self, run: Recording, rank: int) -> None:
         columns = ("start", "duration", "kind", "name", "lane", "group", "stage", "microbatch")
         events = run.events(ranks=[rank], columns=columns)
         on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Final
 
+from dashboard.analysis.accounting import account
 from dashboard.analysis.actions import pipeline_actions
+from dashboard.analysis.bubbles import measure_bubbles
 from dashboard.analysis.results import Result
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 _WORTH_SAYING: Final = 0.05
 """Share of the step time below which nothing is a finding: less is the noise of most machines."""
@@ -26,7 +28,7 @@ class Finding(Result):
     ms_per_step: float
 
 
-def findings(run: Run, steps: Collection[int] | None = None) -> list[Finding]:
+def findings(run: Recording, steps: Collection[int] | None = None) -> list[Finding]:
     """All findings, the largest first; empty if nothing stands out.
 
     The bubble that the schedule has by design comes last, whatever its size: it is mended by
@@ -41,12 +43,12 @@ def findings(run: Run, steps: Collection[int] | None = None) -> list[Finding]:
     return [finding for finding in found if finding.ms_per_step >= _WORTH_SAYING * step_ms]
 
 
-def _step_ms(run: Run, steps: Collection[int] | None) -> float:
-    durations = run.accounting(steps).windows["duration"].to_pylist()
+def _step_ms(run: Recording, steps: Collection[int] | None) -> float:
+    durations = account(run, steps).windows["duration"].to_pylist()
     return fmean(durations) / 1e6 if durations else 0.0
 
 
-def _slow_stage(run: Run, steps: Collection[int] | None) -> Iterator[Finding]:
+def _slow_stage(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
     """The stage whose work per step is longest, against the median of the others."""
     busy: dict[int, list[float]] = defaultdict(list)
     for actions in pipeline_actions(run, steps).values():
@@ -72,11 +74,11 @@ def _slow_stage(run: Run, steps: Collection[int] | None) -> Iterator[Finding]:
         )
 
 
-def _bubble(run: Run, steps: Collection[int] | None) -> Iterator[Finding]:
+def _bubble(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
     """Pipeline window beyond what the plan would need if nothing waited for communication."""
     rows = [
         row
-        for row in run.bubbles(steps).steps.to_pylist()
+        for row in measure_bubbles(run, steps).steps.to_pylist()
         if row["plan_bound_fraction_of_window"] is not None
     ]
     if not rows:
@@ -98,9 +100,9 @@ def _bubble(run: Run, steps: Collection[int] | None) -> Iterator[Finding]:
     )
 
 
-def _by_design(run: Run, steps: Collection[int] | None) -> Iterator[Finding]:
+def _by_design(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
     """The bubble that theory gives the schedule, of the time that the ranks really worked."""
-    bubbles = run.bubbles(steps)
+    bubbles = measure_bubbles(run, steps)
     theory = bubbles.theory
     if theory is None or not bubbles.ranks.num_rows:
         return
@@ -117,10 +119,10 @@ def _by_design(run: Run, steps: Collection[int] | None) -> Iterator[Finding]:
     )
 
 
-def _exposed(run: Run, steps: Collection[int] | None) -> Iterator[Finding]:
+def _exposed(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
     """Communication inside the step that no compute hides, other than the pipeline's waits."""
     exposed: dict[str, list[int]] = defaultdict(list)
-    for row in run.accounting(steps).overlap.to_pylist():
+    for row in account(run, steps).overlap.to_pylist():
         exposed[row["dim"]].append(row["exposed_ns"])
     for dim, values in exposed.items():
         if dim != "pp":

@@ -20,7 +20,7 @@ from dashboard.analysis.results import Result
 from dashboard.analysis.steps import step_windows
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 _LETTERS: Final = {"forward": "F", "backward": "B", "backward_input": "I", "backward_weight": "W"}
 _PLANNED: Final = re.compile(r"(\d+)([FBIW])(\d+)")
@@ -37,7 +37,7 @@ class Violation(Result):
     text: str
 
 
-def violations(run: Run) -> list[Violation]:
+def violations(run: Recording) -> list[Violation]:
     """All that does not fit, in the order of the checks; empty for a sound run."""
     issued = operations(run)
     return [
@@ -50,12 +50,12 @@ def violations(run: Run) -> list[Violation]:
     ]
 
 
-def _readable(run: Run) -> Iterator[Violation]:
+def _readable(run: Recording) -> Iterator[Violation]:
     for problem in run.problems:
         yield Violation(check="files", rank=problem.rank, text=str(problem))
 
 
-def _windows(run: Run) -> Iterator[Violation]:
+def _windows(run: Recording) -> Iterator[Violation]:
     """Step windows of a rank follow each other without gap or overlap."""
     before: dict[int, _Row] = {}
     for row in step_windows(run).to_pylist():
@@ -68,7 +68,7 @@ def _windows(run: Run) -> Iterator[Violation]:
         before[row["rank"]] = row
 
 
-def _plan(run: Run) -> Iterator[Violation]:
+def _plan(run: Recording) -> Iterator[Violation]:
     """Each rank did the actions of the plan, each once, in the plan's order; first step off."""
     plan = run.meta.schedule.plan if run.meta.schedule else {}
     if not plan:
@@ -102,7 +102,7 @@ def _parted(wanted: Sequence[tuple[str, ...]], done: Sequence[tuple[str, ...]]) 
     return f"action {same} should be {planned}, recorded is {found}"
 
 
-def _messages(run: Run, issued: pa.Table) -> Iterator[Violation]:
+def _messages(run: Recording, issued: pa.Table) -> Iterator[Violation]:
     """Every send has its receive and the other way round, as far as both ranks are readable."""
     ends: dict[tuple[str, int, int, int], dict[str, _Row]] = defaultdict(dict)
     for row in issued.to_pylist():
@@ -127,7 +127,7 @@ def _messages(run: Run, issued: pa.Table) -> Iterator[Violation]:
         )
 
 
-def _collectives(run: Run, issued: pa.Table) -> Iterator[Violation]:
+def _collectives(run: Recording, issued: pa.Table) -> Iterator[Violation]:
     """All members of a group issue the same collectives in the same order; the first that parts."""
     members = {name: g.ranks for f in run.facts.values() for name, g in f.groups.items()}
     calls: dict[str, dict[int, dict[int, _Row]]] = defaultdict(lambda: defaultdict(dict))

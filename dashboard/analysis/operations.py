@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tracer.schema import COMMUNICATION_KINDS
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 _COLUMNS: Final = (
     "start",
@@ -41,7 +41,7 @@ DIMENSIONS: Final = ("tp", "pp", "dp")
 """Mesh dimensions with a category of their own; every other one is `other`."""
 
 
-def operations(run: Run, steps: Collection[int] | None = None) -> pa.Table:
+def operations(run: Recording, steps: Collection[int] | None = None) -> pa.Table:
     """Operations of all ranks, in order of `start` per rank.
 
     Columns: rank, step, op, dim, group, seq, peer, bytes, dtype, stage, microbatch, correlation,

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.actions import Action, pipeline_actions, pipelines
+from dashboard.analysis.actions import Action, covers_all_stages, pipeline_actions, pipelines
 from dashboard.analysis.plan_bound import replay
 from dashboard.analysis.results import Result
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 _ACTIONS: Final = pa.schema(
     [
@@ -57,7 +57,7 @@ class StepSchedule(Result):
         return self.window_start, self.window_start + int(pc.max(ends).as_py())
 
 
-def step_schedule(run: Run, step: int, group: str) -> StepSchedule:
+def step_schedule(run: Recording, step: int, group: str) -> StepSchedule:
     """The schedule of `step` in the pipeline `group` (a key of `pipelines`)."""
     ranks = pipelines(run).get(group, ())
     actions = [a for a in pipeline_actions(run, [step]).get(step, []) if a.rank in ranks]
@@ -67,8 +67,12 @@ def step_schedule(run: Run, step: int, group: str) -> StepSchedule:
         group=group,
         window_start=begin,
         measured=_table(actions, begin or 0),
-        replayed=_table(replay(actions) or [], 0),
+        replayed=_table(_replayed(run, actions), 0),
     )
+
+
+def _replayed(run: Recording, actions: list[Action]) -> list[Action]:
+    return (replay(actions) or []) if covers_all_stages(run, actions) else []
 
 
 def _table(actions: Iterable[Action], begin: int) -> pa.Table:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 
-def step_windows(run: Run, steps: Collection[int] | None = None) -> pa.Table:
+def step_windows(run: Recording, steps: Collection[int] | None = None) -> pa.Table:
     """Columns rank, step, start, duration (ns), ordered by rank and step.
 
     Only steps that every readable rank completed, so that ranks can be laid side by side.

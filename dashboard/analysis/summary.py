@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.accounting import COMMUNICATION, Accounting
-from dashboard.analysis.bubbles import Bubbles
+from dashboard.analysis.accounting import COMMUNICATION, Accounting, account
+from dashboard.analysis.bubbles import Bubbles, measure_bubbles
 from dashboard.analysis.results import Result
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 WORK: Final = ("compute", "optimizer")
 
@@ -51,9 +51,9 @@ class KeyFigures(Result):
     slowest_excess: float | None = None
 
 
-def key_figures(run: Run, steps: Collection[int] | None = None) -> KeyFigures:
+def key_figures(run: Recording, steps: Collection[int] | None = None) -> KeyFigures:
     """The headline figures over all complete steps, or those of `steps`."""
-    return headline(run.accounting(steps), run.bubbles(steps))
+    return headline(account(run, steps), measure_bubbles(run, steps))
 
 
 def headline(accounting: Accounting, bubbles: Bubbles) -> KeyFigures:

@@ -11,7 +11,7 @@ import click
 
 from dashboard.analysis.integrity import violations
 from dashboard.cli.options import json_option, run_argument
-from dashboard.runs import open_run
+from dashboard.run import open_run
 
 FINDING: Final = 1
 

@@ -13,7 +13,7 @@ import click
 from dashboard.analysis.compare import STEP_TIME, Comparison
 from dashboard.cli.options import json_option
 from dashboard.cli.tables import console, table
-from dashboard.runs import open_run
+from dashboard.run import open_run
 from tracer.errors import UsageError
 
 FINDING: Final = 1

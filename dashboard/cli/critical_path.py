@@ -12,7 +12,7 @@ from rich.text import Text
 from dashboard.analysis.critical_path import CriticalPath
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, table
-from dashboard.runs import open_run
+from dashboard.run import open_run
 
 _ROWS = 20
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dashboard.runs import open_run
+from dashboard.run import open_run
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:

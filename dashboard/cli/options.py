@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dashboard.runs import Run
+from dashboard.run import Run
 from tracer.errors import UsageError
 
 run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=Path))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dashboard.cli.options import json_option, run_argument
-from dashboard.runs import open_run
+from dashboard.run import open_run
 
 
 @click.command()

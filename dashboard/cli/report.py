@@ -19,7 +19,7 @@ from dashboard.analysis.bubbles import Bubbles
 from dashboard.analysis.findings import findings
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.tables import console, gbps, ms, percent, size, table
-from dashboard.runs import Run, open_run
+from dashboard.run import Run, open_run
 
 
 @click.command()

@@ -32,7 +32,7 @@ from dashboard.pages.state import parse
 from tracer.errors import RankscopeError
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.run import Run
 
 PAGES: Final[tuple[ModuleType, ...]] = (overview, timeline, pipeline, communication, compare)
 """In the order of the navigation."""

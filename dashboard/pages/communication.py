@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import html
 
+from dashboard.analysis.bandwidth import P2P
 from dashboard.analysis.operations import category_of
 from dashboard.analysis.utilization import utilization
 from dashboard.figures.communication import (
@@ -24,7 +25,7 @@ from dashboard.pages.markup import card, csv_link, data_table, figure_card, no_s
 if TYPE_CHECKING:
     from dashboard.analysis.bandwidth import Bandwidth
     from dashboard.pages.state import ViewState
-    from dashboard.runs import Run
+    from dashboard.run import Run
 
 TITLE: Final = "Communication"
 PATH: Final = "/communication"
@@ -84,23 +85,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 "messages." + _peaks_note(peaks),
                 utilization_over_time(utilization(bandwidth), peaks, theme),
             ),
-            html.Div(
-                [
-                    figure_card(
-                        "communication-bytes",
-                        "Messages: bytes",
-                        "Sent from rank (row) to rank (column), in the steps shown.",
-                        message_bytes(bandwidth, theme),
-                    ),
-                    figure_card(
-                        "communication-rates",
-                        "Messages: bandwidth",
-                        "Skew-free: total bytes over total transfer time.",
-                        message_rates(bandwidth, theme),
-                    ),
-                ],
-                className="grid-2",
-            ),
+            *_between_ranks(bandwidth, state),
         ],
         className="page-stack",
     )
@@ -121,6 +106,27 @@ def _table(bandwidth: Bandwidth, state: ViewState) -> html.Section:
             )
         ],
     )
+
+
+def _between_ranks(bandwidth: Bandwidth, state: ViewState) -> list[html.Div]:
+    """Messages by source and destination; nothing for a run that sends none."""
+    if P2P not in bandwidth.summary["op"].to_pylist():
+        return []
+    cards = [
+        figure_card(
+            "communication-bytes",
+            "Messages: bytes",
+            "Sent from rank (row) to rank (column), in the steps shown.",
+            message_bytes(bandwidth, state.theme),
+        ),
+        figure_card(
+            "communication-rates",
+            "Messages: bandwidth",
+            "Skew-free: total bytes over total transfer time.",
+            message_rates(bandwidth, state.theme),
+        ),
+    ]
+    return [html.Div(cards, className="grid-2")]
 
 
 def _row(row: dict[str, Any], state: ViewState) -> list[Any]:
@@ -150,9 +156,14 @@ def _without_communication() -> html.Div:
         [
             html.H2("No communication in these steps"),
             html.P(
-                "Collectives, sends and receives of torch.distributed are recorded by themselves "
-                "once the tracer runs on every rank: Tracer(…) around the loop, or "
-                "`torchrun … -m tracer`."
+                [
+                    "Collectives, sends and receives of torch.distributed are recorded by "
+                    "themselves once the tracer runs on every rank: ",
+                    html.Code("Tracer(…)"),
+                    " around the loop, or ",
+                    html.Code("torchrun … -m tracer"),
+                    ".",
+                ]
             ),
         ],
         className="card empty",

@@ -25,7 +25,7 @@ from dashboard.pages.markup import (
 if TYPE_CHECKING:
     from dashboard.analysis.compare import Comparison
     from dashboard.pages.state import ViewState
-    from dashboard.runs import Run
+    from dashboard.run import Run
 
 TITLE: Final = "Compare"
 PATH: Final = "/compare"

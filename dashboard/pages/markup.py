@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from dashboard.pages.state import ViewState
-    from dashboard.runs import Run
+    from dashboard.run import Run
 
 
 def dashed(**attributes: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dashboard.pages.markup import address, figure_card, no_steps, tile
 if TYPE_CHECKING:
     from dashboard.analysis.findings import Finding
     from dashboard.pages.state import ViewState
-    from dashboard.runs import Run
+    from dashboard.run import Run
 
 TITLE: Final = "Overview"
 PATH: Final = "/overview"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dash import ClientsideFunction, Dash, Input, Output, html, no_update
 
 from dashboard.analysis.actions import pipelines
-from dashboard.analysis.bubble_summary import largest_stall, of_pipeline, ratios
+from dashboard.analysis.bubble_summary import Ratios, largest_stall, of_pipeline, ratios
 from dashboard.analysis.schedule import StepSchedule, step_schedule
 from dashboard.figures.pipeline import bubble_by_step, bubble_heatmap, bubble_parts, stall_culprits
 from dashboard.figures.schedule import schedule_grid
@@ -28,7 +28,7 @@ from tracer.errors import RankscopeError
 if TYPE_CHECKING:
     from dashboard.analysis.bubbles import Bubbles
     from dashboard.pages.state import ViewState
-    from dashboard.runs import Run
+    from dashboard.run import Run
 
 TITLE: Final = "Pipeline"
 PATH: Final = "/pipeline"
@@ -129,7 +129,7 @@ def _tiles(bubbles: Bubbles) -> list[Any]:
         tile(
             "Plan bound",
             percent_text(bound.fraction_of_window),
-            f"if no action waited; {percent_text(bound.over_ideal)} over ideal",
+            _bound_note(bound),
         ),
     ]
     theory = bubbles.theory
@@ -152,6 +152,12 @@ def _tiles(bubbles: Bubbles) -> list[Any]:
         said = f"rank {worst.rank} waits for rank {worst.culprit_rank}, per step"
         tiles.append(tile("Largest stall", time_text(worst.stall_ns), said))
     return tiles
+
+
+def _bound_note(bound: Ratios) -> str:
+    if bound.fraction_of_window is None:
+        return "unknown: actions are missing, so the steps cannot be replayed"
+    return f"if no action waited; {percent_text(bound.over_ideal)} over ideal"
 
 
 def _schedule(run: Run, state: ViewState) -> html.Section:
@@ -229,9 +235,14 @@ def _without_pipeline() -> html.Div:
         [
             html.H2("No pipeline in these steps"),
             html.P(
-                "Forward and backward work with a stage and a microbatch is recorded from the "
-                "schedules of torch.distributed.pipelining. Pass the schedule to the tracer "
-                "(Tracer(…, schedule=schedule)) or record with `python -m tracer`, which finds it."
+                [
+                    "Forward and backward work with a stage and a microbatch is recorded from the "
+                    "schedules of torch.distributed.pipelining. Pass the schedule to the tracer, ",
+                    html.Code("Tracer(…, schedule=schedule)"),
+                    ", or record with ",
+                    html.Code("python -m tracer"),
+                    ", which finds it.",
+                ]
             ),
         ],
         className="card empty",

@@ -14,7 +14,7 @@ from dashboard.pages.markup import dashed
 
 if TYPE_CHECKING:
     from dashboard.pages.state import ViewState
-    from dashboard.runs import Run
+    from dashboard.run import Run
 
 TITLE: Final = "Timeline"
 PATH: Final = "/timeline"

@@ -23,7 +23,7 @@ from tracer.errors import RankscopeError, UsageError
 from tracer.schema import KINDS
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.run import Run
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,16}")
 """Up to 1e16 ns (116 days) either side of the run's start, exact in a double."""

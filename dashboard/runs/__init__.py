@@ -1,7 +1,7 @@
-"""Open runs: the directory's files in, one `Run` on one clock out."""
+"""Read runs: the directory's files in, one `Recording` on one clock out."""
 
-from dashboard.runs.open import open_run
+from dashboard.runs.open import open_recording
 from dashboard.runs.problems import Problem
-from dashboard.runs.run import Run
+from dashboard.runs.recording import Recording
 
-__all__ = ["Problem", "Run", "open_run"]
+__all__ = ["Problem", "Recording", "open_recording"]

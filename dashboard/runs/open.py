@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from dashboard.runs.problems import Problem
-from dashboard.runs.run import Run
+from dashboard.runs.recording import Recording
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
 from tracer.schema import RUN_FILE, events_file, facts_file
@@ -17,10 +17,13 @@ from tracer.streams import StreamContent, read_stream
 _EVENTS_NAME: Final = re.compile(r"rank-(\d{5,})\.arrows")
 
 
-def open_run(path: str | os.PathLike[str]) -> Run:
-    """Open the run in directory `path`.
+AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
-    What is damaged or missing is left out and named in `run.problems`.
+
+def open_recording(path: str | os.PathLike[str], make: type[AnyRecording]) -> AnyRecording:
+    """Open the run in directory `path` as a `make`: a `Recording`, or what is built on it.
+
+    What is damaged or missing is left out and named in its `problems`.
 
     Raises:
         TraceError: there is no such directory, it holds no run, or it mixes several runs.
@@ -34,7 +37,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     meta = _meta(directory, run_ids, files, problems)
     _report_missing(meta, files, problems)
     facts = {rank: _facts(directory, rank, meta.run_id, problems) for rank in streams}
-    return Run(
+    return make(
         path=directory,
         meta=meta,
         facts=facts,

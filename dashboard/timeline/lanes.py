@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tracer.schema import KINDS
 
 if TYPE_CHECKING:
-    from dashboard.runs import Run
+    from dashboard.runs import Recording
 
 Ints = NDArray[np.int64]
 
@@ -90,7 +90,7 @@ class _Columns:
         return _Columns(*(getattr(self, name)[order] for name in _Columns.__slots__))
 
 
-def build_timeline(run: Run) -> Timeline:
+def build_timeline(run: Recording) -> Timeline:
     """Lay out every readable rank of a run, stage by stage."""
     names: dict[str, int] = {}
     lanes: list[Lane] = []

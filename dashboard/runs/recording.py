@@ -1,11 +1,10 @@
-"""`Run`: one recorded run, its events on one clock, and the questions that one can ask it."""
+"""`Recording`: what the files of a run hold, its events on one clock."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,17 +14,9 @@ from dashboard.runs.alignment import ClockAlignment, align
 from dashboard.runs.problems import Problem
 from tracer.run_files import RankFacts, RunMeta
 
-if TYPE_CHECKING:
-    from dashboard.analysis.accounting import Accounting
-    from dashboard.analysis.bandwidth import Bandwidth
-    from dashboard.analysis.bubbles import Bubbles
-    from dashboard.analysis.compare import Comparison
-    from dashboard.analysis.critical_path import CriticalPath
-    from dashboard.runs.sql import QueryResult
 
-
-class Run:
-    """A run as `open_run` read it.
+class Recording:
+    """A run as its files have it.
 
     Attributes:
         path, name: the directory, and its last part.
@@ -56,9 +47,10 @@ class Run:
         self.steps = self._complete_steps()
 
     def __repr__(self) -> str:
+        events = sum(table.num_rows for table in self._tables.values())
         return (
-            f"<Run {self.name}: {len(self.ranks)} of {self.meta.world_size} ranks, "
-            f"{len(self.steps)} steps, {sum(t.num_rows for t in self._tables.values()):,} events>"
+            f"<{type(self).__name__} {self.name}: {len(self.ranks)} of {self.meta.world_size} "
+            f"ranks, {len(self.steps)} steps, {events:,} events>"
         )
 
     def events(
@@ -77,47 +69,6 @@ class Run:
         if not parts:
             parts = [_select(self._tables[self.ranks[0]].slice(0, 0), None, None, columns)]
         return pa.concat_tables(parts).unify_dictionaries()
-
-    def sql(self, query: str) -> QueryResult:
-        """Ask in SQL (DuckDB) over the views `events`, `steps`, `ranks`, `accounting`,
-        `collectives`; read-only, without access to files or network.
-
-        Raises:
-            UsageError: the query is wrong, forbidden, or over its limits.
-        """
-        from dashboard.runs.sql import query as ask
-
-        return ask(self, query)
-
-    def accounting(self, steps: Collection[int] | None = None) -> Accounting:
-        """Where each rank's time went, by category, closing to 100 % of each step."""
-        from dashboard.analysis.accounting import account
-
-        return account(self, steps)
-
-    def bubbles(self, steps: Collection[int] | None = None) -> Bubbles:
-        """Idle time of the pipeline: measured, in theory, and bounded by the plan."""
-        from dashboard.analysis.bubbles import measure_bubbles
-
-        return measure_bubbles(self, steps)
-
-    def bandwidth(self, steps: Collection[int] | None = None) -> Bandwidth:
-        """algbw and busbw of every operation, as seen and skew-free."""
-        from dashboard.analysis.bandwidth import measure_bandwidth
-
-        return measure_bandwidth(self, steps)
-
-    def critical_path(self, steps: Collection[int] | None = None) -> CriticalPath:
-        """What every nanosecond of each step was spent on, across ranks."""
-        from dashboard.analysis.critical_path import critical_path
-
-        return critical_path(self, steps)
-
-    def compare(self, other: Run) -> Comparison:
-        """From this run's step time to the other's, by category, with intervals."""
-        from dashboard.analysis.compare import compare
-
-        return compare(self, other)
 
     @cached_property
     def duration_ns(self) -> int:

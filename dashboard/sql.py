@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import duckdb
 import pyarrow as pa
 
+from dashboard.analysis.accounting import account
+from dashboard.analysis.bandwidth import measure_bandwidth
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
-    from dashboard.runs.run import Run
+    from dashboard.runs import Recording
 
 TIME_LIMIT_S: Final = 60.0
 MEMORY_LIMIT: Final = "2GB"
@@ -46,7 +48,7 @@ class QueryResult:
         return str(duckdb.from_arrow(self.table))
 
 
-def _ranks(run: Run) -> pa.Table:
+def _ranks(run: Recording) -> pa.Table:
     rows = [
         {
             "rank": rank,
@@ -72,17 +74,17 @@ def _ranks(run: Run) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-VIEWS: Final[dict[str, Callable[[Run], pa.Table]]] = {
+VIEWS: Final[dict[str, Callable[[Recording], pa.Table]]] = {
     "events": lambda run: run.events(),
-    "steps": lambda run: run.accounting().windows,
-    "accounting": lambda run: run.accounting().table,
-    "collectives": lambda run: run.bandwidth().operations,
+    "steps": lambda run: account(run).windows,
+    "accounting": lambda run: account(run).table,
+    "collectives": lambda run: measure_bandwidth(run).operations,
     "ranks": _ranks,
 }
 """View → what it holds; docs/concepts.md lists the columns."""
 
 
-def query(run: Run, text: str) -> QueryResult:
+def query(run: Recording, text: str) -> QueryResult:
     """Run one SELECT.
 
     Raises:

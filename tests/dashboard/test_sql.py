@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard import Run, open_run
-from dashboard.runs import sql
+from dashboard import Run, open_run, sql
 from tests.support.pipeline_toy import write_pipeline
 from tracer.errors import UsageError
 

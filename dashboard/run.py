@@ -1,0 +1,74 @@
+"""`Run`: a recorded run and the questions that one can ask it, each answered by one analysis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from dashboard.runs import Recording, open_recording
+
+if TYPE_CHECKING:
+    from dashboard.analysis.accounting import Accounting
+    from dashboard.analysis.bandwidth import Bandwidth
+    from dashboard.analysis.bubbles import Bubbles
+    from dashboard.analysis.compare import Comparison
+    from dashboard.analysis.critical_path import CriticalPath
+    from dashboard.sql import QueryResult
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open the run in directory `path`.
+
+    What is damaged or missing is left out and named in `run.problems`.
+
+    Raises:
+        TraceError: there is no such directory, it holds no run, or it mixes several runs.
+        NewerFormat: a newer Rankscope wrote it.
+    """
+    return open_recording(path, Run)
+
+
+class Run(Recording):
+    """A recording (`run.events`, `run.steps`, `run.meta`, …) that answers questions."""
+
+    def sql(self, query: str) -> QueryResult:
+        """Ask in SQL (DuckDB) over the views `events`, `steps`, `ranks`, `accounting`,
+        `collectives`; read-only, without access to files or network.
+
+        Raises:
+            UsageError: the query is wrong, forbidden, or over its limits.
+        """
+        from dashboard.sql import query as ask
+
+        return ask(self, query)
+
+    def accounting(self, steps: Collection[int] | None = None) -> Accounting:
+        """Where each rank's time went, by category, closing to 100 % of each step."""
+        from dashboard.analysis.accounting import account
+
+        return account(self, steps)
+
+    def bubbles(self, steps: Collection[int] | None = None) -> Bubbles:
+        """Idle time of the pipeline: measured, in theory, and bounded by the plan."""
+        from dashboard.analysis.bubbles import measure_bubbles
+
+        return measure_bubbles(self, steps)
+
+    def bandwidth(self, steps: Collection[int] | None = None) -> Bandwidth:
+        """algbw and busbw of every operation, as seen and skew-free."""
+        from dashboard.analysis.bandwidth import measure_bandwidth
+
+        return measure_bandwidth(self, steps)
+
+    def critical_path(self, steps: Collection[int] | None = None) -> CriticalPath:
+        """What every nanosecond of each step was spent on, across ranks."""
+        from dashboard.analysis.critical_path import critical_path
+
+        return critical_path(self, steps)
+
+    def compare(self, other: Run) -> Comparison:
+        """From this run's step time to the other's, by category, with intervals."""
+        from dashboard.analysis.compare import compare
+
+        return compare(self, other)
