@@ -56,9 +56,9 @@ def empty(title: str, why: str, theme: Theme) -> go.Figure:
     return made
 
 
-def rows_height(rows: int) -> int:
-    """The height of a figure with that many horizontal bars."""
-    return FRAME_PX + min(ROW_PX * max(rows, 2), MOST_ROWS_PX)
+def rows_height(rows: int, most_px: int = MOST_ROWS_PX) -> int:
+    """The height of a figure with that many horizontal bars; all of them take up to `most_px`."""
+    return FRAME_PX + min(ROW_PX * max(rows, 2), most_px)
 
 
 def bars_axis(made: go.Figure, bars: int, room: int = 0) -> None:
@@ -73,10 +73,15 @@ def legend_above(**more: Any) -> dict[str, Any]:
 
 
 def reference_line(
-    made: go.Figure, y: float, label: str, theme: Theme, *, log: bool = False, left: bool = False
+    made: go.Figure,
+    y: float,
+    label: str,
+    theme: Theme,
+    *,
+    log: bool = False,
+    place: tuple[str, str] = ("right", "above"),
 ) -> None:
-    """A horizontal line that the measured values are held against, named at its right (or left)
-    end.
+    """A horizontal line that the measured values are held against, with its name at `place`.
 
     `log`: the axis is logarithmic, where plotly wants the exponent of a note but not of a line.
     """
@@ -89,10 +94,10 @@ def reference_line(
         font={"color": colour, "size": 11},
         showarrow=False,
         xref="paper",
-        x=0 if left else 1,
-        xanchor="left" if left else "right",
+        x=1 if place[0] == "right" else 0,
+        xanchor=place[0],
         y=log10(y) if log else y,
-        yanchor="bottom",
+        yanchor="bottom" if place[1] == "above" else "top",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from math import log10
 from typing import Any, Final
 
@@ -65,9 +66,10 @@ def busbw_by_size(
         mine = [row for row in rows if (row["dim"], row["op"]) == (dim, op)]
         for variant, said in zip(_RATES, ("as seen", "skew-free"), strict=True):
             made.add_trace(_points(dim, op, mine, variant, said, unit, theme))
-    for place, (dim, peak) in enumerate(peaks.items()):
+    # Peaks may be close to each other, so their names take turns at the two ends.
+    for end, (dim, peak) in zip(cycle(("right", "left")), peaks.items(), strict=False):
         label = f"{dim} peak {peak:g} GB/s"
-        reference_line(made, peak / unit.size, label, theme, log=True, left=place % 2 == 1)
+        reference_line(made, peak / unit.size, label, theme, log=True, place=(end, "above"))
     shown = [row[name] / unit.size for row in rows for name in _RATES if row[name]]
     made.update_xaxes(
         title_text="message size, bytes",
@@ -77,7 +79,7 @@ def busbw_by_size(
         dtick=_log_ticks([row["bytes"] for row in rows]),
     )
     made.update_yaxes(
-        title_text=f"busbw, {unit.label}", type="log", tickformat=".2~g", dtick=_log_ticks(shown)
+        title_text=f"busbw, {unit.label}", type="log", tickformat=".2~r", dtick=_log_ticks(shown)
     )
     return made
 

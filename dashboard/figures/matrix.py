@@ -12,7 +12,7 @@ from dashboard.figures.theme import SURFACES, Colour, Theme
 
 _MOST_WITH_TEXT: Final = 12
 _CELL_PX: Final = 44
-_MOST_PX: Final = 620
+_MOST_PX: Final = 480
 
 
 def matrix(

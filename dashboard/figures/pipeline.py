@@ -27,6 +27,7 @@ from dashboard.figures.units import percent_text, time_unit
 
 NO_PIPELINE: Final = "No pipeline stages were recorded in these steps."
 _ROOM: Final = 4
+_HALF_ROWS_PX: Final = 340
 _PART_LABELS: Final = {"warm_up": "warm-up", "stall": "stall", "cool_down": "cool-down"}
 
 
@@ -55,7 +56,9 @@ def bubble_by_step(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
     theory = bubbles.theory
     if theory is not None and theory.fraction_of_window is not None:
         share = percent_text(theory.fraction_of_window)
-        reference_line(made, theory.fraction_of_window, f"theory {share}", theme)
+        # Theory is the least of the three nearly always: below its line there is room.
+        label, place = f"theory {share}", ("right", "below")
+        reference_line(made, theory.fraction_of_window, label, theme, place=place)
     steps_axis(made, bubbles.steps["step"].to_pylist())
     made.update_yaxes(title_text="bubble / pipeline window", tickformat=".0%", rangemode="tozero")
     return made
@@ -69,7 +72,7 @@ def bubble_parts(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
         return empty(title, NO_PIPELINE, theme)
     unit = time_unit(parts["bubble_ns"].to_pylist())
     names = rank_names(parts["rank"].to_pylist(), parts["stages"].to_pylist())
-    height = max(rows_height(len(names)), HALF_PX)
+    height = max(rows_height(len(names), _HALF_ROWS_PX), HALF_PX)
     made = figure(title, theme, barmode="stack", bargap=0.35, height=height)
     for part in PARTS:
         spent = parts[f"{part}_ns"].to_pylist()
@@ -107,7 +110,7 @@ def bubble_heatmap(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
     stages = {row["rank"]: row["stages"] for row in rows}
     ranks, steps = sorted(stages), sorted({row["step"] for row in rows})
     found = {(r["rank"], r["step"]): r["bubble_ns"] / (r["window_ns"] or 1) for r in rows}
-    made = figure(title, theme, height=max(rows_height(len(ranks)), MATRIX_PX))
+    made = figure(title, theme, height=max(rows_height(len(ranks), _HALF_ROWS_PX), MATRIX_PX))
     made.add_heatmap(
         x=steps,
         y=rank_names(ranks, [stages[rank] for rank in ranks]),
@@ -127,7 +130,8 @@ def bubble_heatmap(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
         hovertemplate="<b>step %{x}</b><br>%{y}: %{z:.1%} of the window<extra></extra>",
     )
     steps_axis(made, steps)
-    made.update_yaxes(autorange="reversed", showgrid=False)
+    made.update_yaxes(autorange="reversed", showgrid=False, ticks="")
+    made.update_xaxes(ticks="")
     return made
 
 

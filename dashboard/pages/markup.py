@@ -101,7 +101,7 @@ def no_steps(run: Run, state: ViewState) -> html.Div:
     if not run.steps:
         said = (
             "No step of this run is complete on every rank. Steps end at t.step(), or with "
-            "`python -m tracer` when work begins after an optimizer step."
+            "“python -m tracer” when work begins after an optimizer step."
         )
     else:
         chosen = "-".join(map(str, state.steps or ()))
