@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dashboard.cli.dashboard import start_server
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.schema import events_file
+
+PATIENCE_MS = 30_000
+"""A page on a machine whose cores are all busy is slow, not wrong."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 SAMPLES = Path(__file__).parents[2] / "sample_traces"
 MS = 1_000_000
@@ -159,7 +164,7 @@ class Tab:
 def tab(browser: Browser, address: str) -> Iterator[Tab]:
     """A fresh tab, 1280×800; the test fails at its end if the page complained."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
     tab = Tab(context.new_page(), address)
     tab.watch()
     yield tab
