@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from dashboard.runs import Recording, open_recording
 
@@ -16,12 +15,6 @@ if TYPE_CHECKING:
     from dashboard.analysis.compare import Comparison
     from dashboard.analysis.critical_path import CriticalPath
     from dashboard.sql import QueryResult
-
-Answer = TypeVar("Answer")
-
-_ANSWERS_KEPT: Final = 12
-"""Four analyses for three choices of steps. One page asks the same question several times: its
-tables, its findings and its figures; answers never change, and are small beside the events."""
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -54,40 +47,28 @@ class Run(Recording):
         """Where each rank's time went, by category, closing to 100 % of each step."""
         from dashboard.analysis.accounting import account
 
-        return self._answer(account, steps)
+        return self.answer(account, steps)
 
     def bubbles(self, steps: Collection[int] | None = None) -> Bubbles:
         """Idle time of the pipeline: measured, in theory, and bounded by the plan."""
         from dashboard.analysis.bubbles import measure_bubbles
 
-        return self._answer(measure_bubbles, steps)
+        return self.answer(measure_bubbles, steps)
 
     def bandwidth(self, steps: Collection[int] | None = None) -> Bandwidth:
         """algbw and busbw of every operation, as seen and skew-free."""
         from dashboard.analysis.bandwidth import measure_bandwidth
 
-        return self._answer(measure_bandwidth, steps)
+        return self.answer(measure_bandwidth, steps)
 
     def critical_path(self, steps: Collection[int] | None = None) -> CriticalPath:
         """What every nanosecond of each step was spent on, across ranks."""
         from dashboard.analysis.critical_path import critical_path
 
-        return self._answer(critical_path, steps)
+        return self.answer(critical_path, steps)
 
     def compare(self, other: Run) -> Comparison:
         """From this run's step time to the other's, by category, with intervals."""
         from dashboard.analysis.compare import compare
 
         return compare(self, other)
-
-    def _answer(
-        self, analysis: Callable[[Run, Collection[int]], Answer], steps: Collection[int] | None
-    ) -> Answer:
-        wanted = set(self.steps) if steps is None else set(steps)
-        found: Answer = self._answers(analysis, tuple(s for s in self.steps if s in wanted))
-        return found
-
-    @cached_property
-    def _answers(self) -> Callable[[Callable[..., Any], tuple[int, ...]], Any]:
-        """Ask an analysis about steps, unless that is among the last answers."""
-        return lru_cache(_ANSWERS_KEPT)(lambda analysis, steps: analysis(self, steps))

@@ -76,9 +76,9 @@ def _ranks(run: Recording) -> pa.Table:
 
 VIEWS: Final[dict[str, Callable[[Recording], pa.Table]]] = {
     "events": lambda run: run.events(),
-    "steps": lambda run: account(run).windows,
-    "accounting": lambda run: account(run).table,
-    "collectives": lambda run: measure_bandwidth(run).operations,
+    "steps": lambda run: run.answer(account).windows,
+    "accounting": lambda run: run.answer(account).table,
+    "collectives": lambda run: run.answer(measure_bandwidth).operations,
     "ranks": _ranks,
 }
 """View → what it holds; docs/concepts.md lists the columns."""

@@ -150,7 +150,7 @@ def _samples(
     common: set[tuple[Any, ...]],
 ) -> Samples:
     """Per step the mean over roles of the mean over the role's ranks."""
-    accounting = account(run, steps)
+    accounting = run.answer(account, steps)
     row = {step: i for i, step in enumerate(steps)}
     column = {category: 1 + i for i, category in enumerate(CATEGORIES)}
     weight = {rank: 1 / (len(common) * len(roles[role])) for role in common for rank in roles[role]}

@@ -44,7 +44,7 @@ def findings(run: Recording, steps: Collection[int] | None = None) -> list[Findi
 
 
 def _step_ms(run: Recording, steps: Collection[int] | None) -> float:
-    durations = account(run, steps).windows["duration"].to_pylist()
+    durations = run.answer(account, steps).windows["duration"].to_pylist()
     return fmean(durations) / 1e6 if durations else 0.0
 
 
@@ -78,7 +78,7 @@ def _bubble(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
     """Pipeline window beyond what the plan would need if nothing waited for communication."""
     rows = [
         row
-        for row in measure_bubbles(run, steps).steps.to_pylist()
+        for row in run.answer(measure_bubbles, steps).steps.to_pylist()
         if row["plan_bound_fraction_of_window"] is not None
     ]
     if not rows:
@@ -102,7 +102,7 @@ def _bubble(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
 
 def _by_design(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
     """The bubble that theory gives the schedule, of the time that the ranks really worked."""
-    bubbles = measure_bubbles(run, steps)
+    bubbles = run.answer(measure_bubbles, steps)
     theory = bubbles.theory
     if theory is None or not bubbles.ranks.num_rows:
         return
@@ -122,7 +122,7 @@ def _by_design(run: Recording, steps: Collection[int] | None) -> Iterator[Findin
 def _exposed(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
     """Communication inside the step that no compute hides, other than the pipeline's waits."""
     exposed: dict[str, list[int]] = defaultdict(list)
-    for row in account(run, steps).overlap.to_pylist():
+    for row in run.answer(account, steps).overlap.to_pylist():
         exposed[row["dim"]].append(row["exposed_ns"])
     for dim, values in exposed.items():
         if dim != "pp":

@@ -53,7 +53,7 @@ class KeyFigures(Result):
 
 def key_figures(run: Recording, steps: Collection[int] | None = None) -> KeyFigures:
     """The headline figures over all complete steps, or those of `steps`."""
-    return headline(account(run, steps), measure_bubbles(run, steps))
+    return headline(run.answer(account, steps), run.answer(measure_bubbles, steps))
 
 
 def headline(accounting: Accounting, bubbles: Bubbles) -> KeyFigures:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from functools import cached_property
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,12 @@ import pyarrow.compute as pc
 from dashboard.runs.alignment import ClockAlignment, align
 from dashboard.runs.problems import Problem
 from tracer.run_files import RankFacts, RunMeta
+
+Answer = TypeVar("Answer")
+
+_ANSWERS_KEPT: Final = 12
+"""Four analyses for three choices of steps. One page asks the same question several times: its
+tables, its findings and its figures; answers never change, and are small beside the events."""
 
 
 class Recording:
@@ -69,6 +76,22 @@ class Recording:
         if not parts:
             parts = [_select(self._tables[self.ranks[0]].slice(0, 0), None, None, columns)]
         return pa.concat_tables(parts).unify_dictionaries()
+
+    def answer(
+        self,
+        analysis: Callable[[Recording, Collection[int]], Answer],
+        steps: Collection[int] | None = None,
+    ) -> Answer:
+        """What `analysis` says of those of `steps` that the run has (all by default); asked anew
+        only if it is not among the last answers.
+        """
+        wanted = set(self.steps) if steps is None else set(steps)
+        found: Answer = self._answers(analysis, tuple(s for s in self.steps if s in wanted))
+        return found
+
+    @cached_property
+    def _answers(self) -> Callable[[Callable[..., Any], tuple[int, ...]], Any]:
+        return lru_cache(_ANSWERS_KEPT)(lambda analysis, steps: analysis(self, steps))
 
     @cached_property
     def duration_ns(self) -> int:
