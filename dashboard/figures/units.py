@@ -42,7 +42,8 @@ def rate_unit(values: Iterable[float | None]) -> Unit:
 
 def byte_unit(values: Iterable[float | None]) -> Unit:
     """The unit for sizes given in bytes; decimal, as in GB/s."""
-    return _fitting(_BYTES, _largest(values))
+    largest = _largest(values)
+    return _fitting(_BYTES, largest) if largest else _BYTES[-1]
 
 
 def time_text(ns: float | None) -> str:
@@ -70,7 +71,7 @@ def _largest(values: Iterable[float | None]) -> float:
 
 
 def _fitting(units: tuple[Unit, ...], largest: float) -> Unit:
-    """The largest unit of which there is at least one; the last of the table's for 0."""
+    """The largest unit of which there is at least one; the largest of all for 0."""
     if largest == 0:
         return units[0]
     return next((unit for unit in units if largest >= unit.size), units[-1])

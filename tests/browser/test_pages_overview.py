@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import expect
 
@@ -55,3 +57,32 @@ def test_a_tile_leads_to_the_page_that_says_more(tab: Tab) -> None:
     page.locator("a.tile").filter(has_text="Pipeline bubble").click()
     page.wait_for_url("**/pipeline?steps=1-2")
     expect(page.locator("a[aria-current=page]")).to_have_text("Pipeline")
+
+
+def test_a_click_on_a_step_opens_it_in_the_timeline(tab: Tab) -> None:
+    page = tab.open("/overview")
+    (name,) = [name for name in traces(page, "overview-steps") if "median" in name]
+    assert name
+    page.locator("#overview-steps .points path").nth(2).click(force=True)
+    # Step 2 of the toy lasts from 200 to 300 ms.
+    page.wait_for_url("**/timeline?t0=200000000&t1=300000000")
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_a_figure_is_saved_as_a_picture(tab: Tab, kind: str) -> None:
+    page = tab.open("/overview")
+    traces(page, "overview-steps")
+    with page.expect_download() as download:
+        page.locator(f"button[data-graph=overview-steps][data-save={kind}]").click()
+    assert download.value.suggested_filename == f"overview-steps.{kind}"
+    begin = download.value.path().read_bytes()[:8]
+    assert begin.startswith(b"<svg" if kind == "svg" else b"\x89PNG")
+
+
+def test_a_damaged_run_still_has_bars_for_the_ranks_that_are_left(
+    tab: Tab, sample_runs: list[Path]
+) -> None:
+    page = tab.open(f"/overview?run={len(sample_runs) + 1}")
+    bars = traces(page, "overview-accounting")
+    assert bars["compute"]["x"] == [50]
+    expect(page.locator(".facts")).to_contain_text("ranks 1 of 2")

@@ -48,6 +48,20 @@ def test_a_click_on_a_step_draws_its_schedule(tab: Tab) -> None:
     expect(page.locator("#pipeline-step")).to_have_value("0")
 
 
+def test_the_arrows_go_from_step_to_step_and_the_rest_of_the_page_stays(tab: Tab) -> None:
+    page = tab.open("/pipeline?at=1")
+    traces(page, "pipeline-grid")
+    page.evaluate("document.querySelector('#pipeline-bubble').dataset.seen = 'before'")
+    page.get_by_title("Next step").click()
+    expect(page.locator("#pipeline-step")).to_have_value("2")
+    page.get_by_title("Next step").click()
+    expect(page.locator("#pipeline-step")).to_have_value("3")
+    expect(page.get_by_title("Next step")).to_have_count(0)
+    page.go_back()
+    expect(page.locator("#pipeline-step")).to_have_value("2")
+    expect(page.locator("#pipeline-bubble")).to_have_attribute("data-seen", "before")
+
+
 def test_the_schedule_opens_in_the_timeline_at_its_step(tab: Tab) -> None:
     page = tab.open("/pipeline?at=3")
     page.get_by_role("link", name="Open in the timeline").click()

@@ -38,6 +38,16 @@ def test_differences_on_paper(tmp_path: Path) -> None:
     assert 0.010 <= rows[STEP_TIME]["low_ms"] < 0.030 < rows[STEP_TIME]["high_ms"] <= 0.050
 
 
+def test_headlines_on_paper(tmp_path: Path) -> None:
+    a = plain_run(tmp_path / "a", [900, 100, 110, 90], compute_us=60)
+    b = plain_run(tmp_path / "b", [900, 130, 120, 140], compute_us=80)
+    # 100 us become 130: compute grows by 20, idle by 10. The other way it shrinks by 30 of 130.
+    assert (a.compare(b).relative(), a.compare(b).largest()) == (pytest.approx(0.3), "compute")
+    assert b.compare(a).relative() == pytest.approx(-30 / 130)
+    nothing = plain_run(tmp_path / "c", [], compute_us=0)
+    assert (nothing.compare(a).relative(), nothing.compare(a).largest()) == (None, None)
+
+
 def test_categories_add_up_to_the_step_time(tmp_path: Path) -> None:
     run = open_run(write_pipeline(tmp_path / "a", steps=4))
     rows = run.compare(plain_run(tmp_path / "b", [50, 60, 70], compute_us=9)).categories.to_pylist()

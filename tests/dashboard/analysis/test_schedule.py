@@ -10,6 +10,7 @@ from dashboard import open_run
 from dashboard.analysis.schedule import step_schedule
 from tests.support.pipeline_toy import ACTIONS, STEP_END, write_pipeline
 from tests.support.toy import Event, write_run
+from tracer.schema import events_file
 
 
 def starts(table: pa.Table) -> dict[int, list[tuple[str, int, int]]]:
@@ -54,6 +55,17 @@ def test_a_step_that_contradicts_its_order_has_no_replay(tmp_path: Path) -> None
     schedule = step_schedule(run, 0, "pipeline")
     assert schedule.measured.num_rows == 4
     assert schedule.replayed.num_rows == 0
+
+
+def test_without_the_last_rank_there_is_nothing_to_replay(tmp_path: Path) -> None:
+    path = write_pipeline(tmp_path / "run")
+    (path / events_file(2)).unlink()
+    run = open_run(path)
+    schedule = step_schedule(run, 0, "pipeline")
+    assert starts(schedule.measured).keys() == {0, 1}
+    # What rank 2 would have made the others wait for is unknown, so the plan bound is, too.
+    assert schedule.replayed.num_rows == 0
+    assert run.bubbles().steps["plan_bound_fraction_of_window"].to_pylist() == [None]
 
 
 def test_what_is_not_there_has_no_window(tmp_path: Path) -> None:
