@@ -27,6 +27,8 @@ MATRIX_PX: Final = 250
 """Least height of a matrix, and of what stands beside one."""
 
 _MOST_STEP_TICKS: Final = 12
+_MOST_STEPS_APART: Final = 80
+"""Steps that have some pixels each in half a page; markers and gaps of more would touch."""
 LABEL_GAP_PX: Final = 6
 
 
@@ -109,6 +111,16 @@ def steps_axis(made: go.Figure, steps: Sequence[int]) -> None:
     made.update_xaxes(
         title_text="step", tickformat="d", dtick=dtick, tick0=0, showgrid=False, zeroline=False
     )
+
+
+def few_steps(steps: Sequence[int]) -> bool:
+    """Whether there is room to mark every single step."""
+    return len(steps) <= _MOST_STEPS_APART
+
+
+def line_mode(steps: Sequence[int]) -> str:
+    """How a line over these steps is drawn: with markers where they stay apart."""
+    return "lines+markers" if few_steps(steps) else "lines"
 
 
 def scale(low: str, high: str) -> list[list[Any]]:

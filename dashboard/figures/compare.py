@@ -9,7 +9,15 @@ import plotly.graph_objects as go
 from dashboard.analysis.accounting import CATEGORIES, Accounting
 from dashboard.analysis.compare import STEP_TIME, Comparison
 from dashboard.analysis.summary import step_times as summed_up
-from dashboard.figures.base import bars_axis, empty, figure, legend_above, rows_height, steps_axis
+from dashboard.figures.base import (
+    bars_axis,
+    empty,
+    figure,
+    legend_above,
+    line_mode,
+    rows_height,
+    steps_axis,
+)
 from dashboard.figures.theme import (
     CATEGORIES as COLOURS,
 )
@@ -111,7 +119,7 @@ def step_times(
             x=table["step"].to_pylist(),
             y=unit.of(table["median_ns"].to_pylist()),
             name=f"{letter}  {name}",
-            mode="lines+markers",
+            mode=line_mode(table["step"].to_pylist()),
             line={"color": colour.on(theme), "width": 2},
             marker={"size": 6, "symbol": "circle" if letter == "A" else "square"},
             hovertemplate=f"<b>{letter}, step %{{x}}</b><br>%{{y:,.2f}} {unit.label}"

@@ -14,6 +14,7 @@ from dashboard.figures.base import (
     empty,
     figure,
     legend_above,
+    line_mode,
     rank_names,
     rows_height,
     steps_axis,
@@ -107,7 +108,7 @@ def step_times(accounting: Accounting, theme: Theme = "light") -> go.Figure:
     made.add_scatter(
         x=steps,
         y=middle,
-        mode="lines+markers",
+        mode=line_mode(steps),
         name="median over ranks",
         line={"color": colour, "width": 2},
         marker={"size": 6},

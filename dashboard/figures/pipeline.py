@@ -13,8 +13,10 @@ from dashboard.figures.base import (
     MATRIX_PX,
     bars_axis,
     empty,
+    few_steps,
     figure,
     legend_above,
+    line_mode,
     rank_names,
     reference_line,
     rows_height,
@@ -42,7 +44,7 @@ def bubble_by_step(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
         rows = [row for row in bubbles.steps.to_pylist() if row["group"] == group]
         of_group = f" ({group})" if len(groups) > 1 else ""
         for name, column, style in (
-            ("measured", "bubble_fraction_of_window", _measured(theme)),
+            ("measured", "bubble_fraction_of_window", _measured(rows, theme)),
             ("plan bound", "plan_bound_fraction_of_window", _bound(theme)),
         ):
             made.add_scatter(
@@ -125,7 +127,7 @@ def bubble_heatmap(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
             "outlinewidth": 0,
             "len": 1.0,
         },
-        xgap=1,
+        xgap=1 if few_steps(steps) else 0,
         ygap=2,
         hovertemplate="<b>step %{x}</b><br>%{y}: %{z:.1%} of the window<extra></extra>",
     )
@@ -156,10 +158,10 @@ def stall_culprits(bubbles: Bubbles, theme: Theme = "light") -> go.Figure:
     )
 
 
-def _measured(theme: Theme) -> dict[str, Any]:
+def _measured(rows: list[dict[str, Any]], theme: Theme) -> dict[str, Any]:
     colour = KINDS["backward"].on(theme)
     return {
-        "mode": "lines+markers",
+        "mode": line_mode([row["step"] for row in rows]),
         "line": {"color": colour, "width": 2},
         "marker": {"size": 7, "color": colour},
     }

@@ -248,3 +248,13 @@ def test_the_two_runs_stand_beside_each_other(run: Run) -> None:
     assert list(bars["compute"].x) == pytest.approx([60, 60])
     lines = compare.step_times(run.accounting([0]), run.accounting([1]), ("a", "b")).data
     assert [(line.name, list(line.x)) for line in lines] == [("A  a", [0]), ("B  b", [1])]
+
+
+def test_many_steps_are_drawn_without_markers_and_gaps(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    long = open_run(write_pipeline(tmp_path_factory.mktemp("figures") / "long", steps=100))
+    for shown, mode, gap in ((run, "lines+markers", 1), (long, "lines", 0)):
+        assert overview.step_times(shown.accounting()).data[-1].mode == mode
+        assert bubble_by_step(shown.bubbles()).data[0].mode == mode
+        assert bubble_heatmap(shown.bubbles()).data[0].xgap == gap
