@@ -33,9 +33,13 @@ LABEL_GAP_PX: Final = 6
 
 
 def figure(title: str, theme: Theme, **layout: Any) -> go.Figure:
-    """A figure in the look of the dashboard; `title` is for notebooks, pages have their own."""
+    """A figure in the look of the dashboard; `title` is for notebooks, pages have their own.
+
+    It has the background of the cards, so that it looks the same when it is saved.
+    """
     made = go.Figure()
     made.update_layout(template=template(theme), title={"text": title}, hovermode="closest")
+    made.update_layout(paper_bgcolor=SURFACES["card"].on(theme))
     made.update_layout(**layout)
     made.update_yaxes(ticklabelstandoff=LABEL_GAP_PX)
     return made
