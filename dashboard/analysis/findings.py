@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from dashboard.analysis.accounting import account
 from dashboard.analysis.actions import pipeline_actions
+from dashboard.analysis.bubble_summary import ratios
 from dashboard.analysis.bubbles import measure_bubbles
 from dashboard.analysis.results import Result
 
@@ -101,19 +102,28 @@ def _bubble(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
 
 
 def _by_design(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
-    """The bubble that theory gives the schedule, of the time that the ranks really worked."""
+    """The bubble that the schedule itself has, of the time that the ranks really worked: by
+    theory, or where there is no closed form, by the plan bound.
+    """
     bubbles = run.answer(measure_bubbles, steps)
+    if not bubbles.ranks.num_rows:
+        return
     theory = bubbles.theory
-    if theory is None or not bubbles.ranks.num_rows:
-        return
-    if theory.over_ideal is None or theory.fraction_of_window is None:
-        return
-    ms = theory.over_ideal * fmean(bubbles.ranks["busy_ns"].to_pylist()) / 1e6
+    if theory is not None and theory.over_ideal is not None:
+        over_ideal, share = theory.over_ideal, theory.fraction_of_window or 0.0
+        what = f"{theory.schedule} with {theory.p} pipeline ranks and {theory.m} microbatches"
+        how = "by design"
+    else:
+        _, bound = ratios(bubbles)
+        if bound.over_ideal is None or bound.fraction_of_window is None:
+            return
+        over_ideal, share = bound.over_ideal, bound.fraction_of_window
+        what, how = "the pipeline", "even if nothing waited for communication"
+    ms = over_ideal * fmean(bubbles.ranks["busy_ns"].to_pylist()) / 1e6
     yield Finding(
         text=(
-            f"{theory.schedule} with {theory.p} pipeline ranks and {theory.m} microbatches is "
-            f"idle {100 * theory.fraction_of_window:.0f} % of the window by design, {ms:.1f} ms "
-            "per step: more microbatches or virtual stages shrink that"
+            f"{what} is idle {100 * share:.0f} % of the window {how}, {ms:.1f} ms per step: more "
+            "microbatches or virtual stages shrink that"
         ),
         ms_per_step=ms,
     )

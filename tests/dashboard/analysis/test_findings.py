@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from dashboard import open_run
-from dashboard.analysis.findings import findings
+from dashboard.analysis.findings import Finding, findings
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
+from tracer.schema import RUN_FILE
 
 
 def test_slow_stage_on_paper(tmp_path: Path) -> None:
@@ -48,6 +50,18 @@ def test_the_schedules_own_bubble_comes_last(tmp_path: Path) -> None:
     # Theory: (p-1)/m = 1 over ideal; every rank works 60 us: 0.06 ms.
     assert found[-1].text.startswith("Schedule1F1B with 3 pipeline ranks and 2 microbatches")
     assert found[-1].ms_per_step == pytest.approx(0.06)
+
+
+def test_without_theory_the_plan_bound_says_what_the_schedule_costs(tmp_path: Path) -> None:
+    path = write_pipeline(tmp_path / "run", steps=2)
+    meta = json.loads((path / RUN_FILE).read_text())
+    (path / RUN_FILE).write_text(json.dumps(meta | {"schedule": None}))
+    # The replay ends at 120, of which every rank works 60 (tests/support/pipeline_toy.py).
+    assert findings(open_run(path))[-1] == Finding(
+        text="the pipeline is idle 50 % of the window even if nothing waited for "
+        "communication, 0.1 ms per step: more microbatches or virtual stages shrink that",
+        ms_per_step=pytest.approx(0.06),
+    )
 
 
 def test_nothing_to_say(tmp_path: Path) -> None:
