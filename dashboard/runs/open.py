@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -36,7 +37,7 @@ def open_recording(path: str | os.PathLike[str], make: type[AnyRecording]) -> An
     run_ids = _single_run(streams)
     meta = _meta(directory, run_ids, files, problems)
     _report_missing(meta, files, problems)
-    facts = {rank: _facts(directory, rank, meta.run_id, problems) for rank in streams}
+    facts = {rank: _facts(streams[rank], rank, problems) for rank in streams}
     return make(
         path=directory,
         meta=meta,
@@ -65,7 +66,7 @@ def _read_streams(files: dict[int, Path], problems: list[Problem]) -> dict[int, 
     streams: dict[int, StreamContent] = {}
     for rank, path in files.items():
         try:
-            streams[rank] = read_stream(path, "events")
+            streams[rank] = _events_of(rank, path)
         except NewerFormat:
             raise
         except (TraceError, OSError) as error:
@@ -82,14 +83,23 @@ def _read_streams(files: dict[int, Path], problems: list[Problem]) -> dict[int, 
     return streams
 
 
+def _events_of(rank: int, path: Path) -> StreamContent:
+    """The events in `path`, which must be those of `rank`: a copy under another rank's name would
+    count one rank twice.
+    """
+    stream = read_stream(path, "events")
+    if stream.rank != rank:
+        raise DamagedTrace(
+            f"{path}: holds the events of rank {stream.rank}; copy the file of rank {rank} here"
+        )
+    return stream
+
+
 def _single_run(streams: dict[int, StreamContent]) -> str:
     first = next(iter(streams.values()))
     for stream in streams.values():
         if stream.run_id != first.run_id:
-            raise TraceError(
-                f"{first.path} is of run {first.run_id}, {stream.path} of run {stream.run_id}: "
-                "two runs in one directory; move the files of one of them elsewhere"
-            )
+            raise _two_runs(first.path, first.run_id, stream.path, stream.run_id)
     return first.run_id
 
 
@@ -105,10 +115,7 @@ def _meta(directory: Path, run_id: str, files: dict[int, Path], problems: list[P
         problems.append(_problem(path, None, f"{why}; mesh, schedule and config are unknown"))
         return RunMeta(run_id=run_id, world_size=max(files) + 1)
     if meta.run_id != run_id:
-        raise TraceError(
-            f"{path} is of run {meta.run_id}, {next(iter(files.values()))} of run {run_id}: "
-            "two runs in one directory; move the files of one of them elsewhere"
-        )
+        raise _two_runs(path, meta.run_id, next(iter(files.values())), run_id)
     return meta
 
 
@@ -120,24 +127,46 @@ def _report_missing(meta: RunMeta, files: dict[int, Path], problems: list[Proble
             problems.append(_problem(directory / events_file(rank), rank, said))
 
 
-def _facts(directory: Path, rank: int, run_id: str, problems: list[Problem]) -> RankFacts:
-    path = directory / facts_file(rank)
+def _facts(stream: StreamContent, rank: int, problems: list[Problem]) -> RankFacts:
+    path = stream.path.parent / facts_file(rank)
     try:
-        facts = read_rank_facts(directory, rank)
+        facts = _facts_of(rank, path)
     except (TraceError, OSError) as error:
         missing = isinstance(error, FileNotFoundError)
         why = "missing" if missing else _without(path, error)
         problems.append(_problem(path, rank, f"{why}; host, stages and groups are unknown"))
-        return RankFacts(rank=rank, run_id=run_id)
+        return RankFacts(rank=rank, run_id=stream.run_id)
+    if facts.run_id != stream.run_id:
+        raise _two_runs(path, facts.run_id, stream.path, stream.run_id)
+    problems += _endings(path, facts)
+    return facts
+
+
+def _facts_of(rank: int, path: Path) -> RankFacts:
+    facts = read_rank_facts(path.parent, rank)
+    if facts.rank != rank:
+        raise DamagedTrace(f"{path}: holds the facts of rank {facts.rank}")
+    return facts
+
+
+def _endings(path: Path, facts: RankFacts) -> Iterator[Problem]:
+    """What went wrong while the rank recorded."""
+    rank = facts.rank
     if facts.ended is None:
         said = "the rank did not end its trace: it is still recording, or it was killed"
-        problems.append(_problem(path, rank, said))
+        yield _problem(path, rank, said)
     elif facts.ended != "closed":
-        problems.append(_problem(path, rank, f"tracing ended early: {facts.ended}"))
+        yield _problem(path, rank, f"tracing ended early: {facts.ended}")
     if facts.dropped:
         said = f"{facts.dropped:,} events were dropped (oldest first): the writer fell behind"
-        problems.append(_problem(path, rank, said))
-    return facts
+        yield _problem(path, rank, said)
+
+
+def _two_runs(a: Path, run_a: str, b: Path, run_b: str) -> TraceError:
+    return TraceError(
+        f"{a} is of run {run_a}, {b} of run {run_b}: "
+        "two runs in one directory; move the files of one of them elsewhere"
+    )
 
 
 def _problem(path: Path, rank: int | None, message: str) -> Problem:

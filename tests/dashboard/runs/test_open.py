@@ -127,8 +127,8 @@ def test_no_readable_rank(path: Path) -> None:
 
 def test_two_runs_in_one_directory(path: Path, tmp_path: Path) -> None:
     events = {0: [Event(start=0, duration=1, kind="step")]}
-    other = write_run(tmp_path / "other", events, run_id="other")
-    shutil.copy(other / "rank-00000.arrows", path / "rank-00001.arrows")
+    other = write_run(tmp_path / "other", {1: events[0]}, run_id="other")
+    shutil.copy(other / "rank-00001.arrows", path / "rank-00001.arrows")
     with pytest.raises(TraceError, match=r"rank-00000\.arrows is of run toy.*rank-00001\.arrows"):
         open_run(path)
 
@@ -138,6 +138,25 @@ def test_run_json_of_another_run(path: Path) -> None:
     (path / "run.json").write_text(json.dumps(raw | {"run_id": "other"}))
     with pytest.raises(TraceError, match=r"run\.json is of run other.*two runs in one directory"):
         open_run(path)
+
+
+def test_facts_of_another_run(path: Path) -> None:
+    file = path / "rank-00001.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"run_id": "other"}))
+    with pytest.raises(TraceError, match=r"rank-00001\.json is of run other.*00001\.arrows of run"):
+        open_run(path)
+
+
+def test_a_rank_under_the_name_of_another_is_not_counted_twice(path: Path) -> None:
+    shutil.copy(path / "rank-00000.arrows", path / "rank-00001.arrows")
+    assert open_run(path).ranks == (0, 2)
+    assert "rank-00001.arrows: holds the events of rank 0; copy the file of rank 1" in said(path)[0]
+
+
+def test_facts_under_the_name_of_another_rank_are_not_believed(path: Path) -> None:
+    shutil.copy(path / "rank-00000.json", path / "rank-00001.json")
+    assert open_run(path).facts[1].stages == ()
+    assert "rank-00001.json: holds the facts of rank 0; host, stages" in said(path)[0]
 
 
 def test_foreign_arrow_file(path: Path) -> None:
