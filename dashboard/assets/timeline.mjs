@@ -291,6 +291,7 @@ class Timeline {
     };
     await this.take(this.source.window(asked), (fresh) => {
       scene.reply = fresh;
+      this.picker.hoverAgain();
     });
   }
 

@@ -14,6 +14,7 @@ export class Picker {
   constructor(t) {
     this.t = t;
     this.hovered = null;
+    this.pointer = null; // where it rests on the canvas, as the arguments of `hover`
     this.text = null; // `sel` as it was last seen in the URL
     this.selected = null; // the details of that event
   }
@@ -71,6 +72,7 @@ export class Picker {
   hover(x, y) {
     const { scene, tooltip, canvas } = this.t;
     scene.pointerX = x;
+    this.pointer = x === null ? null : [x, y];
     const hit = this.at(x, y);
     this.hovered = hit;
     canvas.style.cursor = hit?.event === undefined ? "" : "pointer";
@@ -79,6 +81,11 @@ export class Picker {
     else if (hit.event === undefined) this.showMerged(x, y, hit);
     else this.timer = setTimeout(() => this.showEvent(x, y, hit), DETAILS_DELAY_MS);
     this.t.redraw();
+  }
+
+  /** What is drawn has changed, so what lies under a resting pointer may have too. */
+  hoverAgain() {
+    if (this.pointer) this.hover(...this.pointer);
   }
 
   showMerged(x, y, { rank, reply, cells }) {
