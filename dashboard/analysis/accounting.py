@@ -79,7 +79,6 @@ class Accounting(Result):
 class _Lanes:
     """What one rank did over the whole run, as sets of time."""
 
-    blocked: Intervals
     compute: Intervals
     optimizer: Intervals
     communication: dict[str, Intervals]
@@ -123,11 +122,9 @@ def _lanes(run: Recording, rank: int) -> _Lanes:
     on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
     has_device = not pc.all(on_host).as_py()
     blocked = _blocked(events, kind, on_host)
-    optimizer = spans("optimizer")
     return _Lanes(
-        blocked=blocked,
-        compute=subtract(spans(*COMPUTE_KINDS), union(blocked, optimizer)),
-        optimizer=subtract(optimizer, blocked),
+        compute=subtract(spans(*COMPUTE_KINDS), blocked),
+        optimizer=subtract(spans("optimizer"), blocked),
         communication=communication,
         data=spans("data"),
         host=spans("user", "module") if has_device else EMPTY,

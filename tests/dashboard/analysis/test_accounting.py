@@ -12,7 +12,7 @@ from dashboard import Run, open_run
 from dashboard.analysis.accounting import CATEGORIES
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
-from tracer.schema import KINDS
+from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS, KINDS
 
 
 def spent(run: Run, rank: int, step: int = 0) -> dict[str, int]:
@@ -64,6 +64,19 @@ def test_precedence_on_paper(tmp_path: Path) -> None:
     assert (overlap["dp"]["total_ns"], overlap["dp"]["exposed_ns"]) == (30, 15)
 
 
+def test_an_optimizer_inside_a_backward_is_compute(tmp_path: Path) -> None:
+    # A hook runs the optimizer at 20-30, inside the backward 0-40, and another one runs 35-50.
+    # Compute comes first, so it has 0-40, and the optimizer what is left: 40-50.
+    events = [
+        Event(start=0, duration=60, kind="step"),
+        Event(start=0, duration=40, kind="backward", stage=0, microbatch=0),
+        Event(start=20, duration=10, kind="optimizer"),
+        Event(start=35, duration=15, kind="optimizer"),
+    ]
+    run = open_run(write_run(tmp_path / "run", {0: events}))
+    assert spent(run, 0) == {"compute": 40, "optimizer": 10, "idle": 10}
+
+
 @st.composite
 def any_events(draw: st.DrawFn) -> list[Event]:
     length = draw(st.integers(1, 400))
@@ -101,6 +114,55 @@ def test_closes_to_the_nanosecond(
     assert sum(durations) == accounting.windows["duration"][0].as_py()
     for row in accounting.overlap.to_pylist():
         assert 0 <= row["exposed_ns"] <= row["total_ns"]
+
+
+def nanosecond_by_nanosecond(events: list[Event]) -> dict[str, int]:
+    """The definition, word for word: each category has the instants that none before it has."""
+    window = set(range(events[0].duration))
+
+    def at(*kinds: str, dim: str | None = None, lane: str = "") -> set[int]:
+        chosen = [e for e in events if e.kind in kinds and e.lane.startswith(lane)]
+        return window & {
+            instant
+            for e in chosen
+            if dim is None or category(e) == dim
+            for instant in range(e.start, e.start + e.duration)
+        }
+
+    def category(event: Event) -> str:
+        dim = (event.group or "").partition(":")[0]
+        return f"comm:{dim}" if dim in ("tp", "pp", "dp") else "comm:other"
+
+    issued = (*COMMUNICATION_KINDS, "wait")
+    blocked = at(*issued, lane="host:")
+    has_device = any(not e.lane.startswith("host:") for e in events)
+    claims = {
+        "compute": at(*COMPUTE_KINDS) - blocked,
+        "optimizer": at("optimizer") - blocked,
+        **{name: at(*issued, dim=name) for name in CATEGORIES if name.startswith("comm:")},
+        "data": at("data"),
+        "host": at("user", "module") if has_device else set(),
+        "idle": window,
+    }
+    taken: set[int] = set()
+    found = {}
+    for name in CATEGORIES:
+        found[name] = len(claims[name] - taken)
+        taken |= claims[name]
+    return {name: length for name, length in found.items() if length}
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(any_events())
+def test_every_category_is_what_its_definition_says(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Event]
+) -> None:
+    # A first event at 0 or later keeps the window where the definition looks for it.
+    later = [e for e in events if e.start >= 0]
+    run = open_run(write_run(tmp_path_factory.mktemp("defined"), {0: later}))
+    assert spent(run, 0) == nanosecond_by_nanosecond(later)
 
 
 def test_a_run_without_steps_has_empty_tables(tmp_path: Path) -> None:
