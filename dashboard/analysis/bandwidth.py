@@ -11,9 +11,10 @@ seen* uses the mean time of the members from their own arrival to completion: wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import reduce
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dashboard.runs import Recording
 
 P2P: Final = "p2p"
+UNKNOWN_GROUP: Final = "unknown"
 
 _SHARE: Final[Callable[[int], float]] = lambda n: (n - 1) / n  # noqa: E731 - one entry of a table
 BUS_FACTORS: Final[dict[str, Callable[[int], float]]] = {
@@ -53,7 +55,8 @@ class Bandwidth(Result):
         (last to arrive), and src, dst of messages. The op of messages is `p2p`.
     summary: per group and op: dim, n, count, bytes_total, bytes_median, the four bandwidths as
         total bytes over total time, skew_ns_mean, and incomplete: the operations left out because
-        a member's record is missing.
+        a member's record is missing, and the records that name no group, number or peer by which
+        they could be matched (those without a group are of the group `unknown`).
     """
 
     operations: pa.Table
@@ -66,18 +69,30 @@ def measure_bandwidth(run: Recording, steps: Collection[int] | None = None) -> B
     table = operations(run, wanted)
     is_p2p = pc.is_in(table["op"], pa.array(["send", "recv"]))
     members = {name: len(g.ranks) for f in run.facts.values() for name, g in f.groups.items()}
-    collectives, lost = _collectives(table.filter(pc.invert(is_p2p)), members)
-    messages, lost_messages = _messages(table.filter(is_p2p))
+    calls, lost = _identified(table.filter(pc.invert(is_p2p)), ("group", "seq"))
+    collectives, incomplete = _collectives(calls, members)
+    ends, lost_ends = _identified(table.filter(is_p2p), ("group", "seq", "peer"))
+    messages, half = _messages(ends)
     found = pa.concat_tables([collectives, messages]).sort_by("start")
-    return Bandwidth(operations=found, summary=_summary(found, {**lost, **lost_messages}))
+    return Bandwidth(
+        operations=found, summary=_summary(found, lost + incomplete + lost_ends + half)
+    )
 
 
-_Lost = dict[tuple[str, str], int]
+_Lost: TypeAlias = Counter[tuple[str, str]]
 """(group, op) → operations that are not complete."""
 
 
+def _identified(table: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, _Lost]:
+    """The rows by whose `keys` the members of an operation find each other, and the others."""
+    known = reduce(pc.and_, (pc.is_valid(table[key]) for key in keys))
+    others = table.filter(pc.invert(known))
+    groups = pc.fill_null(others["group"], UNKNOWN_GROUP).to_pylist()
+    lost = _count(groups, P2P if "peer" in keys else others["op"].to_pylist())
+    return table.filter(known), lost
+
+
 def _collectives(table: pa.Table, members: dict[str, int]) -> tuple[pa.Table, _Lost]:
-    table = table.filter(pc.and_(pc.is_valid(table["group"]), pc.is_valid(table["seq"])))
     seen = pc.subtract(table["end"], table["start"])
     grouped = (
         table.append_column("seen", seen)
@@ -134,7 +149,6 @@ def _last_arrivals(table: pa.Table, grouped: pa.Table) -> pa.Array:
 
 
 def _messages(table: pa.Table) -> tuple[pa.Table, _Lost]:
-    table = table.filter(pc.and_(pc.is_valid(table["peer"]), pc.is_valid(table["seq"])))
     is_send = pc.equal(table["op"], "send")
     sends = _ends(table.filter(is_send), "rank", "peer")
     receives = _ends(table.filter(pc.invert(is_send)), "peer", "rank")
@@ -241,7 +255,7 @@ def _bandwidth(values: npt.NDArray[np.float64]) -> pa.Array:
 
 def _count(groups: list[str], ops: list[str] | str) -> _Lost:
     pairs = zip(groups, [ops] * len(groups) if isinstance(ops, str) else ops, strict=True)
-    return dict(Counter(pairs))
+    return Counter(pairs)
 
 
 _SUMMARY: Final = pa.schema(

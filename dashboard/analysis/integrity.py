@@ -106,7 +106,7 @@ def _messages(run: Recording, issued: pa.Table) -> Iterator[Violation]:
     """Every send has its receive and the other way round, as far as both ranks are readable."""
     ends: dict[tuple[str, int, int, int], dict[str, _Row]] = defaultdict(dict)
     for row in issued.to_pylist():
-        if row["op"] in ("send", "recv") and row["peer"] in run.ranks and row["seq"] is not None:
+        if row["op"] in ("send", "recv") and row["peer"] in run.ranks and _numbered(row):
             pair = (row["rank"], row["peer"])
             source, destination = pair if row["op"] == "send" else pair[::-1]
             ends[row["group"], source, destination, row["seq"]][row["op"]] = row
@@ -127,12 +127,17 @@ def _messages(run: Recording, issued: pa.Table) -> Iterator[Violation]:
         )
 
 
+def _numbered(row: _Row) -> bool:
+    """Whether the other members' records of the operation can be told by group and number."""
+    return row["group"] is not None and row["seq"] is not None
+
+
 def _collectives(run: Recording, issued: pa.Table) -> Iterator[Violation]:
     """All members of a group issue the same collectives in the same order; the first that parts."""
     members = {name: g.ranks for f in run.facts.values() for name, g in f.groups.items()}
     calls: dict[str, dict[int, dict[int, _Row]]] = defaultdict(lambda: defaultdict(dict))
     for row in issued.to_pylist():
-        if row["op"] not in ("send", "recv") and row["seq"] is not None:
+        if row["op"] not in ("send", "recv") and _numbered(row):
             calls[row["group"]][row["seq"]][row["rank"]] = row
     for group, by_seq in sorted(calls.items()):
         wanted = [rank for rank in members.get(group, ()) if rank in run.ranks]

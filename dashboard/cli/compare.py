@@ -12,7 +12,7 @@ import click
 
 from dashboard.analysis.compare import STEP_TIME, Comparison
 from dashboard.cli.options import json_option
-from dashboard.cli.tables import console, table
+from dashboard.cli.tables import console, show, table
 from dashboard.run import open_run
 from tracer.errors import UsageError
 
@@ -71,7 +71,7 @@ def _print(comparison: Comparison) -> None:
     title = f"{comparison.a} → {comparison.b}, ms per step (mean over ranks and steps)"
     columns = ["category", "A", "B", "B - A", "95 % interval", ""]
     out = console()
-    out.print(table(title, columns, rows))
+    show(out, table(title, columns, rows))
     for note in comparison.notes:
         out.print(f"- {note}", markup=False)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dashboard.analysis.critical_path import CriticalPath
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
-from dashboard.cli.tables import console, ms, percent, table
+from dashboard.cli.tables import console, ms, percent, show, table
 from dashboard.run import open_run
 
 _ROWS = 20
@@ -58,9 +58,8 @@ def _print(found: CriticalPath) -> None:
     ]
     lengths = found.steps["length_ns"].to_pylist()
     title = f"Critical path, mean of {len(lengths)} steps of {ms(sum(lengths) / len(lengths))} ms"
-    out.print(
-        table(title, ["category", "what", "stage", "rank", "ms per step", "share"], shown, words=2)
-    )
+    columns = ["category", "what", "stage", "rank", "ms per step", "share"]
+    show(out, table(title, columns, shown, words=2))
     if len(rows) > _ROWS:
         rest = sum(row["share"] for row in rows[_ROWS:])
         out.print(Text(f"{len(rows) - _ROWS} smaller rows: {percent(rest)} (all with --json)"))

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any
 
 import click
-from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from dashboard.analysis.accounting import CATEGORIES, Accounting
 from dashboard.analysis.bandwidth import Bandwidth
+from dashboard.analysis.bubble_summary import mean_parts, ratios
 from dashboard.analysis.bubbles import Bubbles
 from dashboard.analysis.findings import findings
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
-from dashboard.cli.tables import console, gbps, ms, percent, size, table
+from dashboard.cli.tables import console, gbps, ms, percent, share, show, size, table, width_of
 from dashboard.run import Run, open_run
 
 
@@ -41,8 +42,8 @@ def report(path: Path, steps: slice | None, as_json: bool) -> None:
         click.echo(json.dumps(report_json(run, chosen), indent=1))
         return
     out = console()
-    for part in _parts(run, chosen):
-        out.print(part)
+    for part in _parts(run, chosen, out.width):
+        show(out, part)
 
 
 def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
@@ -64,14 +65,14 @@ def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
     }
 
 
-def _parts(run: Run, steps: Collection[int] | None) -> Iterator[RenderableType]:
+def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Table | Text]:
     yield _header(run)
     for problem in run.problems:
         yield Text(f"! {problem}", style="yellow")
     if not run.steps:
         yield Text("No step is complete on every rank: call t.step() after each optimizer step.")
         return
-    yield _accounting(run.accounting(steps))
+    yield from _accounting(run.accounting(steps), width)
     bubbles = run.bubbles(steps)
     if bubbles.steps.num_rows:
         yield _bubble_parts(bubbles)
@@ -99,55 +100,79 @@ def _header(run: Run) -> Text:
     return Text(" · ".join(said), style="bold")
 
 
-def _accounting(accounting: Accounting) -> RenderableType:
-    totals: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for row in accounting.table.to_pylist():
-        totals[row["rank"]][row["category"]] += row["duration"]
+@dataclass(slots=True)
+class _Spent:
+    """What one rank spent over all chosen steps, in ns."""
+
+    window: int = 0
+    by_category: Counter[str] = field(default_factory=Counter)
+
+
+def _accounting(accounting: Accounting, width: int) -> Iterator[Table]:
+    """Times and shares in one table, or in two where one would be wider than the line."""
+    spent = _spent(accounting)
     steps = len(set(accounting.windows["step"].to_pylist()))
-    used = [c for c in CATEGORIES if any(totals[rank][c] for rank in totals)]
-    windows: dict[int, int] = defaultdict(int)
+    used = [c for c in CATEGORIES if any(found.by_category[c] for found in spent.values())]
+    times, shares, both = [], [], []
+    for rank, found in spent.items():
+        in_ms = [ms(found.by_category[c] / steps) for c in used]
+        parts = [share(found.by_category[c], found.window) for c in used]
+        cells = [f"{time} {part:>5}" for time, part in zip(in_ms, parts, strict=True)]
+        window, total = ms(found.window / steps), share(found.by_category.total(), found.window)
+        times.append([str(rank), window, *in_ms])
+        shares.append([str(rank), *parts, total])
+        both.append([str(rank), window, *cells, total])
+    of = f"(mean of {steps} steps)"
+    title = f"Time per step and rank, ms and share of the step {of}"
+    one = table(title, ["rank", "step", *used, "sum"], both)
+    if width_of(one) <= width:
+        yield one
+        return
+    narrow = [category.replace(":", ":\n") for category in used]
+    yield table(f"Time per step and rank, ms {of}", ["rank", "step", *narrow], times)
+    yield table(f"Share of the step {of}", ["rank", *narrow, "sum"], shares)
+
+
+def _spent(accounting: Accounting) -> dict[int, _Spent]:
+    """By rank, in order."""
+    found: dict[int, _Spent] = {}
     for row in accounting.windows.to_pylist():
-        windows[row["rank"]] += row["duration"]
-    rows = []
-    for rank, spent in sorted(totals.items()):
-        whole = windows[rank]
-        shares = [f"{spent[c] / steps / 1e6:,.2f} {spent[c] / whole:5.1%}" for c in used]
-        rows.append([str(rank), ms(whole / steps), *shares, f"{sum(spent.values()) / whole:.1%}"])
-    title = f"Time per step and rank, ms and share of the step (mean of {steps} steps)"
-    return table(title, ["rank", "step", *used, "sum"], rows)
+        found.setdefault(row["rank"], _Spent()).window += row["duration"]
+    for row in accounting.table.to_pylist():
+        found[row["rank"]].by_category[row["category"]] += row["duration"]
+    return found
 
 
-def _bubble_parts(bubbles: Bubbles) -> RenderableType:
-    found: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in bubbles.ranks.to_pylist():
-        found[row["group"], row["rank"], row["stages"]].append(row)
+def _bubble_parts(bubbles: Bubbles) -> Table:
     parts = ("busy_ns", "bubble_ns", "warm_up_ns", "stall_ns", "cool_down_ns")
-    rows = []
-    for (group, rank, stages), measured in found.items():
-        ratio = sum(m["bubble_ns"] for m in measured) / sum(m["window_ns"] for m in measured)
-        spent = [ms(fmean(m[part] for m in measured)) for part in parts]
-        rows.append([group, stages, str(rank), *spent, percent(ratio)])
+    order = [("group", "ascending"), ("rank", "ascending")]
+    rows = [
+        [
+            row["group"],
+            row["stages"],
+            str(row["rank"]),
+            *(ms(row[part]) for part in parts),
+            percent(row["fraction"]),
+        ]
+        for row in mean_parts(bubbles).sort_by(order).to_pylist()
+    ]
     columns = ["pipeline", "stage", "rank", "busy", "bubble", "warm-up", "stall", "cool-down"]
     title = "Pipeline bubbles, ms per step (mean)"
     return table(title, [*columns, "of window"], rows, words=2)
 
 
-def _bubble_ratios(bubbles: Bubbles) -> RenderableType:
-    rows = []
-    steps = bubbles.steps.to_pylist()
-    theory = bubbles.theory
-    for convention, suffix in (("of window", "fraction_of_window"), ("over ideal", "over_ideal")):
-        measured = median(step[f"bubble_{suffix}"] for step in steps)
-        bounds = [step[f"plan_bound_{suffix}"] for step in steps]
-        known = [bound for bound in bounds if bound is not None]
-        promised = None if theory is None else getattr(theory, suffix)
-        bound = median(known) if known else None
-        rows.append([f"bubble {convention}", percent(measured), percent(bound), percent(promised)])
+def _bubble_ratios(bubbles: Bubbles) -> Table:
+    measured, bound = ratios(bubbles)
+    found = (measured, bound, bubbles.theory)
+    rows = [
+        [f"bubble {said}", *(percent(getattr(ratio, name, None)) for ratio in found)]
+        for said, name in (("of window", "fraction_of_window"), ("over ideal", "over_ideal"))
+    ]
     columns = ["ratio", "measured", "plan bound", "theory"]
     return table("Bubble ratios of the pipeline (median of the steps)", columns, rows)
 
 
-def _bandwidth(bandwidth: Bandwidth) -> RenderableType:
+def _bandwidth(bandwidth: Bandwidth) -> Table:
     rows = [
         [
             row["group"],
@@ -162,7 +187,7 @@ def _bandwidth(bandwidth: Bandwidth) -> RenderableType:
         ]
         for row in bandwidth.summary.to_pylist()
     ]
-    columns = ["group", "op", "count", "median size", "algbw", "busbw"]
+    columns = ["group", "op", "count", "median\nsize", "algbw", "busbw"]
     title = "Bandwidth, GB/s (1e9 B/s): as seen, then free of arrival skew; mean skew in ms"
     return table(title, [*columns, "algbw s.f.", "busbw s.f.", "skew"], rows, words=2)
 

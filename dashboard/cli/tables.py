@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-_PIPED_WIDTH = 120
+_PIPED_WIDTH = 100
+_ANY_WIDTH = 10_000
 
 
 def console() -> Console:
@@ -19,17 +22,44 @@ def console() -> Console:
     return Console(width=_PIPED_WIDTH if piped else None, highlight=False, soft_wrap=False)
 
 
+def width_of(made: Table) -> int:
+    """The width at which nothing of a table is wrapped."""
+    return _measured(made).maximum
+
+
+def show(out: Console, part: Table | Text) -> None:
+    """Print: text is wrapped, but a table wider than the line runs over it and loses no digit."""
+    if isinstance(part, Table):
+        part.width = max(_measured(part).minimum, min(width_of(part), out.width))
+    out.print(part, crop=False)
+
+
+def _measured(made: Table) -> Measurement:
+    boundless = Console(width=_ANY_WIDTH)
+    return Measurement.get(boundless, boundless.options, made)
+
+
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1
 ) -> Table:
-    """A table whose first `words` columns are text and the others numbers."""
+    """A table whose first `words` columns are text and the others numbers.
+
+    Where it is wider than the line, text is wrapped between words; numbers stay whole.
+    """
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    cells = [[Text(cell) for cell in row] for row in rows]
     for index, column in enumerate(columns):
+        is_text = index < words
+        content = [*column.splitlines(), *(str(row[index]) for row in cells)]
+        whole = (word for cell in content for word in (cell.split() if is_text else [cell]))
         made.add_column(
-            column, justify="left" if index < words else "right", no_wrap=index >= words
+            column,
+            justify="left" if is_text else "right",
+            no_wrap=not is_text,
+            min_width=max(map(len, whole), default=0),
         )
-    for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+    for row in cells:
+        made.add_row(*row)
     return made
 
 
@@ -38,9 +68,14 @@ def ms(ns: float | None) -> str:
     return "–" if ns is None else f"{ns / 1e6:,.2f}"
 
 
-def percent(share: float | None) -> str:
+def percent(part: float | None) -> str:
     """0.125 → `12.5 %`."""
-    return "–" if share is None else f"{100 * share:.1f} %"
+    return "–" if part is None or math.isnan(part) else f"{100 * part:.1f} %"
+
+
+def share(part: float, whole: float) -> str:
+    """1 of 8 → `12.5%`: for cells of tables, where it stands close to others."""
+    return f"{part / whole:.1%}" if whole else "–"
 
 
 def gbps(value: float | None) -> str:

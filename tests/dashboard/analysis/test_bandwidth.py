@@ -93,6 +93,24 @@ def test_messages_on_paper(tmp_path: Path) -> None:
     assert total["busbw_seen"] == pytest.approx(1200 / 90)
 
 
+def test_records_that_cannot_be_matched_are_counted(tmp_path: Path) -> None:
+    common: dict[str, Any] = {"start": 10, "duration": 5, "bytes": 8}
+    events = [
+        Event(start=0, duration=100, kind="step"),
+        Event(kind="collective", name="all_reduce", **common),
+        Event(kind="collective", name="all_reduce", group="tp:0", **common),
+        Event(kind="send", name="send", group="pp:0-1", seq=0, **common),
+    ]
+    bandwidth = open_run(write_run(tmp_path / "run", {0: events})).bandwidth()
+    assert bandwidth.operations.num_rows == 0
+    summary = [(r["group"], r["op"], r["incomplete"]) for r in bandwidth.summary.to_pylist()]
+    assert summary == [
+        ("pp:0-1", "p2p", 1),
+        ("tp:0", "all_reduce", 1),
+        ("unknown", "all_reduce", 1),
+    ]
+
+
 def test_a_barrier_has_no_bandwidth(tmp_path: Path) -> None:
     groups = {"world:0": {"dim": "world", "ranks": [0]}}
     events = [

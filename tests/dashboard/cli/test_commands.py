@@ -11,6 +11,7 @@ import pytest
 
 from dashboard.cli.run import with_tracer
 from tests.support.pipeline_toy import write_pipeline
+from tests.support.toy import Event, RankFacts, write_run
 from tracer.errors import UsageError
 
 RANKSCOPE = str(Path(sys.executable).with_name("rankscope"))
@@ -35,8 +36,40 @@ def test_report_prints_the_numbers_of_the_paper_example(path: str) -> None:
     assert "bubble of window 51.6 % 50.0 % 50.0 %" in lines
     assert "bubble over ideal 106.7 % 100.0 % 100.0 %" in lines
     assert any(line.startswith("pp:0-2 p2p 24 4.0 kB") for line in lines)
-    assert "idle 50 % of the window by design" in done.stdout
+    assert "idle 50 % of the window by design" in " ".join(done.stdout.split())
     assert "\x1b[" not in done.stdout
+
+
+def test_a_report_with_every_category_fits_100_columns_and_loses_no_digit(tmp_path: Path) -> None:
+    # Of each step of 1,000 ms: compute 400, optimizer 50, tp, pp and dp 40 each, two groups of
+    # other dimensions 40 each, data and host 40 each; 270 are left.
+    groups = ["tp:0", "pp:0", "dp:0", "ep:0", "world:0"]
+    spans = [
+        (0, 400, "forward", None),
+        (400, 50, "optimizer", None),
+        *((450 + 50 * i, 40, "collective", group) for i, group in enumerate(groups)),
+        (750, 40, "data", None),
+        (800, 40, "user", None),
+        (990, 1, "kernel", None),
+    ]
+    rows = [Event(start=0, duration=1000, kind="step")] + [
+        Event(
+            start=start, duration=duration, kind=kind, name="reduce_scatter", group=group,
+            seq=0 if group else None, bytes=123_456_789, correlation=start,
+            lane="device:7" if kind == "kernel" else "host:main",
+        )
+        for start, duration, kind, group in spans
+    ]  # fmt: skip
+    facts = RankFacts(
+        coordinates={}, groups={g: {"dim": g.partition(":")[0], "ranks": [0]} for g in groups}
+    )
+    wide = write_run(tmp_path / "wide", {0: rows}, facts={0: facts}, scale=1_000_000)
+    printed = rankscope("report", str(wide)).stdout.splitlines()
+    assert max(map(len, printed)) <= 100
+    lines = [" ".join(line.split()) for line in printed]
+    assert "0 1,000.00 400.00 50.00 40.00 40.00 40.00 80.00 40.00 40.00 270.00" in lines
+    assert "0 40.0% 5.0% 4.0% 4.0% 4.0% 8.0% 4.0% 4.0% 27.0% 100.0%" in lines
+    assert any(line.startswith("world:0 reduce_scatter 1 123.5 MB") for line in lines)
 
 
 def test_report_as_json(path: str) -> None:
@@ -89,8 +122,6 @@ def test_compare_of_a_run_with_itself_is_fine(path: str) -> None:
 
 
 def test_compare_gate_fails_with_exit_code_1(path: str, tmp_path: Path) -> None:
-    from tests.support.toy import Event, RankFacts, write_run
-
     rows = {
         rank: [Event(start=500 * n, duration=500, kind="step", step=n) for n in range(4)]
         for rank in range(3)
