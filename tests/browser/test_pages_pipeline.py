@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,10 @@ def test_the_arrows_go_from_step_to_step_and_the_rest_of_the_page_stays(tab: Tab
 
 def test_the_schedule_opens_in_the_timeline_at_its_step(tab: Tab) -> None:
     page = tab.open("/pipeline?at=3")
-    page.get_by_role("link", name="Open in the timeline").click()
+    expect(page.locator("#pipeline-step")).to_have_value("3")
+    link = page.get_by_role("link", name="Open in the timeline")
+    expect(link).to_have_attribute("href", re.compile(r"t1=3[89]\d{7}\b"))
+    link.click()
     # Step 3 begins at 300 ms; its pipeline window is 80 ms long.
     page.wait_for_url("**/timeline?t0=*")
     start, end = (int(page.url.split(f"{name}=")[1].split("&")[0]) for name in ("t0", "t1"))

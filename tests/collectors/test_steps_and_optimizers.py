@@ -16,6 +16,8 @@ class _Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
+        # Random weights could all be cut off by the relu: then there is no gradient to step along.
+        nn.init.ones_(self.linear.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.linear(x)) * 2
@@ -69,6 +71,7 @@ def test_automatic_steps_of_a_model_whose_blocks_are_compiled(tmp_path: Path) ->
 
 def test_a_model_and_an_optimizer_compiled_as_a_whole_train_as_without_us(tmp_path: Path) -> None:
     """The model with `fullgraph=True`, which would raise if our hook could not be traced."""
+    torch.manual_seed(0)  # with other weights the ReLU may let nothing through
     model = _Model()
     model.compile(backend="eager", fullgraph=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
