@@ -102,14 +102,21 @@ def query(run: Recording, text: str) -> QueryResult:
             return QueryResult(_within_time(connection, text))
         except duckdb.InterruptException as error:
             raise UsageError(f"the query took over {TIME_LIMIT_S:.0f} s: narrow it") from error
+        except duckdb.OutOfMemoryException as error:
+            raise UsageError(f"the query needs over {MEMORY_LIMIT} of memory: narrow it") from error
         except duckdb.Error as error:
             views = ", ".join(VIEWS)
             raise UsageError(f"{str(error).splitlines()[0]} (views: {views})") from error
 
 
 def _lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """From here on no file, no network, no Python variable, and no way to change that."""
+    """From here on no file, no network, no Python variable, and no way to change that.
+
+    Without a temporary directory a query that needs more memory fails; with one, it would write
+    what does not fit into the working directory, outside of what `enable_external_access` forbids.
+    """
     connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+    connection.execute("SET temp_directory = ''")
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

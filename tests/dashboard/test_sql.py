@@ -68,3 +68,18 @@ def test_a_query_without_end_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sql, "TIME_LIMIT_S", 0.2)
     with pytest.raises(UsageError, match="narrow it"):
         run.sql("select count(*) from range(1000000000) a, range(1000000000) b")
+
+
+def test_a_query_over_the_memory_limit_is_stopped_and_writes_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "MEMORY_LIMIT", "50MB")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    # Two million rows of 24 bytes have to be sorted at once: about 50 MB before any copy.
+    rows = "select range as a, random() as b, hash(range) as c from range(2000000)"
+    with pytest.raises(UsageError, match="needs over 50MB of memory: narrow it"):
+        run.sql(f"select max(b) from (select * from ({rows}) order by b, c offset 5)")
+    assert sorted(tmp_path.iterdir()) == before
+    setting = run.sql("select current_setting('temp_directory') as t").to_pylist()
+    assert setting == [{"t": ""}]
