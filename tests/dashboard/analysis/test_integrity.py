@@ -142,3 +142,19 @@ def test_command(tmp_path: Path) -> None:
     done = rankscope("check", str(path))
     assert done.returncode == 1
     assert "rank 2: files: rank-00002.arrows: missing" in done.stdout
+
+
+def test_operations_without_a_group_are_not_matched_with_others(tmp_path: Path) -> None:
+    events = step_events()
+    for group in (None, "dp:0-2"):
+        call = Event(
+            start=125, duration=1, kind="collective", name="all_reduce", group=group, seq=0, bytes=8
+        )
+        events[0].append(call)
+    assert said(tmp_path / "run", events) == [
+        (
+            "collectives",
+            None,
+            "dp:0-2 #0: did not arrive: rank 1, 2; arrived: rank 0: all_reduce of 8 B",
+        )
+    ]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dashboard.cli import rankscope
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.errors import RankscopeError
-from tracer.schema import KINDS
+from tracer.schema import COMMUNICATION_KINDS, KINDS
 
 COMMANDS = {
     "report": (),
@@ -40,18 +40,19 @@ def odd_events(draw: st.DrawFn) -> Event:
     def one_of(*values: Any) -> Any:
         return draw(st.sampled_from(values))
 
+    kind = draw(st.one_of(st.sampled_from(KINDS), st.sampled_from(COMMUNICATION_KINDS)))
     return Event(
         start=draw(st.integers(0, 300)),
-        duration=draw(st.sampled_from([0, 1, 30, 100])),
-        kind=draw(st.sampled_from(KINDS)),
-        name=one_of("all_reduce", "send", "recv", "barrier", "", "x"),
-        lane=one_of("host:main", "device:0", "neither"),
-        step=one_of(None, 0, 1),
-        stage=one_of(None, 0, 1),
-        microbatch=one_of(None, 0, 1),
+        duration=one_of(0, 1, 30, 100),
+        kind=kind,
+        name=kind if kind in ("send", "recv") else one_of("all_reduce", "barrier", "", "x"),
+        lane=one_of("host:main", "host:main", "device:0", "neither"),
+        step=one_of(0, 1, None),
+        stage=one_of(0, 1, None),
+        microbatch=one_of(0, 1, None),
         group=one_of(None, "tp:0-1", "pp:0-1", "", "noColon"),
-        seq=one_of(None, 0, 1),
-        peer=one_of(None, 0, 1, 7),
+        seq=one_of(0, 1, None),
+        peer=one_of(0, 1, 7, None),
         bytes=one_of(None, 0, 100),
         correlation=one_of(None, 0, 1),
     )
@@ -59,6 +60,7 @@ def odd_events(draw: st.DrawFn) -> Event:
 
 def write_odd_run(path: Path, data: st.DataObject) -> Path:
     ranks = range(data.draw(st.integers(1, 3)))
+    length = data.draw(st.sampled_from([0, 150]))
     facts = {
         rank: RankFacts(
             coordinates=data.draw(st.sampled_from([{}, {"pp": rank}])),
@@ -69,8 +71,8 @@ def write_odd_run(path: Path, data: st.DataObject) -> Path:
     }
     events = {
         rank: [
-            *(Event(start=150 * n, duration=150, kind="step", step=n) for n in range(2)),
-            *data.draw(st.lists(odd_events(), max_size=12)),
+            *(Event(start=length * n, duration=length, kind="step", step=n) for n in range(2)),
+            *data.draw(st.lists(odd_events(), min_size=1, max_size=12)),
         ]
         for rank in ranks
     }
@@ -80,7 +82,7 @@ def write_odd_run(path: Path, data: st.DataObject) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_no_traceback(
