@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -133,8 +133,9 @@ class _Lane:
         if now < end:
             yield now, end, None
 
-    def _from(self, begin: int) -> Sequence[Piece]:
-        return self.pieces[max(bisect_right(self._starts, begin) - 1, 0) :]
+    def _from(self, begin: int) -> Iterator[Piece]:
+        first = max(bisect_right(self._starts, begin) - 1, 0)
+        return (self.pieces[index] for index in range(first, len(self.pieces)))
 
 
 def _described(

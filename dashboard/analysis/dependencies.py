@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 
 from dashboard.analysis.backward_walk import Dependency
-
-_Row = dict[str, Any]
+from dashboard.analysis.matching import Row, matched
 
 
 def dependencies(operations: pa.Table) -> dict[int, list[Dependency]]:
@@ -23,24 +21,17 @@ def dependencies(operations: pa.Table) -> dict[int, list[Dependency]]:
     * a send waits for its receive, if that was posted while it waited;
     * a collective waits for its last member to arrive.
     """
-    collectives: dict[tuple[str, int], list[_Row]] = defaultdict(list)
-    messages: dict[tuple[str, int, int, int], dict[str, _Row]] = defaultdict(dict)
-    for number, row in enumerate(operations.to_pylist()):
+    rows: list[Row] = operations.to_pylist()
+    for number, row in enumerate(rows):
         row["number"] = number
-        if row["group"] is None or row["seq"] is None:
-            continue
-        if row["op"] == "send":
-            messages[row["group"], row["rank"], row["peer"], row["seq"]]["send"] = row
-        elif row["op"] == "recv":
-            messages[row["group"], row["peer"], row["rank"], row["seq"]]["recv"] = row
-        else:
-            collectives[row["group"], row["seq"]].append(row)
+    messages, collectives = matched(rows)
     found: dict[int, list[Dependency]] = defaultdict(list)
     for ends in messages.values():
         if len(ends) == 2:
             for waiting, cause in ((ends["recv"], ends["send"]), (ends["send"], ends["recv"])):
                 found[waiting["rank"]] += _caused(waiting, cause)
-    for members in collectives.values():
+    for arrived in collectives.values():
+        members = arrived.values()
         last = max(members, key=lambda row: (row["start"], row["rank"]))
         for row in members:
             if row is not last:
@@ -48,7 +39,7 @@ def dependencies(operations: pa.Table) -> dict[int, list[Dependency]]:
     return {rank: sorted(waits) for rank, waits in found.items()}
 
 
-def _caused(waiting: _Row, cause: _Row) -> Iterator[Dependency]:
+def _caused(waiting: Row, cause: Row) -> Iterator[Dependency]:
     waited = waiting["wait_start"] is not None
     begin = waiting["wait_start"] if waited else waiting["start"]
     end = waiting["wait_end"] if waited else waiting["call_end"]

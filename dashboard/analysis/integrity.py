@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Final
 
 from dashboard.analysis.actions import Action, pipeline_actions, pipelines
+from dashboard.analysis.matching import MessageKey, Row, matched
 from dashboard.analysis.operations import operations
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import step_windows
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 _LETTERS: Final = {"forward": "F", "backward": "B", "backward_input": "I", "backward_weight": "W"}
 _PLANNED: Final = re.compile(r"(\d+)([FBIW])(\d+)")
-
-_Row = dict[str, Any]
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -39,14 +36,14 @@ class Violation(Result):
 
 def violations(run: Recording) -> list[Violation]:
     """All that does not fit, in the order of the checks; empty for a sound run."""
-    issued = operations(run)
+    messages, collectives = matched(operations(run).to_pylist())
     return [
         *_readable(run),
         *_windows(run),
         *_plan(run),
-        *_messages(run, issued),
-        *_collectives(run, issued),
-        *_causality(issued),
+        *_messages(run, messages),
+        *_collectives(run, collectives),
+        *_causality(messages),
     ]
 
 
@@ -57,7 +54,7 @@ def _readable(run: Recording) -> Iterator[Violation]:
 
 def _windows(run: Recording) -> Iterator[Violation]:
     """Step windows of a rank follow each other without gap or overlap."""
-    before: dict[int, _Row] = {}
+    before: dict[int, Row] = {}
     for row in step_windows(run).to_pylist():
         last = before.get(row["rank"])
         if last is not None and row["step"] == last["step"] + 1:
@@ -102,18 +99,13 @@ def _parted(wanted: Sequence[tuple[str, ...]], done: Sequence[tuple[str, ...]]) 
     return f"action {same} should be {planned}, recorded is {found}"
 
 
-def _messages(run: Recording, issued: pa.Table) -> Iterator[Violation]:
+def _messages(run: Recording, messages: Mapping[MessageKey, dict[str, Row]]) -> Iterator[Violation]:
     """Every send has its receive and the other way round, as far as both ranks are readable."""
-    ends: dict[tuple[str, int, int, int], dict[str, _Row]] = defaultdict(dict)
-    for row in issued.to_pylist():
-        if row["op"] in ("send", "recv") and row["peer"] in run.ranks and _numbered(row):
-            pair = (row["rank"], row["peer"])
-            source, destination = pair if row["op"] == "send" else pair[::-1]
-            ends[row["group"], source, destination, row["seq"]][row["op"]] = row
     reported: set[tuple[str, int, int, str]] = set()
-    for (group, source, destination, seq), found in sorted(ends.items()):
-        if len(found) == 2:
-            continue
+    lone = {key: found for key, found in messages.items() if len(found) == 1}
+    readable = {key for key in lone if key[1] in run.ranks and key[2] in run.ranks}
+    for group, source, destination, seq in sorted(readable):
+        found = lone[group, source, destination, seq]
         missing = "receive" if "send" in found else "send"
         if (group, source, destination, missing) in reported:
             continue
@@ -127,18 +119,14 @@ def _messages(run: Recording, issued: pa.Table) -> Iterator[Violation]:
         )
 
 
-def _numbered(row: _Row) -> bool:
-    """Whether the other members' records of the operation can be told by group and number."""
-    return row["group"] is not None and row["seq"] is not None
-
-
-def _collectives(run: Recording, issued: pa.Table) -> Iterator[Violation]:
+def _collectives(
+    run: Recording, collectives: Mapping[tuple[str, int], dict[int, Row]]
+) -> Iterator[Violation]:
     """All members of a group issue the same collectives in the same order; the first that parts."""
     members = {name: g.ranks for f in run.facts.values() for name, g in f.groups.items()}
-    calls: dict[str, dict[int, dict[int, _Row]]] = defaultdict(lambda: defaultdict(dict))
-    for row in issued.to_pylist():
-        if row["op"] not in ("send", "recv") and _numbered(row):
-            calls[row["group"]][row["seq"]][row["rank"]] = row
+    calls: dict[str, dict[int, dict[int, Row]]] = defaultdict(dict)
+    for (group, seq), arrived in collectives.items():
+        calls[group][seq] = arrived
     for group, by_seq in sorted(calls.items()):
         wanted = [rank for rank in members.get(group, ()) if rank in run.ranks]
         for seq, arrived in sorted(by_seq.items()):
@@ -151,7 +139,7 @@ def _collectives(run: Recording, issued: pa.Table) -> Iterator[Violation]:
 
 
 def _desynchronized(
-    group: str, seq: int, wanted: Sequence[int], arrived: dict[int, _Row]
+    group: str, seq: int, wanted: Sequence[int], arrived: dict[int, Row]
 ) -> str | None:
     ops = {rank: (row["op"], row["bytes"]) for rank, row in arrived.items()}
     said = ", ".join(f"rank {rank}: {op} of {size or 0:,} B" for rank, (op, size) in ops.items())
@@ -164,20 +152,15 @@ def _desynchronized(
     return None
 
 
-def _causality(issued: pa.Table) -> Iterator[Violation]:
+def _causality(messages: Mapping[MessageKey, dict[str, Row]]) -> Iterator[Violation]:
     """On one clock nothing is received before it is sent; what is left tells of the clock."""
-    sends: dict[tuple[str, int, int, int], int] = {}
-    receives: dict[tuple[str, int, int, int], int] = {}
-    for row in issued.to_pylist():
-        if row["op"] == "send":
-            sends[row["group"], row["rank"], row["peer"], row["seq"]] = row["start"]
-        elif row["op"] == "recv":
-            receives[row["group"], row["peer"], row["rank"], row["seq"]] = row["end"]
-    early = [sends[key] - end for key, end in receives.items() if key in sends and end < sends[key]]
+    received = [ends for ends in messages.values() if "recv" in ends]
+    pairs = [(ends["send"]["start"], ends["recv"]["end"]) for ends in received if "send" in ends]
+    early = [sent - end for sent, end in pairs if end < sent]
     if early:
         yield Violation(
             check="clock",
             rank=None,
-            text=f"{len(early)} of {len(receives):,} messages are received before they are sent, "
+            text=f"{len(early)} of {len(received):,} messages are received before they are sent, "
             f"by up to {max(early) / 1e3:,.1f} µs: the clocks are further apart than that",
         )
