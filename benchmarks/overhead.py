@@ -14,6 +14,7 @@ from benchmarks._figures import median_ns, show, timed_ns
 from tracer import Tracer
 from tracer.batches import record_batch
 from tracer.recorder import Recorder
+from tracer.rings import NONE, pack_operation
 from tracer.schema import EVENT_SCHEMA, Kind
 from tracer.streams import StreamWriter, read_stream
 
@@ -54,9 +55,7 @@ def hot_path() -> None:
 
     def one_event() -> None:
         start = clock()
-        recorder.emit(
-            Kind.COLLECTIVE, name, start, clock() - start, group=0, seq=1, bytes=1 << 20, count=1
-        )
+        recorder.emit(Kind.USER, name, start, clock() - start)
 
     def one_span() -> None:
         with recorder.span(Kind.USER, "augment"):
@@ -82,14 +81,10 @@ def writing(path: Path) -> None:
     for _ in range(REPEATS):
         for number in range(EVENTS):
             start = recorder.clock()
-            recorder.emit(
-                Kind.SEND,
-                names[number % 4],
-                start,
-                recorder.clock() - start,
-                seq=number,
-                bytes=4096,
+            operation = pack_operation(
+                names[number % 4], NONE, NONE, 0, number, 4096, 1024, number, NONE, 1, 0
             )
+            recorder.emit_operation(Kind.SEND, start, recorder.clock() - start, operation)
         taken.append(timed_ns(drain))
     writer.close()
     written = REPEATS * EVENTS - recorder.dropped

@@ -5,6 +5,7 @@ from tracer.protocol import Collector
 from tracer.recorder import Recorder
 from tracer.schema import Kind
 from tracer.session import Tracer
+from tracer.windows import Window
 
 __all__ = [
     "Collector",
@@ -14,4 +15,5 @@ __all__ = [
     "TraceError",
     "Tracer",
     "UsageError",
+    "Window",
 ]

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tracer.recorder import NONE, Recorder
+from tracer.recorder import Recorder
+from tracer.rings import NONE
 from tracer.schema import EVENT_SCHEMA, KINDS
 
 _REQUIRED = ("start", "duration")

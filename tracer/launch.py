@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             automatic_steps=True,
             overwrite=options.overwrite,
             flush_interval_s=options.flush_interval,
+            every=options.every,
             config={"script": Path(options.script[0]).name, "arguments": options.script[1:]},
         )
     except UsageError as error:
@@ -64,9 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--flush-interval",
         type=float,
-        default=1.0,
         metavar="S",
         help="seconds of events that a killed process may lose (default 1)",
+    )
+    parser.add_argument(
+        "--every", type=int, metavar="N", help="record one step out of N (default: all)"
     )
     parser.add_argument("-m", "--module", action="store_true", help="SCRIPT is a module name")
     parser.add_argument(

@@ -8,29 +8,35 @@ only before recording starts; whatever fails later ends the tracing and not the 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import datetime
 import json
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from tracer import environment
 from tracer.directory import attempt_directory, claim
 from tracer.errors import UsageError
 from tracer.protocol import Collector
-from tracer.recorder import Recorder, Span
+from tracer.recorder import Recorder, warn
 from tracer.run_files import RankFacts, RunMeta, write_run_meta
 from tracer.schema import Kind
+from tracer.settings import settle
+from tracer.spans import Span
 from tracer.steps import Steps
 from tracer.topology import Topology
+from tracer.windows import Window
 from tracer.writer import Writer
 
 ENTRY_POINTS: Final = "rankscope.collectors"
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _current: Tracer | None = None
 """The tracer that records in this process: hooks are process-wide, so there can be one only."""
@@ -41,7 +47,9 @@ class Tracer:
 
     Args:
         path: the run directory; every rank names the same one. An attempt that torchrun starts
-            again after a failure records into `<path>.restart-<n>`.
+            again after a failure records into `<path>.restart-<n>`. Without it RANKSCOPE_DIR in
+            the environment names it, and if that is not set either, nothing is recorded: so a
+            launcher can switch recording on.
         mesh: the `DeviceMesh` of the run. One that is built while recording is found by itself.
         schedule: the pipeline schedule; likewise.
         config: what you want to find again beside the numbers (JSON values).
@@ -51,6 +59,9 @@ class Tracer:
         overwrite: replace a run that is there already.
         automatic_steps: end steps by themselves, where the first work after an optimizer step
             begins, instead of at calls of `step`.
+        every: record one step out of so many, beginning with step 0.
+        kernels: when to look closer through torch.profiler, which sees every kernel and operator
+            at a higher cost: `Window(every=500, steps=2)`.
         flush_interval_s: at most this many seconds of events are lost if the process is killed.
 
     Raises:
@@ -60,7 +71,7 @@ class Tracer:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
         *,
         mesh: Any = None,
         schedule: Any = None,
@@ -70,18 +81,33 @@ class Tracer:
         enabled: bool = True,
         overwrite: bool = False,
         automatic_steps: bool = False,
-        flush_interval_s: float = 1.0,
+        every: int | None = None,
+        kernels: Window | None = None,
+        flush_interval_s: float | None = None,
     ) -> None:
-        self.path = attempt_directory(Path(path))
-        self.enabled = enabled and os.environ.get("RANKSCOPE_DISABLE", "0") in ("", "0")
-        self.recorder = Recorder()
+        chosen = settle(
+            path=path,
+            enabled=enabled,
+            every=every,
+            flush_interval_s=flush_interval_s,
+            kernels=kernels,
+        )
+        self.path = attempt_directory(chosen.path)
+        self.enabled = chosen.enabled
+        self.recorder = Recorder(kernels=chosen.kernels)
         self._given = mesh, schedule
         self._config = _json_copy("config", config)
         self._link_peaks = _json_copy("link_peaks", link_peaks)
         self._collectors = collectors
         self._installed: list[Collector] = []
-        self._steps = Steps(self.recorder, automatic=automatic_steps, on_end=self._look_at_device)
-        self._flush_interval_s = _positive("flush_interval_s", flush_interval_s)
+        self._steps = Steps(
+            self.recorder,
+            automatic=automatic_steps,
+            every=chosen.every,
+            on_end=self._look_at_device,
+        )
+        self._flush_interval_s = chosen.flush_interval_s
+        self._refused_counters = False
         self._writer: Writer | None = None
         self._created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._device = "cpu"
@@ -150,9 +176,52 @@ class Tracer:
             except Exception as error:
                 self.recorder.fault(error)
 
-    def span(self, name: str, *, kind: Kind = Kind.USER) -> Span:
-        """`with t.span("augment"):` records the block; `kind=Kind.DATA` for data loading."""
-        return self.recorder.span(kind, name)
+    @overload
+    def span(self, name: str, *, kind: Kind = Kind.USER) -> Span: ...
+
+    @overload
+    def span(self, name: Callable[P, R], *, kind: Kind = Kind.USER) -> Callable[P, R]: ...
+
+    def span(self, name: str | Callable[P, R], *, kind: Kind = Kind.USER) -> Span | Callable[P, R]:
+        """`with t.span("augment"):` records the block; `kind=Kind.DATA` for data loading.
+
+        As a decorator it records every call: `@t.span("augment")`, or `@t.span` alone, which
+        takes the function's own name.
+        """
+        if isinstance(name, str):
+            return self.recorder.span(kind, name)
+        return self.recorder.span(kind, name.__qualname__)(name)
+
+    def counter(self, name: str, value: float) -> None:
+        """Keep one value of a counter, with its unit after a slash: `throughput/tokens_per_s`.
+
+        A tensor must be on the CPU: reading one from a device would wait for the device.
+        """
+        try:
+            where = getattr(getattr(value, "device", None), "type", "cpu")
+            if where == "cpu":
+                self.recorder.count(name, float(value))
+            elif not self._refused_counters:
+                self._refused_counters = True
+                warn(
+                    f"counter {name!r}: the value is on {where}, and reading it would make the "
+                    "training wait; pass a number (value.item() where you read it anyway)"
+                )
+        except Exception as error:
+            self.recorder.fault(error)
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """`with t.pause():` records nothing in the block (an evaluation, a checkpoint).
+
+        Between two steps it belongs to neither; in the middle of a step that step is left out
+        of the analyses. Every rank must pause at the same place.
+        """
+        self._steps.pause()
+        try:
+            yield
+        finally:
+            self._steps.resume()
 
     def _begin(self) -> None:
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
@@ -238,12 +307,6 @@ def _json_copy(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} must be a mapping of JSON values: {error}") from error
     return copied
-
-
-def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise UsageError(f"{name} is {value!r}, wanted more than 0 seconds")
-    return value
 
 
 def _stop_in_child() -> None:

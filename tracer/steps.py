@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tracer.recorder import NONE, Recorder
+from tracer.recorder import Recorder
+from tracer.rings import NONE
 from tracer.schema import Kind
 
 
@@ -15,14 +16,27 @@ class Steps:
     begins at `begin`. Automatic: the first window begins with the first compute; a window ends
     where the first compute after an optimizer step begins, the last one where the last
     optimizer step ends. Events before the first window have no step.
+
+    Of every `every` steps the first is recorded, and between the others nothing is. A step in
+    which the user pauses the recording after something was recorded gets no `step` event, since
+    its window would not tell what happened in it.
     """
 
     def __init__(
-        self, recorder: Recorder, *, automatic: bool, on_end: Callable[[], None] = lambda: None
+        self,
+        recorder: Recorder,
+        *,
+        automatic: bool,
+        every: int = 1,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._recorder = recorder
         self._automatic = automatic
+        self._every = every
         self._on_end = on_end
+        self._pauses = 0
+        self._cut = False
+        self._emitted_at_start = 0
         self._started: int | None = None
         self._optimizer_ended: int | None = None
 
@@ -34,7 +48,7 @@ class Steps:
             self._recorder.on_optimizer = self._optimizer_ends
         else:
             self._recorder.step = 0
-            self._started = self._recorder.clock()
+            self._start(self._recorder.clock())
 
     def end(self) -> None:
         """The step ends here because the user says so."""
@@ -47,15 +61,43 @@ class Steps:
         if self._automatic and self._optimizer_ended is not None:
             self._close(self._optimizer_ended)
 
+    def pause(self) -> None:
+        """Record nothing from here on, until as many calls of `resume`."""
+        self._pauses += 1
+        self._recorder.paused = True
+
+    def resume(self) -> None:
+        """Go on. What was paused belongs to no step: a window that was empty begins here."""
+        self._pauses -= 1
+        if self._pauses == 0:
+            self._cut = self._recorder.emitted > self._emitted_at_start
+            self._recorder.paused = not self._is_sampled()
+            if not self._cut and self._started is not None:
+                self._started = self._recorder.clock()
+
+    def _is_sampled(self) -> bool:
+        return self._recorder.step % self._every == 0
+
+    def _start(self, now: int) -> None:
+        recorder = self._recorder
+        self._started, self._optimizer_ended = now, None
+        self._cut = False
+        self._emitted_at_start = recorder.emitted
+        recorder.paused = self._pauses > 0 or not self._is_sampled()
+        for begins in recorder.on_step:
+            begins(recorder.step)
+
     def _leave_automatic(self) -> None:
         self._automatic = False
         self._recorder.on_compute = self._recorder.on_optimizer = None
         if self._started is None:
-            self._started, self._recorder.step = self._recorder.clock(), 0
+            self._recorder.step = 0
+            self._start(self._recorder.clock())
 
     def _compute_begins(self) -> None:
         if self._started is None:
-            self._started, self._recorder.step = self._recorder.clock(), 0
+            self._recorder.step = 0
+            self._start(self._recorder.clock())
         elif self._optimizer_ended is not None:
             self._close(self._recorder.clock())
 
@@ -67,7 +109,10 @@ class Steps:
         if self._started is None:
             return
         recorder = self._recorder
-        started, self._started, self._optimizer_ended = self._started, now, None
-        recorder.emit(Kind.STEP, recorder.names.intern("step"), started, now - started)
+        if not self._cut:
+            recorder.emit(
+                Kind.STEP, recorder.names.intern("step"), self._started, now - self._started
+            )
         recorder.step += 1
+        self._start(now)
         self._on_end()

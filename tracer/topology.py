@@ -42,15 +42,9 @@ class Group:
     ranks: tuple[int, ...]
     index: int = -1
     calls: int = 0
-    """Collectives issued so far."""
+    """Collectives issued so far, which is the number of the next one."""
     messages: dict[tuple[int, int], int] = field(default_factory=dict)
     """Messages so far, by (source, destination)."""
-
-    def next_call(self) -> int:
-        """Number of this collective in the group."""
-        number = self.calls
-        self.calls = number + 1
-        return number
 
     def next_message(self, source: int, destination: int) -> int:
         """Number of this message from `source` to `destination`."""

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from tracer.batches import record_batch
-from tracer.environment import device_memory
-from tracer.recorder import RECORD_DTYPE, Recorder
+from tracer.recorder import Recorder
+from tracer.rings import RECORD_DTYPE
 from tracer.run_files import RankFacts, write_rank_facts
 from tracer.schema import COUNTER_SCHEMA, EVENT_SCHEMA, counters_file, events_file
 from tracer.streams import StreamWriter
@@ -48,6 +48,7 @@ class Writer:
         self._flush_interval_s = flush_interval_s
         self._known: RankFacts | None = None
         self._written = 0
+        self._counter_values = 0
         self._stopping = threading.Event()
         first = facts()
         self._events = StreamWriter(
@@ -94,6 +95,8 @@ class Writer:
 
     def _flush(self) -> None:
         recorder = self._recorder
+        for work in recorder.on_flush:
+            work()
         for records in recorder.drain():
             self._events.write(record_batch(records, recorder))
             self._written += len(records)
@@ -101,13 +104,25 @@ class Writer:
         self._write_facts()
 
     def _counter_batch(self) -> pa.RecordBatch:
-        values = {
+        recorder = self._recorder
+        sampled = {
             "recorder.events": float(self._written),
-            "recorder.dropped": float(self._recorder.dropped),
-        } | device_memory()
-        now = np.full(len(values), self._recorder.clock(), np.int64)
-        names = pa.array(list(values)).dictionary_encode()
-        return pa.record_batch([now, names, list(values.values())], schema=COUNTER_SCHEMA)
+            "recorder.dropped": float(recorder.dropped),
+        }
+        for sample in recorder.samplers:
+            sampled.update(sample())
+        now = recorder.clock()
+        rows = [recorder.counter_values.popleft() for _ in range(len(recorder.counter_values))]
+        self._counter_values += len(rows)
+        lost = recorder.counter_values_offered - self._counter_values
+        if lost > 0:
+            sampled["recorder.dropped_counter_values"] = float(lost)
+        rows += [(now, name, value) for name, value in sampled.items()]
+        times, names, values = zip(*rows, strict=True)
+        return pa.record_batch(
+            [np.array(times, np.int64), pa.array(names).dictionary_encode(), list(values)],
+            schema=COUNTER_SCHEMA,
+        )
 
     def _write_facts(self) -> None:
         facts = self._facts()

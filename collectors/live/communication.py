@@ -24,12 +24,14 @@ from torch.distributed import distributed_c10d
 
 from collectors.live.operations import Operations
 from collectors.live.patches import Patches
-from collectors.live.payload import payload
-from tracer.recorder import Operation, Recorder
+from collectors.live.payload import NO_PAYLOAD, payload
+from tracer.recorder import Recorder
+from tracer.rings import Operation
 from tracer.schema import Kind
 from tracer.topology import Topology
 
 _NO_PAYLOAD: Final = -1
+_WAIT: Final = int(Kind.WAIT)
 _COLLECTIVES: Final[dict[str, tuple[str, int]]] = {
     "allreduce": ("all_reduce", 0),
     "allreduce_coalesced": ("all_reduce", 0),
@@ -87,6 +89,7 @@ class Communication:
     def install(self, recorder: Recorder, topology: Topology) -> None:
         """Hook the two layers and the waits."""
         operations = Operations(recorder, topology)
+        recorder.on_flush += [operations.works.forget_oldest, operations.tensors.forget_oldest]
         self._hook_process_groups(operations)
         self._patches.replace(dist.Work, "wait", _wait_hook(operations))
         for name, op in _FUNCTIONAL.items():
@@ -127,6 +130,7 @@ def _collective_hook(operations: Operations, op: str, argument: int) -> Callable
     clock = recorder.clock
     name = recorder.names.intern(op)
     counts_shares = op in _SHARES
+    works = operations.works
 
     def wrap(original: Any) -> Any:
         def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
@@ -136,12 +140,18 @@ def _collective_hook(operations: Operations, op: str, argument: int) -> Callable
             work = original(group, *args, **kwargs)
             end = clock()
             try:
-                copies = group.size() if counts_shares else 1
-                buffers = () if argument == _NO_PAYLOAD else _nth(args, kwargs, argument)
-                moved = payload(buffers, copies=copies)
+                if argument < 0:
+                    moved = NO_PAYLOAD
+                else:
+                    buffers = (
+                        args[argument]
+                        if len(args) > argument
+                        else _nth((), kwargs, argument - len(args))
+                    )
+                    moved = payload(buffers, group.size() if counts_shares else 1)
                 operation = operations.collective(name, group, moved, start, end)
                 if work is not None:
-                    operations.expect_wait(work, operation)
+                    works[id(work)] = (operation,)
             except Exception as error:
                 recorder.fault(error)
             return work
@@ -155,6 +165,7 @@ def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Ca
     recorder = operations.recorder
     clock = recorder.clock
     name = recorder.names.intern(kind.label)
+    works = operations.works
 
     def wrap(original: Any) -> Any:
         def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
@@ -170,7 +181,7 @@ def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Ca
                 moved = payload(tensors)
                 operation = operations.message(kind, name, group, peer, moved, tag, start, end)
                 if work is not None:
-                    operations.expect_wait(work, operation)
+                    works[id(work)] = (operation,)
             except Exception as error:
                 recorder.fault(error)
             return work
@@ -215,17 +226,24 @@ def _end_coalescing_hook(operations: Operations) -> Callable[[Any], Any]:
 def _wait_hook(operations: Operations) -> Callable[[Any], Any]:
     recorder = operations.recorder
     clock = recorder.clock
+    emit_operation = recorder.emit_operation
+    works = operations.works
 
     def wrap(original: Any) -> Any:
         def wait(work: dist.Work, *args: Any, **kwargs: Any) -> Any:
-            pending = operations.take_work(work) if recorder.active else ()
-            if not pending:
+            pending = works.pop(id(work), None) if recorder.active else None
+            if pending is None:
                 return original(work, *args, **kwargs)
             start = clock()
             try:
                 return original(work, *args, **kwargs)
             finally:
-                _note_wait(operations, pending, start, clock())
+                end = clock()
+                try:
+                    for operation in pending:
+                        emit_operation(_WAIT, start, end - start, operation)
+                except Exception as error:
+                    recorder.fault(error)
 
         return wait
 
@@ -260,6 +278,7 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
     clock = recorder.clock
     name = recorder.names.intern(op)
     gathers = op == "all_gather"
+    tensors = operations.tensors
 
     def wrap(original: Any) -> Any:
         def traced(*args: Any, **kwargs: Any) -> Any:
@@ -279,9 +298,9 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
                     named = kwargs["group_name"] if "group_name" in kwargs else args[-1]
                     group = _process_group(named)
                     copies = group.size() if gathers else 1
-                    moved = payload(buffers, copies=copies)
+                    moved = payload(buffers, copies)
                     operation = operations.collective(name, group, moved, start, end)
-                    operations.expect_tensor_wait(_storage(result), operation)
+                    tensors[_storage(result)] = (operation,)
             except Exception as error:
                 recorder.fault(error)
             return result
@@ -304,7 +323,12 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
             try:
                 return original(*args, **kwargs)
             finally:
-                _note_wait(operations, pending, start, clock())
+                end = clock()
+                try:
+                    for operation in pending:
+                        recorder.emit_operation(_WAIT, start, end - start, operation)
+                except Exception as error:
+                    recorder.fault(error)
 
         return _Operator(original, traced)
 
@@ -316,20 +340,10 @@ def _waited_tensor(
 ) -> tuple[Operation, ...]:
     try:
         tensor = _nth(args, kwargs, 0)
-        return () if _holds_no_data(tensor) else operations.take_tensor(_storage(tensor))
+        return () if _holds_no_data(tensor) else operations.tensors.pop(_storage(tensor), ())
     except Exception as error:
         operations.recorder.fault(error)
         return ()
-
-
-def _note_wait(
-    operations: Operations, waited_for: tuple[Operation, ...], start: int, end: int
-) -> None:
-    try:
-        for operation in waited_for:
-            operations.waited(operation, start, end)
-    except Exception as error:
-        operations.recorder.fault(error)
 
 
 def _nth(args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> Any:

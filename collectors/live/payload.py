@@ -6,30 +6,27 @@ whole input of a reduce_scatter, the send buffer of an all_to_all, else the buff
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, TypeAlias
 
 import torch
 
+Payload: TypeAlias = tuple[int, int, torch.dtype | None]
+"""Bytes and elements of one operation, and the element type of its buffers."""
 
-class Payload(NamedTuple):
-    """`bytes` and `elements` of one operation, and the element type of its buffers."""
-
-    bytes: int
-    elements: int
-    dtype: torch.dtype | None
+NO_PAYLOAD: Final[Payload] = (0, 0, None)
 
 
-def payload(buffers: Any, *, copies: int = 1) -> Payload:
+def payload(buffers: Any, copies: int = 1) -> Payload:
     """The payload of a tensor or of (nested) lists of tensors, `copies` times over."""
-    while isinstance(buffers, (list, tuple)) and len(buffers) == 1:
+    while type(buffers) is list and len(buffers) == 1:
         buffers = buffers[0]
     if not isinstance(buffers, (list, tuple)):
         elements = buffers.numel() * copies
-        return Payload(elements * buffers.element_size(), elements, buffers.dtype)
+        return elements * buffers.element_size(), elements, buffers.dtype
     size = elements = 0
     dtype = None
-    for part in map(payload, buffers):
-        size += part.bytes
-        elements += part.elements
-        dtype = dtype or part.dtype
-    return Payload(size * copies, elements * copies, dtype)
+    for part_size, part_elements, part_dtype in map(payload, buffers):
+        size += part_size
+        elements += part_elements
+        dtype = dtype or part_dtype
+    return size * copies, elements * copies, dtype

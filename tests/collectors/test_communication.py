@@ -17,7 +17,6 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from collectors.live.communication import Communication
 from collectors.live.operations import Operations
-from collectors.live.payload import Payload
 from tests.support.reading import calls, facts, meta, rows
 from tests.witness.dispatch_witness import Seen, Witness
 from tracer import Recorder, Tracer
@@ -248,7 +247,7 @@ def test_a_hook_that_fails_inside_never_reaches_the_caller(
     def broken(*unused: Any) -> Any:
         raise RuntimeError("our own fault")
 
-    monkeypatch.setattr(Operations, "_issued", broken)
+    monkeypatch.setattr(Operations, "collective", broken)
     with Tracer(tmp_path / "run"):
         dist.all_reduce(_ones(2))
         functional.all_reduce(_ones(2), "sum", group).sum()
@@ -286,10 +285,10 @@ def test_one_wait_stands_for_all_operations_of_a_batch(group: Group) -> None:
     operations = Operations(recorder, Topology(rank=0, world_size=1))
     operations.open_batch(group)
     for start in (10, 20):
-        operations.collective(0, group, Payload(8, 2, torch.float32), start, start + 1)
+        operations.collective(0, group, (8, 2, torch.float32), start, start + 1)
     operations.close_batch(group, work)  # type: ignore[arg-type]
-    for pending in operations.take_work(work):  # type: ignore[arg-type]
-        operations.waited(pending, 30, 35)
+    for pending in operations.works.pop(id(work)):
+        recorder.emit_operation(Kind.WAIT, 30, 5, pending)
     seen = [
         (int(r["kind"]), int(r["start"]), int(r["duration"]), int(r["seq"]))
         for records in recorder.drain()

@@ -7,7 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from tracer.recorder import NONE, RECORD_DTYPE, Recorder, Ring
+from tracer.recorder import Recorder
+from tracer.rings import NONE, RECORD_DTYPE, Ring, pack_operation
 from tracer.schema import Kind
 
 
@@ -36,22 +37,8 @@ def test_a_record_holds_every_field_where_it_belongs() -> None:
     recorder = _recorder()
     recorder.step = 7
     name, group = recorder.names.intern("all_reduce"), recorder.groups.intern("tp:0-1")
-    recorder.emit(
-        Kind.COLLECTIVE,
-        name,
-        10,
-        20,
-        stage=1,
-        microbatch=2,
-        group=group,
-        seq=1 << 40,
-        peer=3,
-        bytes=1 << 41,
-        count=1 << 39,
-        dtype=4,
-        correlation=1 << 42,
-        flops=1 << 50,
-    )
+    operation = pack_operation(name, 1, 2, group, 1 << 40, 1 << 41, 1 << 39, 1 << 42, 1 << 50, 3, 4)
+    recorder.emit_operation(Kind.COLLECTIVE, 10, 20, operation)
     (records,) = recorder.drain()
 
     assert {field: int(records[0][field]) for field in RECORD_DTYPE.names or ()} == {
@@ -70,6 +57,7 @@ def test_a_record_holds_every_field_where_it_belongs() -> None:
         "group": group,
         "lane": recorder.lanes.intern("host:main"),
         "kind": Kind.COLLECTIVE,
+        "is_operation": 1,
         "dtype": 4,
     }
 
@@ -81,6 +69,31 @@ def test_what_is_not_given_is_none() -> None:
 
     absent = ("seq", "bytes", "count", "correlation", "flops", "stage", "microbatch", "peer")
     assert {int(records[0][field]) for field in (*absent, "group", "dtype")} == {NONE}
+
+
+def test_a_plain_event_in_the_slot_of_an_old_operation_shows_nothing_of_it() -> None:
+    recorder = _recorder(2)
+    operation = pack_operation(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+    for number in range(8):
+        recorder.emit_operation(Kind.SEND, number, 0, operation)
+        recorder.drain()
+        recorder.emit(Kind.USER, 0, number, 0)
+        (records,) = recorder.drain()
+        absent = ("seq", "bytes", "count", "correlation", "flops", "peer", "group", "dtype")
+        assert {int(records[0][field]) for field in absent} == {NONE}
+
+
+def test_nothing_is_recorded_while_paused_but_the_hooks_stay_on() -> None:
+    recorder = _recorder()
+    recorder.paused = True
+    recorder.emit(Kind.USER, 0, 1, 2)
+    recorder.emit_operation(Kind.SEND, 1, 2, pack_operation(*[0] * 11))
+    recorder.count("loss", 1.0)
+    with recorder.span(Kind.USER, "idle"):
+        pass
+
+    assert recorder.drain() == []
+    assert not recorder.counter_values
 
 
 def test_nothing_is_recorded_while_inactive() -> None:
@@ -163,7 +176,8 @@ def test_a_thread_that_writes_faster_than_it_is_read_loses_only_what_is_counted(
 
     def write() -> None:
         for number in range(1, total + 1):
-            recorder.emit(Kind.USER, 0, number, -number, seq=number, bytes=2 * number)
+            operation = pack_operation(0, 0, 0, 0, number, 2 * number, 0, 0, 0, 0, 0)
+            recorder.emit_operation(Kind.SEND, number, -number, operation)
 
     writer = threading.Thread(target=write, name="busy")
     writer.start()

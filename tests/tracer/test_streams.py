@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tracer.batches import record_batch
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace, TraceError
 from tracer.recorder import Recorder
+from tracer.rings import pack_operation
 from tracer.schema import EVENT_SCHEMA, Kind, file_metadata
 from tracer.streams import StreamWriter, read_stream
 
@@ -51,22 +52,20 @@ def test_records_come_back_as_words_and_nulls(tmp_path: Path) -> None:
     recorder = writing.recorder
     recorder.emit(Kind.USER, recorder.names.intern("augment"), 5, 6)
     recorder.step = 2
-    recorder.emit(
-        Kind.SEND,
+    operation = pack_operation(
         recorder.names.intern("send"),
-        7,
-        8,
-        stage=0,
-        microbatch=0,
-        group=recorder.groups.intern("pp:0-3"),
-        seq=0,
-        peer=0,
-        bytes=0,
-        count=0,
-        dtype=recorder.dtypes.intern("float32"),
-        correlation=0,
-        flops=0,
+        0,
+        0,
+        recorder.groups.intern("pp:0-3"),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        recorder.dtypes.intern("float32"),
     )
+    recorder.emit_operation(Kind.SEND, 7, 8, operation)
     writing.flush()
     writing.stream.close()
     read = read_stream(path, "events")
