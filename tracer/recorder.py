@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
 import sys
@@ -9,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from tracer.schema import Kind
 from tracer.spans import Span, span_class
 from tracer.windows import Window
 
+_MOST_MOMENTS: Final = 1 << 12
 _MOST_COUNTER_VALUES: Final = 1 << 16
 """Counter values held between two flushes; older ones are dropped beyond, and counted."""
 
@@ -51,6 +53,14 @@ class Names:
             return self._index[word]
 
 
+class Moment(NamedTuple):
+    """From `since` (ns) until the next moment this was the step, and whether it was paused."""
+
+    since: int
+    step: int
+    paused: bool
+
+
 class Recorder:
     """Where hooks put events, and the context (step, stage, microbatch) that they share.
 
@@ -62,6 +72,7 @@ class Recorder:
     # Slots, since the hot path reads five attributes per event: 5 ns each instead of 20.
     __slots__ = (
         "_dropped_by_ended_threads",
+        "_late",
         "_local",
         "_ring_capacity",
         "_rings",
@@ -74,20 +85,24 @@ class Recorder:
         "dtypes",
         "failure",
         "groups",
+        "history",
         "kernels",
         "lanes",
         "message_tags",
         "microbatch",
         "names",
         "next_correlation",
+        "on_close",
         "on_compute",
         "on_flush",
         "on_optimizer",
+        "on_records",
         "on_step",
         "paused",
         "samplers",
         "stage",
         "step",
+        "unseen",
     )
 
     def __init__(
@@ -116,6 +131,12 @@ class Recorder:
         """Called on the training thread with the number of each step that begins."""
         self.on_flush: list[Callable[[], None]] = []
         """Called on the writer thread before each flush: the place for work off the hot path."""
+        self.on_records: list[Callable[[npt.NDArray[np.void]], None]] = []
+        """Shown on the writer thread all records that go to the file."""
+        self.on_close: list[Callable[[], None]] = []
+        """Called on the writer thread when all hooks are out and all records were shown."""
+        self.history: deque[Moment] = deque(maxlen=_MOST_MOMENTS)
+        """When which step began, and when recording was paused, for what is recorded late."""
         self.samplers: list[Callable[[], Mapping[str, float]]] = []
         """Asked on the writer thread at each flush for counters (name/unit → value)."""
         self.describe_schedule: Callable[[Any], None] = lambda schedule: None
@@ -128,8 +149,11 @@ class Recorder:
         self.counter_values_offered = 0
         self._spans: dict[tuple[str, int], type[Span]] = {}
         self._ring_capacity = ring_capacity
+        self.unseen = 0
+        """Collectives that are known to have been issued, and of which nothing else is known."""
         self._rings: list[Ring] = []
         self._dropped_by_ended_threads = 0
+        self._late: deque[npt.NDArray[np.void]] = deque()
         self._local = threading.local()
         self.next_correlation: Callable[[], int] = itertools.count(1).__next__
         """A number that no other operation of this process has, whatever thread asks."""
@@ -204,6 +228,24 @@ class Recorder:
         )
         ring.head = head + 1
 
+    def add_late(self, records: npt.NDArray[np.void]) -> None:
+        """Add records (of `RECORD_DTYPE`) that were made off the hot path, from any thread.
+
+        Their step is their own matter: `moment_of` tells it. Nothing is dropped on this way.
+        """
+        if len(records):
+            self._late.append(records)
+
+    def turn(self, now: int) -> None:
+        """Note that from `now` on (ns) the step or the pausing is another."""
+        self.history.append(Moment(now, self.step, self.paused))
+
+    def moment_of(self, time_ns: int) -> Moment | None:
+        """The step and the pausing at an earlier time; None before the recording began."""
+        moments = list(self.history)
+        found = bisect.bisect_right(moments, time_ns, key=lambda moment: moment.since) - 1
+        return moments[found] if found >= 0 else None
+
     def span(self, kind: Kind, name: str) -> Span:
         """A `with` block that records itself, also when the block raises."""
         try:
@@ -252,6 +294,7 @@ class Recorder:
             if ended:
                 self._dropped_by_ended_threads += ring.dropped
                 self._rings.remove(ring)
+        taken += [self._late.popleft() for _ in range(len(self._late))]
         return taken
 
     def add_ring(self) -> Ring:

@@ -272,6 +272,7 @@ class Tracer:
             stages=tuple(sorted(topology.stages)),
             groups=topology.group_facts,
             dropped=self.recorder.dropped,
+            unseen=self.recorder.unseen,
         )
 
     def _write_meta(self) -> None:

@@ -44,6 +44,7 @@ class Steps:
         """Recording begins now."""
         if self._automatic:
             self._recorder.step = NONE
+            self._recorder.turn(self._recorder.clock())
             self._recorder.on_compute = self._compute_begins
             self._recorder.on_optimizer = self._optimizer_ends
         else:
@@ -65,6 +66,7 @@ class Steps:
         """Record nothing from here on, until as many calls of `resume`."""
         self._pauses += 1
         self._recorder.paused = True
+        self._recorder.turn(self._recorder.clock())
 
     def resume(self) -> None:
         """Go on. What was paused belongs to no step: a window that was empty begins here."""
@@ -72,8 +74,10 @@ class Steps:
         if self._pauses == 0:
             self._cut = self._recorder.emitted > self._emitted_at_start
             self._recorder.paused = not self._is_sampled()
+            now = self._recorder.clock()
+            self._recorder.turn(now)
             if not self._cut and self._started is not None:
-                self._started = self._recorder.clock()
+                self._started = now
 
     def _is_sampled(self) -> bool:
         return self._recorder.step % self._every == 0
@@ -84,6 +88,7 @@ class Steps:
         self._cut = False
         self._emitted_at_start = recorder.emitted
         recorder.paused = self._pauses > 0 or not self._is_sampled()
+        recorder.turn(now)
         for begins in recorder.on_step:
             begins(recorder.step)
 

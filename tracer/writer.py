@@ -89,6 +89,9 @@ class Writer:
             while not self._stopping.wait(self._flush_interval_s):
                 self._flush()
             self._flush()
+            for finish in self._recorder.on_close:
+                finish()
+            self._flush()
         except Exception as error:
             self._recorder.fault(error)
         self._close()
@@ -97,11 +100,17 @@ class Writer:
         recorder = self._recorder
         for work in recorder.on_flush:
             work()
-        for records in recorder.drain():
-            self._events.write(record_batch(records, recorder))
-            self._written += len(records)
+        self._write_records()
         self._counters.write(self._counter_batch())
         self._write_facts()
+
+    def _write_records(self) -> None:
+        recorder = self._recorder
+        for records in recorder.drain():
+            for show in recorder.on_records:
+                show(records)
+            self._events.write(record_batch(records, recorder))
+            self._written += len(records)
 
     def _counter_batch(self) -> pa.RecordBatch:
         recorder = self._recorder

@@ -160,6 +160,12 @@ def _endings(path: Path, facts: RankFacts) -> Iterator[Problem]:
     if facts.dropped:
         said = f"{facts.dropped:,} events were dropped (oldest first): the writer fell behind"
         yield _problem(path, rank, said)
+    if facts.unseen:
+        said = (
+            f"{facts.unseen:,} collectives were issued that are not recorded: torch's flight "
+            "recorder ran over before it was read; raise TORCH_FR_BUFFER_SIZE (default 2000)"
+        )
+        yield _problem(path, rank, said)
 
 
 def _two_runs(a: Path, run_a: str, b: Path, run_b: str) -> TraceError:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.distributed_c10d import _resolve_process_group
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -85,6 +87,9 @@ class Witness(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if any(issubclass(kind, (DTensor, AsyncCollectiveTensor)) for kind in types):
+            # Their own dispatch comes first, so that what it communicates is seen here as well.
+            return NotImplemented
         if func.namespace in ("c10d", "_c10d_functional", "_c10d_functional_autograd"):
             self._note(str(func.overloadpacket), args)
         return func(*args, **(kwargs or {}))
@@ -102,6 +107,8 @@ class Witness(TorchDispatchMode):
             op, payload = _PAYLOADS[operator]
             tensors = list(_tensors(payload(args)))
             elements = sum(t.numel() for t in tensors)
+        if op in ("gather", "scatter"):  # each rank sees its share, and the total is the size
+            elements *= len(ranks)
         dtype = str(tensors[0].dtype).removeprefix("torch.") if tensors else ""
         peer = dist.get_global_rank(group, args[2]) if op in ("send", "recv") else None
         self.seen[Seen(op, ranks, elements, dtype, peer)] += 1

@@ -1,0 +1,219 @@
+"""Find the collectives that no hook saw, and record them: nothing escapes in silence.
+
+What C++ issues itself (the reducer of DDP, compiled code) passes no Python. The flight recorder
+lists it, so its list is compared with what the hooks recorded: an entry that was made inside
+the span of a hooked call is that call; every other one is recorded here, on the lane
+`host:unhooked`, with the time when it was issued and no duration (the flight recorder has no
+end on gloo). All of this happens on the writer thread, and only while a backend has counted
+more collectives than the hooks.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch.distributed as dist
+from torch.distributed import distributed_c10d
+
+from collectors.live.flight_recorder import Entry, dump
+from tracer.recorder import Recorder
+from tracer.rings import NONE, RECORD_DTYPE
+from tracer.schema import Kind
+from tracer.topology import Group, Topology
+
+LANE: Final = "host:unhooked"
+FIRST_SEQ: Final = 1 << 40
+"""Operations found here are numbered from this number on, by the backend's own count: it is the
+same on every rank, and the hooks' numbers cannot collide with it."""
+
+_DUMP_AFTER_CALLS: Final = 500
+"""Half of what the flight recorder holds by default would be gone after twice as many."""
+
+_DUMP_AFTER_NS: Final = 5_000_000_000
+_KEPT_NS: Final = 60_000_000_000
+"""Spans of hooked calls are kept for so long: a call may last from its entry on to its end."""
+
+_NESTING: Final = 8
+"""Calls of one group that may be open at once, in several threads."""
+
+_SLACK_NS: Final = 2_000
+"""The wall clock, which the flight recorder reads, and ours are read one after the other."""
+
+
+@dataclass(slots=True)
+class _Backend:
+    """A process group, while it lives, and how many collectives its backend has counted."""
+
+    process_group: weakref.ref[dist.ProcessGroup]
+    ranks: tuple[int, ...]
+    desc: str
+    before: int
+    calls: int
+
+    def count(self) -> int:
+        """Collectives since the recording began."""
+        group = self.process_group()
+        if group is not None:
+            self.calls = _count(group) or self.calls
+        return self.calls - self.before
+
+
+class Reconciliation:
+    """Records the collectives that only the flight recorder saw, and counts what nobody saw."""
+
+    covers = "collectives issued by C++: DistributedDataParallel, compiled code"
+
+    def install(self, recorder: Recorder, topology: Topology) -> None:
+        """Begin to compare; the training thread is never involved."""
+        self._recorder = recorder
+        self._topology = topology
+        self._began = self._last_dump = recorder.clock()
+        self._backends: dict[str, _Backend] = {}
+        self._hooked: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+        self._main_lane = recorder.lanes.intern("host:main")
+        self._main_reached = 0
+        self._pending: list[Entry] = []
+        self._last_record: int | None = None
+        self._found = 0
+        self._counted_at_dump = 0
+        self._look_at_groups(before=_count)
+        recorder.on_flush.append(self._flush)
+        recorder.on_records.append(self._note)
+        recorder.on_close.append(self._close)
+
+    def uninstall(self) -> None:
+        """Nothing to take out: no attribute was replaced."""
+
+    def _flush(self) -> None:
+        self._look_at_groups(before=lambda group: 0)
+        self._settle(self._main_reached)
+        counted = sum(backend.count() for backend in self._backends.values())
+        hooked = sum(group.calls for group in list(self._topology.groups.values()))
+        waited = self._recorder.clock() - self._last_dump
+        due = counted - self._counted_at_dump >= _DUMP_AFTER_CALLS or waited > _DUMP_AFTER_NS
+        if due and counted > hooked + self._found:
+            self._take(counted)
+
+    def _close(self) -> None:
+        counted = sum(backend.count() for backend in self._backends.values())
+        hooked = sum(group.calls for group in list(self._topology.groups.values()))
+        if counted > hooked + self._found:
+            self._take(counted)
+        self._settle(self._recorder.clock())
+
+    def _look_at_groups(self, *, before: Callable[[dist.ProcessGroup], int]) -> None:
+        """Remember each process group while it lives: a dump also lists those that are gone."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return
+        for group, name in list(distributed_c10d._world.pg_names.items()):
+            known = self._backends.get(name)
+            if known is not None and known.process_group() is group:
+                continue
+            members = distributed_c10d._world.pg_group_ranks.get(group, {})
+            first = before(group)
+            self._backends[name] = _Backend(
+                weakref.ref(group), tuple(sorted(members)), group.group_desc, first, first
+            )
+
+    def _note(self, records: npt.NDArray[np.void]) -> None:
+        """Remember the spans of hooked collectives, and how far the main thread has come."""
+        main = records["start"][records["lane"] == self._main_lane]
+        if len(main):
+            self._main_reached = max(self._main_reached, int(main.max()))
+        calls = records[(records["kind"] == int(Kind.COLLECTIVE)) & (records["seq"] < FIRST_SEQ)]
+        ranks = {self._recorder.groups.intern(g.name): g.ranks for g in self._named_groups()}
+        for start, duration, group in zip(
+            calls["start"].tolist(),
+            calls["duration"].tolist(),
+            calls["group"].tolist(),
+            strict=True,
+        ):
+            self._hooked.setdefault(ranks.get(group, ()), []).append((start, start + duration))
+
+    def _named_groups(self) -> list[Group]:
+        return list(self._topology.groups.values())
+
+    def _take(self, counted: int) -> None:
+        """Read the flight recorder; count what it has already forgotten."""
+        self._last_dump, self._counted_at_dump = self._recorder.clock(), counted
+        sizes = {name: len(backend.ranks) for name, backend in self._backends.items()}
+        to_ours = self._recorder.clock() - time.time_ns()
+        entries = dump(sizes)
+        last = self._last_record
+        if entries and last is not None and entries[0].record > last + 1:
+            self._recorder.unseen += entries[0].record - last - 1
+        for entry in entries:
+            if last is not None and entry.record <= last:
+                continue
+            created = entry.created + to_ours
+            if created >= self._began and not entry.is_p2p:
+                self._pending.append(replace(entry, created=created))
+            self._last_record = entry.record
+
+    def _settle(self, reached: int) -> None:
+        """Decide on the entries older than `reached`: hooked calls of that time are all known."""
+        due = [entry for entry in self._pending if entry.created < reached]
+        self._pending = [entry for entry in self._pending if entry.created >= reached]
+        found = [entry for entry in due if not self._is_hooked(entry)]
+        self._found += len(found)
+        rows = [row for row in map(self._row, found) if row is not None]
+        if rows:
+            self._recorder.add_late(np.array(rows, RECORD_DTYPE))
+        self._forget(min((entry.created for entry in self._pending), default=reached))
+
+    def _is_hooked(self, entry: Entry) -> bool:
+        backend = self._backends.get(entry.group_name)
+        spans = self._hooked.get(backend.ranks if backend is not None else (), [])
+        after = bisect.bisect_right(spans, (entry.created + _SLACK_NS, 1 << 62))
+        return any(
+            end + _SLACK_NS >= entry.created for _, end in spans[max(0, after - _NESTING) : after]
+        )
+
+    def _row(self, entry: Entry) -> tuple[int, ...] | None:
+        """The record of an entry that nobody hooked; None where nothing was to be recorded."""
+        recorder, backend = self._recorder, self._backends.get(entry.group_name)
+        moment = recorder.moment_of(entry.created)
+        if moment is None or moment.paused or backend is None:
+            return None
+        group = self._topology.group(backend.ranks, backend.desc)
+        group.index = recorder.groups.intern(group.name)
+        dtype = NONE
+        if entry.dtype is not None:
+            dtype = recorder.dtypes.intern(str(entry.dtype).removeprefix("torch."))
+        values = {
+            "start": entry.created,
+            "duration": 0,
+            "step": moment.step,
+            "lane": recorder.lanes.intern(LANE),
+            "kind": int(Kind.COLLECTIVE),
+            "is_operation": 1,
+            "name": recorder.names.intern(entry.op),
+            "group": group.index,
+            "seq": FIRST_SEQ + entry.seq,
+            "bytes": entry.bytes,
+            "count": entry.elements,
+            "correlation": recorder.next_correlation(),
+            "dtype": dtype,
+        }
+        return tuple(values.get(field, NONE) for field in RECORD_DTYPE.names or ())
+
+    def _forget(self, before: int) -> None:
+        for spans in self._hooked.values():
+            spans.sort()
+            kept = bisect.bisect_left(spans, (before - _KEPT_NS, 0))
+            del spans[:kept]
+
+
+def _count(group: dist.ProcessGroup) -> int:
+    """What the backend has counted; 0 where it does not count, or refuses since it is shut down."""
+    with contextlib.suppress(RuntimeError):
+        return int(group._get_sequence_number_for_group())  # type: ignore[attr-defined]
+    return 0
