@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.distributed import distributed_c10d
 
+from collectors.live.objects import hook_object_collectives
 from collectors.live.operations import Operations
 from collectors.live.patches import Patches
 from collectors.live.payload import NO_PAYLOAD, payload
@@ -91,6 +92,7 @@ class Communication:
         operations = Operations(recorder, topology)
         recorder.on_flush += [operations.works.forget_oldest, operations.tensors.forget_oldest]
         self._hook_process_groups(operations)
+        hook_object_collectives(self._patches, operations)
         self._patches.replace(dist.Work, "wait", _wait_hook(operations))
         for name, op in _FUNCTIONAL.items():
             for operator in _operators(name):
@@ -150,7 +152,7 @@ def _collective_hook(operations: Operations, op: str, argument: int) -> Callable
                     )
                     moved = payload(buffers, group.size() if counts_shares else 1)
                 operation = operations.collective(name, group, moved, start, end)
-                if work is not None:
+                if work is not None and operation is not None:
                     works[id(work)] = (operation,)
             except Exception as error:
                 recorder.fault(error)
@@ -180,7 +182,7 @@ def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Ca
                 tag = recorder.message_tags.pop(id(tensors[0]), None)
                 moved = payload(tensors)
                 operation = operations.message(kind, name, group, peer, moved, tag, start, end)
-                if work is not None:
+                if work is not None and operation is not None:
                     works[id(work)] = (operation,)
             except Exception as error:
                 recorder.fault(error)
@@ -300,7 +302,8 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
                     copies = group.size() if gathers else 1
                     moved = payload(buffers, copies)
                     operation = operations.collective(name, group, moved, start, end)
-                    tensors[_storage(result)] = (operation,)
+                    if operation is not None:
+                        tensors[_storage(result)] = (operation,)
             except Exception as error:
                 recorder.fault(error)
             return result

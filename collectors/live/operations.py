@@ -7,7 +7,8 @@ remembers the handle that somebody may wait on, so that the wait carries the sam
 from __future__ import annotations
 
 import weakref
-from typing import Any, Final
+from threading import get_ident
+from typing import Any, Final, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -57,10 +58,28 @@ class _Dtypes(dict[torch.dtype | None, int]):
         return index
 
 
+class Part(NamedTuple):
+    """An operation that another one is made of."""
+
+    group: Group
+    seq: int
+    peer: int
+    bytes: int
+
+
 class Operations:
     """Records calls and waits of communication for one tracer."""
 
-    __slots__ = ("_dtypes", "_known", "_topology", "inside", "recorder", "tensors", "works")
+    __slots__ = (
+        "_dtypes",
+        "_known",
+        "_topology",
+        "inside",
+        "merging",
+        "recorder",
+        "tensors",
+        "works",
+    )
 
     def __init__(self, recorder: Recorder, topology: Topology) -> None:
         self.recorder = recorder
@@ -71,13 +90,18 @@ class Operations:
         self.tensors = Pending()
         """Operations by the storage of the tensor that somebody may wait for (functional)."""
         self._dtypes = _Dtypes(recorder)
+        self.merging: dict[int, list[Part]] = {}
+        """By thread: the operations that are parts of one that is recorded as a whole."""
         self.inside: set[int] = set()
         """Threads in which an operation is at work; what it calls in turn is part of it."""
 
     def collective(
         self, name: int, group: dist.ProcessGroup, payload: Payload, start: int, end: int
-    ) -> Operation:
-        """Record the call of a collective (name interned) that lasted from `start` to `end` ns."""
+    ) -> Operation | None:
+        """Record the call of a collective (name interned) that lasted from `start` to `end` ns.
+
+        None if it is a part of another one, which is recorded as a whole.
+        """
         known = self._known.get(id(group))
         if known is None or known.version != self._topology.version:
             known = self._look_up(group)
@@ -86,6 +110,8 @@ class Operations:
         counted = known.group
         seq = counted.calls
         counted.calls = seq + 1
+        if self.merging and self._is_part(Part(counted, seq, NONE, size)):
+            return None
         operation = pack_operation(
             name,
             recorder.stage,
@@ -114,8 +140,11 @@ class Operations:
         tag: tuple[int, int] | None,
         start: int,
         end: int,
-    ) -> Operation:
-        """Record the call of a send or a receive; `group_peer` is -1 for any source."""
+    ) -> Operation | None:
+        """Record the call of a send or a receive; `group_peer` is -1 for any source.
+
+        None if it is a part of another operation.
+        """
         known = self._known.get(id(group))
         if known is None or known.version != self._topology.version:
             known = self._look_up(group)
@@ -125,12 +154,15 @@ class Operations:
         ends = (me, peer) if kind is Kind.SEND else (peer, me)
         stage, microbatch = tag or (recorder.stage, recorder.microbatch)
         size, elements, dtype = payload
+        seq = known.group.next_message(*ends) if peer != NONE else NONE
+        if self.merging and self._is_part(Part(known.group, seq, peer, size)):
+            return None
         operation = pack_operation(
             name,
             stage,
             microbatch,
             known.group.index,
-            known.group.next_message(*ends) if peer != NONE else NONE,
+            seq,
             size,
             elements,
             recorder.next_correlation(),
@@ -142,6 +174,36 @@ class Operations:
         if known.batch is not None:
             known.batch.append(operation)
         return operation
+
+    def merged(
+        self, kind: Kind, name: int, parts: list[Part], dtype: torch.dtype, start: int, end: int
+    ) -> None:
+        """Record the whole of `parts` as one operation, numbered as the first of them."""
+        if not parts:
+            return
+        first, size = parts[0], sum(part.bytes for part in parts)
+        recorder = self.recorder
+        operation = pack_operation(
+            name,
+            recorder.stage,
+            recorder.microbatch,
+            first.group.index,
+            first.seq,
+            size,
+            size // dtype.itemsize,
+            recorder.next_correlation(),
+            NONE,
+            first.peer,
+            self._dtypes[dtype],
+        )
+        recorder.emit_operation(kind, start, end - start, operation)
+
+    def _is_part(self, part: Part) -> bool:
+        whole = self.merging.get(get_ident())
+        if whole is None:
+            return False
+        whole.append(part)
+        return True
 
     def open_batch(self, group: dist.ProcessGroup) -> None:
         """From now on the group only collects operations, and one wait will stand for all."""

@@ -75,13 +75,15 @@ class Reconciliation:
         """Begin to compare; the training thread is never involved."""
         self._recorder = recorder
         self._topology = topology
-        self._began = self._last_dump = recorder.clock()
+        self._last_dump = recorder.clock()
         self._backends: dict[str, _Backend] = {}
         self._hooked: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         self._main_lane = recorder.lanes.intern("host:main")
         self._main_reached = 0
         self._pending: list[Entry] = []
-        self._last_record: int | None = None
+        held = dump({})
+        self._last_record = held[-1].record if held else -1
+        self._overrun = False
         self._found = 0
         self._counted_at_dump = 0
         self._look_at_groups(before=_count)
@@ -95,19 +97,25 @@ class Reconciliation:
     def _flush(self) -> None:
         self._look_at_groups(before=lambda group: 0)
         self._settle(self._main_reached)
-        counted = sum(backend.count() for backend in self._backends.values())
-        hooked = sum(group.calls for group in list(self._topology.groups.values()))
+        counted, missing = self._count()
         waited = self._recorder.clock() - self._last_dump
         due = counted - self._counted_at_dump >= _DUMP_AFTER_CALLS or waited > _DUMP_AFTER_NS
-        if due and counted > hooked + self._found:
+        if due and missing:
             self._take(counted)
 
     def _close(self) -> None:
-        counted = sum(backend.count() for backend in self._backends.values())
-        hooked = sum(group.calls for group in list(self._topology.groups.values()))
-        if counted > hooked + self._found:
+        counted, missing = self._count()
+        if missing:
             self._take(counted)
         self._settle(self._recorder.clock())
+        if self._overrun:
+            self._recorder.unseen = self._count()[1]
+
+    def _count(self) -> tuple[int, int]:
+        """Collectives that backends have counted, and how many of them are not recorded."""
+        counted = sum(backend.count() for backend in self._backends.values())
+        hooked = sum(group.calls for group in list(self._topology.groups.values()))
+        return counted, max(0, counted - hooked - self._found)
 
     def _look_at_groups(self, *, before: Callable[[dist.ProcessGroup], int]) -> None:
         """Remember each process group while it lives: a dump also lists those that are gone."""
@@ -147,16 +155,13 @@ class Reconciliation:
         sizes = {name: len(backend.ranks) for name, backend in self._backends.items()}
         to_ours = self._recorder.clock() - time.time_ns()
         entries = dump(sizes)
-        last = self._last_record
-        if entries and last is not None and entries[0].record > last + 1:
-            self._recorder.unseen += entries[0].record - last - 1
+        if not entries or entries[0].record > self._last_record + 1:
+            self._overrun = True
         for entry in entries:
-            if last is not None and entry.record <= last:
-                continue
-            created = entry.created + to_ours
-            if created >= self._began and not entry.is_p2p:
-                self._pending.append(replace(entry, created=created))
-            self._last_record = entry.record
+            if entry.record > self._last_record and not entry.is_p2p:
+                self._pending.append(replace(entry, created=entry.created + to_ours))
+        if entries:
+            self._last_record = entries[-1].record
 
     def _settle(self, reached: int) -> None:
         """Decide on the entries older than `reached`: hooked calls of that time are all known."""

@@ -163,7 +163,7 @@ def _endings(path: Path, facts: RankFacts) -> Iterator[Problem]:
     if facts.unseen:
         said = (
             f"{facts.unseen:,} collectives were issued that are not recorded: torch's flight "
-            "recorder ran over before it was read; raise TORCH_FR_BUFFER_SIZE (default 2000)"
+            "recorder is off or ran over; raise TORCH_FR_BUFFER_SIZE (default 2000)"
         )
         yield _problem(path, rank, said)
 

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
 from torch import Tensor
+from torch.distributed import all_gather_object as object_imported_before
 from torch.distributed import all_reduce as imported_before
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
@@ -170,14 +171,44 @@ def test_the_hooks_see_what_an_independent_witness_sees(tmp_path: Path, group: G
     with Tracer(tmp_path / "run"), Witness() as witness:
         for _, call, *_ in CASES:
             call(group)
-        sent: list[Any] = [None]
-        dist.all_gather_object(sent, {"a": 1})
     recorded = Counter(
         Seen(row["name"], (0,), row["count"], row["dtype"] or "", None)
         for row in calls(tmp_path / "run", 0)
     )
 
     assert recorded == witness.seen
+
+
+OBJECTS: dict[str, Callable[[], object]] = {
+    "all_gather_object": lambda: dist.all_gather_object([None], {"a": 1}),
+    "imported before": lambda: object_imported_before([None], {"a": 1}),
+    "broadcast_object_list": lambda: dist.broadcast_object_list([{"a": 1}], 0),
+    "gather_object": lambda: dist.gather_object({"a": 1}, [None]),
+    "scatter_object_list": lambda: dist.scatter_object_list([None], [{"a": 1}], 0),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_a_collective_of_objects_is_one_event(tmp_path: Path, group: Group, name: str) -> None:
+    with Tracer(tmp_path / "run"), Witness() as witness:
+        dist.all_reduce(_ones(2))
+        OBJECTS[name]()
+        dist.all_reduce(_ones(2))
+    before, row, after = rows(tmp_path / "run", 0, kind="collective")
+    sizes = {"int64": 8, "uint8": 1, "": 0}
+    parts = [s for s in witness.seen.elements() if s.dtype != "float32"]
+
+    assert row["name"] == ("all_gather_object" if name == "imported before" else name)
+    assert row["bytes"] == sum(s.elements * sizes[s.dtype] for s in parts) > 8
+    assert (before["seq"], row["seq"], after["seq"]) == (0, 1, 1 + len(parts))
+    assert row["duration"] > 0
+
+
+def test_the_functions_for_objects_are_put_back_everywhere(tmp_path: Path, group: Group) -> None:
+    before = dist.all_gather_object, object_imported_before
+    with Tracer(tmp_path / "run"):
+        assert dist.all_gather_object is not before[0]
+    assert (dist.all_gather_object, object_imported_before) == before
 
 
 def test_numbers_count_the_operations_of_a_group(tmp_path: Path, group: Group) -> None:

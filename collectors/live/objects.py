@@ -1,0 +1,72 @@
+"""Hooks on collectives of Python objects: one event each, whatever they send to carry it out.
+
+An object travels as bytes: its size goes first, then the bytes, padded to the longest. Those
+two or more operations are one thing to the user, so they are counted in their group but only
+the whole is recorded, with the sum of their payloads.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, Final
+
+import torch
+from torch.distributed import distributed_c10d
+
+from collectors.live.operations import Operations
+from collectors.live.patches import Patches
+from tracer.schema import Kind
+
+_FUNCTIONS: Final = {
+    "all_gather_object": Kind.COLLECTIVE,
+    "broadcast_object_list": Kind.COLLECTIVE,
+    "gather_object": Kind.COLLECTIVE,
+    "scatter_object_list": Kind.COLLECTIVE,
+    "send_object_list": Kind.SEND,
+    "recv_object_list": Kind.RECV,
+}
+
+
+def hook_object_collectives(patches: Patches, operations: Operations) -> None:
+    """Replace the functions wherever a module holds them, also under names imported before."""
+    hooks = {}
+    for name, kind in _FUNCTIONS.items():
+        function = getattr(distributed_c10d, name, None)
+        if function is not None:
+            hooks[function] = _hook(operations, kind, name)
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            try:
+                hook = hooks.get(value)
+            except TypeError:  # what cannot be hashed is not one of them
+                continue
+            if hook is not None:
+                patches.replace(module, name, hook)
+
+
+def _hook(operations: Operations, kind: Kind, name: str) -> Callable[[Any], Any]:
+    recorder = operations.recorder
+    index = recorder.names.intern(name)
+
+    def wrap(original: Any) -> Any:
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            thread = get_ident()
+            if not recorder.active or thread in operations.merging:
+                return original(*args, **kwargs)
+            parts = operations.merging[thread] = []
+            start = recorder.clock()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                end = recorder.clock()
+                operations.merging.pop(thread, None)
+                try:
+                    operations.merged(kind, index, parts, torch.uint8, start, end)
+                except Exception as error:
+                    recorder.fault(error)
+
+        return traced
+
+    return wrap
