@@ -102,6 +102,15 @@ class Topology:
         )
         self.version += 1
 
+    def note_group(self, dimension: str, ranks: Sequence[int]) -> None:
+        """The group of these global ranks goes by `dimension`, whoever made it; first named wins.
+
+        For frameworks that lay out their ranks without a `DeviceMesh`.
+        """
+        members = tuple(sorted(ranks))
+        if len(members) > 1:
+            self._mesh_groups.setdefault(members, dimension)
+
     def note_schedule(self, schedule: SchedulePlan) -> None:
         """Remember the pipeline schedule; the last one built is the run's."""
         if schedule != self.schedule:
@@ -133,9 +142,7 @@ class Topology:
         for position in mine[:1]:
             for dimension, name in enumerate(names):
                 along = tuple(slice(None) if d == dimension else i for d, i in enumerate(position))
-                members = tuple(sorted(ranks[along].tolist()))
-                if len(members) > 1:
-                    self._mesh_groups.setdefault(members, name)
+                self.note_group(name, ranks[along].tolist())
 
     def _dimension(self, members: tuple[int, ...], description: str) -> str:
         named = description.removeprefix(_MESH_PREFIX)

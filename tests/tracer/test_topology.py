@@ -118,3 +118,15 @@ def test_the_version_grows_with_what_is_new_and_only_then() -> None:
         seen.append(topology.version)
 
     assert seen == [0, 4, 4]
+
+
+def test_a_framework_without_meshes_names_its_groups() -> None:
+    topology = Topology(rank=2, world_size=4)
+    topology.note_group("pp", [2, 0])
+    topology.note_group("dp", [2, 3])
+    topology.note_group("ep", [2, 3])
+    topology.note_group("tp", [2])
+
+    assert topology.group([0, 2], "undefined").name == "pp:0,2"
+    assert topology.group([2, 3], "undefined").name == "dp:2-3"
+    assert topology.group([2], "undefined").name == "group:2"
