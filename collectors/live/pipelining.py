@@ -10,24 +10,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.pipelining import schedules
 from torch.distributed.pipelining.stage import _PipelineStageBase
 
+from collectors.live.custom_actions import LABELS, Ran, custom_functions_recorded
 from collectors.live.patches import Patches
 from collectors.live.plans import plan_of, schedule_stages
+from collectors.live.work import Work
 from tracer.recorder import Recorder
 from tracer.schema import Kind
 from tracer.topology import Topology
-
-_LABELS: Final = {
-    Kind.FORWARD: "F",
-    Kind.BACKWARD: "B",
-    Kind.BACKWARD_INPUT: "I",
-    Kind.BACKWARD_WEIGHT: "W",
-}
 
 
 class Pipelining:
@@ -40,12 +35,13 @@ class Pipelining:
 
     def install(self, recorder: Recorder, topology: Topology) -> None:
         """Hook the stage's methods and every schedule's `step`."""
+        ran = Ran()
         for method, kind_of in (
             ("forward_one_chunk", _forward),
             ("backward_one_chunk", _backward),
             ("backward_weight_one_chunk", _backward_weight),
         ):
-            self._patches.replace(_PipelineStageBase, method, _action_hook(recorder, kind_of))
+            self._patches.replace(_PipelineStageBase, method, _action_hook(recorder, ran, kind_of))
         for method in (
             "get_fwd_recv_ops",
             "get_bwd_recv_ops",
@@ -57,7 +53,7 @@ class Pipelining:
         recorder.describe_schedule = partial(_note_schedule, recorder, topology)
         for schedule in vars(schedules).values():
             if isinstance(schedule, type) and "step" in vars(schedule):
-                self._patches.replace(schedule, "step", _step_hook(recorder, topology))
+                self._patches.replace(schedule, "step", _step_hook(recorder, ran, topology))
 
     def uninstall(self) -> None:
         """Put every method back."""
@@ -79,63 +75,35 @@ def _backward_weight(stage: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return Kind.BACKWARD_WEIGHT if stage.has_backward else None
 
 
-class _Action:
-    """One action at work: it lends its stage and microbatch to what happens inside it."""
-
-    __slots__ = ("_kind", "_microbatch", "_name", "_outer", "_recorder", "_stage", "_start")
-
-    def __init__(
-        self, recorder: Recorder, kind: Kind, name: int, stage: int, microbatch: int
-    ) -> None:
-        self._recorder = recorder
-        self._kind = kind
-        self._name = name
-        self._stage = stage
-        self._microbatch = microbatch
-        self._outer = recorder.stage, recorder.microbatch
-        recorder.stage, recorder.microbatch = stage, microbatch
-        self._start = recorder.clock()
-
-    def end(self) -> None:
-        recorder = self._recorder
-        duration = recorder.clock() - self._start
-        recorder.stage, recorder.microbatch = self._outer
-        recorder.emit(
-            self._kind,
-            self._name,
-            self._start,
-            duration,
-            stage=self._stage,
-            microbatch=self._microbatch,
-        )
-
-
 def _action_hook(
     recorder: Recorder,
+    ran: Ran,
     kind_of: Callable[[Any, tuple[Any, ...], dict[str, Any]], Kind | None],
 ) -> Callable[[Any], Any]:
-    names = {kind: recorder.names.intern(label) for kind, label in _LABELS.items()}
-
-    def begin(stage: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Action | None:
+    def begin(
+        stage: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Kind, Work] | None:
         try:
             kind = kind_of(stage, args, kwargs)
             if kind is None:
                 return None
-            return _Action(recorder, kind, names[kind], stage.stage_index, _chunk(args, kwargs))
+            ran.actions += 1
+            return kind, Work(recorder, stage.stage_index, _chunk(args, kwargs))
         except Exception as error:
             recorder.fault(error)
             return None
 
     def wrap(original: Any) -> Any:
         def traced(stage: Any, *args: Any, **kwargs: Any) -> Any:
-            action = begin(stage, args, kwargs) if recorder.active else None
-            if action is None:
+            begun = begin(stage, args, kwargs) if recorder.active else None
+            if begun is None:
                 return original(stage, *args, **kwargs)
+            kind, work = begun
             try:
                 return original(stage, *args, **kwargs)
             finally:
                 try:
-                    action.end()
+                    work.end(kind, LABELS[kind])
                 except Exception as error:
                     recorder.fault(error)
 
@@ -178,7 +146,7 @@ def _stage_hook(recorder: Recorder, topology: Topology) -> Callable[[Any], Any]:
     return wrap
 
 
-def _step_hook(recorder: Recorder, topology: Topology) -> Callable[[Any], Any]:
+def _step_hook(recorder: Recorder, ran: Ran, topology: Topology) -> Callable[[Any], Any]:
     known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def begin(schedule: Any) -> None:
@@ -194,9 +162,11 @@ def _step_hook(recorder: Recorder, topology: Topology) -> Callable[[Any], Any]:
 
     def wrap(original: Any) -> Any:
         def traced(schedule: Any, *args: Any, **kwargs: Any) -> Any:
-            if recorder.active:
-                begin(schedule)
-            return original(schedule, *args, **kwargs)
+            if not recorder.active:
+                return original(schedule, *args, **kwargs)
+            begin(schedule)
+            with custom_functions_recorded(schedule, recorder, ran):
+                return original(schedule, *args, **kwargs)
 
         return traced
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
+from collectors.live.custom_actions import KINDS
 from tracer.run_files import SchedulePlan
 
 
@@ -57,10 +58,20 @@ def _plan(schedule: Any, stages: int, microbatches: int) -> dict[int, tuple[str,
     order = _ORDERS.get(type(schedule))
     if order is not None:
         return {stage: tuple(order(stage, stages, microbatches)) for stage in range(stages)}
-    table = getattr(schedule, "pipeline_order", None)
+    # A schedule that was read from a file with its communication has only the second table.
+    table = getattr(schedule, "pipeline_order", None) or getattr(
+        schedule, "pipeline_order_with_comms", None
+    )
     if table is None:
         table = schedule._get_pipeline_order() or {}
     return {
-        int(rank): tuple(str(action) for action in actions if action is not None)
+        int(rank): tuple(
+            str(action) for action in actions if action is not None and _is_work(action)
+        )
         for rank, actions in table.items()
     }
+
+
+def _is_work(action: Any) -> bool:
+    """Whether it computes; sends, receives and (un)sharding follow from the computations."""
+    return action.computation_type.name in (*KINDS, "OVERLAP_F_B")
