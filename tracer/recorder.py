@@ -103,6 +103,7 @@ class Recorder:
         "stage",
         "step",
         "unseen",
+        "working",
     )
 
     def __init__(
@@ -120,6 +121,8 @@ class Recorder:
         self.step = 0
         self.stage = NONE
         self.microbatch = NONE
+        self.working = 0
+        """Pieces of work (actions, training steps) at hand: nothing inside them is work again."""
         self.message_tags: dict[int, tuple[int, int]] = {}
         """(stage, microbatch) of a tensor about to be sent or received, by its id."""
         self.failure: str | None = None

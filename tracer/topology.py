@@ -43,6 +43,8 @@ class Group:
     index: int = -1
     calls: int = 0
     """Collectives issued so far, which is the number of the next one."""
+    parts: int = 0
+    """Collectives beyond these that are parts of one of them."""
     messages: dict[tuple[int, int], int] = field(default_factory=dict)
     """Messages so far, by (source, destination)."""
 

@@ -183,6 +183,13 @@ class Operations:
             return
         first, size = parts[0], sum(part.bytes for part in parts)
         recorder = self.recorder
+        if kind is Kind.COLLECTIVE:
+            first.group.calls = first.seq + 1
+            first.group.parts += len(parts) - 1
+        elif first.peer != NONE:
+            me = self._topology.rank
+            ends = (me, first.peer) if kind is Kind.SEND else (first.peer, me)
+            first.group.messages[ends] = first.seq + 1
         operation = pack_operation(
             name,
             recorder.stage,

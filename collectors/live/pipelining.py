@@ -165,8 +165,12 @@ def _step_hook(recorder: Recorder, ran: Ran, topology: Topology) -> Callable[[An
             if not recorder.active:
                 return original(schedule, *args, **kwargs)
             begin(schedule)
-            with custom_functions_recorded(schedule, recorder, ran):
-                return original(schedule, *args, **kwargs)
+            recorder.working += 1
+            try:
+                with custom_functions_recorded(schedule, recorder, ran):
+                    return original(schedule, *args, **kwargs)
+            finally:
+                recorder.working -= 1
 
         return traced
 

@@ -114,7 +114,7 @@ class Reconciliation:
     def _count(self) -> tuple[int, int]:
         """Collectives that backends have counted, and how many of them are not recorded."""
         counted = sum(backend.count() for backend in self._backends.values())
-        hooked = sum(group.calls for group in list(self._topology.groups.values()))
+        hooked = sum(group.calls + group.parts for group in self._named_groups())
         return counted, max(0, counted - hooked - self._found)
 
     def _look_at_groups(self, *, before: Callable[[dist.ProcessGroup], int]) -> None:

@@ -17,6 +17,7 @@ class Work:
         self.stage = stage
         self.microbatch = microbatch
         recorder.stage, recorder.microbatch = stage, microbatch
+        recorder.working += 1
         self._start = recorder.clock()
 
     def end(self, kind: Kind | None, name: str) -> None:
@@ -24,6 +25,7 @@ class Work:
         recorder = self._recorder
         duration = recorder.clock() - self._start
         recorder.stage, recorder.microbatch = self._outer
+        recorder.working -= 1
         if kind is not None:
             recorder.emit(
                 kind,

@@ -22,11 +22,11 @@ _PLAIN_LOOP = """
 import torch
 model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-assert not torch.nn.modules.module._global_forward_hooks
-for step in range(3):
+for step in range(5):
     for _ in range(2):
+        watched = bool(torch.nn.modules.module._global_forward_pre_hooks)
+        assert watched == (step < 3 or (step, _) == (3, 0))
         model(torch.ones(2, 4)).sum().backward()
-        assert not torch.nn.modules.module._global_forward_pre_hooks
     optimizer.step()
     optimizer.zero_grad()
 raise RuntimeError("after the loop")
@@ -62,10 +62,14 @@ def test_a_plain_loop_has_steps_and_its_exception_passes(tmp_path: Path) -> None
 
     assert done.stderr.rstrip().endswith("RuntimeError: after the loop")
     assert "rankscope" not in done.stderr
-    assert [row["step"] for row in steps] == [0, 1, 2]
+    assert [row["step"] for row in steps] == [0, 1, 2, 3, 4]
     assert [(row["name"], row["step"]) for row in optimizers] == [
-        ("SGD.step", step) for step in range(3)
+        ("SGD.step", step) for step in range(5)
     ]
+    for kind, name in (("forward", "Sequential"), ("backward", "backward")):
+        assert [(row["name"], row["step"]) for row in rows(tmp_path / "run", 0, kind=kind)] == [
+            (name, step) for step in range(5) for _ in range(2)
+        ]
     assert facts(tmp_path / "run", 0)["ended"] == "closed"
 
 
