@@ -3,6 +3,10 @@
 Categories take time in this order: compute, optimizer, exposed communication by mesh dimension,
 data, host-bound, idle. What is left for each is what the ones before did not take, so they
 partition the window: the sum is the window, to the nanosecond.
+
+Where a rank has work on device lanes, compute and optimizer are what the device did, a stream that
+waits for communication does not compute, and the host's launching of it is `host`: it counts
+only where the device had nothing to do.
 """
 
 from __future__ import annotations
@@ -28,13 +32,15 @@ from dashboard.analysis.intervals import (
 from dashboard.analysis.operations import category_of
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import step_windows
-from tracer.schema import COMPUTE_KINDS
+from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
 COMMUNICATION: Final = ("comm:tp", "comm:pp", "comm:dp", "comm:other")
 CATEGORIES: Final = ("compute", "optimizer", *COMMUNICATION, "data", "host", "idle")
+
+_ISSUED: Final = (*COMMUNICATION_KINDS, "wait")
 
 _TABLE: Final = pa.schema(
     [
@@ -108,48 +114,56 @@ def account(run: Recording, steps: Collection[int] | None = None) -> Accounting:
 
 
 def _lanes(run: Recording, rank: int) -> _Lanes:
-    events = run.events(ranks=[rank], columns=("start", "duration", "kind", "lane"))
-    kind = events["kind"].cast(pa.string())
-
-    def spans(*kinds: str) -> Intervals:
-        return _spans(events.filter(pc.is_in(kind, pa.array(kinds))))
-
-    issued = operations_of(run, rank)
-    communication = {
-        category: union(*(spans for found, spans in issued if found == category))
-        for category in COMMUNICATION
-    }
-    on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
-    has_device = not pc.all(on_host).as_py()
-    blocked = _blocked(events, kind, on_host)
+    """Work on the device where there is any, and then the host's own is `host`; else the host's."""
+    events = run.events(
+        ranks=[rank], columns=("start", "duration", "kind", "lane", "group", "correlation")
+    )
+    on_device = pc.starts_with(events["lane"].cast(pa.string()), "device:")
+    device, host = events.filter(on_device), events.filter(pc.invert(on_device))
+    works_on_device = _of(device, *COMPUTE_KINDS, "optimizer").num_rows > 0
+    if works_on_device:
+        return _Lanes(
+            compute=_compute(device, _of(device, *COMPUTE_KINDS)),
+            optimizer=_compute(device, _of(device, "optimizer")),
+            communication=_by_category(
+                pa.concat_tables([_of(device, *_ISSUED), _only_on_host(host, device)])
+            ),
+            data=_spans(_of(events, "data")),
+            host=_spans(_of(host, *COMPUTE_KINDS, "optimizer", "user", "module")),
+        )
     return _Lanes(
-        compute=subtract(spans(*COMPUTE_KINDS), blocked),
-        optimizer=subtract(spans("optimizer"), blocked),
-        communication=communication,
-        data=spans("data"),
-        host=spans("user", "module") if has_device else EMPTY,
+        compute=subtract(_spans(_of(events, *COMPUTE_KINDS)), _spans(_of(host, *_ISSUED))),
+        optimizer=subtract(_spans(_of(events, "optimizer")), _spans(_of(host, *_ISSUED))),
+        communication=_by_category(_of(events, *_ISSUED)),
+        data=_spans(_of(events, "data")),
+        host=EMPTY,
     )
 
 
-def operations_of(run: Recording, rank: int) -> list[tuple[str, Intervals]]:
-    """The time of one rank's communication by category: calls, waits and transfers."""
-    table = run.events(
-        ranks=[rank],
-        kinds=("collective", "send", "recv", "wait"),
-        columns=("start", "duration", "group"),
-    )
-    groups = pc.fill_null(table["group"].cast(pa.string()), "")
-    found = []
+def _of(events: pa.Table, *kinds: str) -> pa.Table:
+    return events.filter(pc.is_in(events["kind"].cast(pa.string()), pa.array(kinds)))
+
+
+def _compute(device: pa.Table, work: pa.Table) -> Intervals:
+    """Work without the time in which its stream was held up by communication."""
+    return subtract(_spans(work), _spans(_of(device, "wait")))
+
+
+def _only_on_host(host: pa.Table, device: pa.Table) -> pa.Table:
+    """Operations that no device lane shows: the host carried them out (gloo, barriers)."""
+    issued = _of(host, *_ISSUED)
+    shown = pc.unique(_of(device, *_ISSUED)["correlation"]).drop_null()
+    return issued.filter(pc.invert(pc.is_in(issued["correlation"], shown)))
+
+
+def _by_category(issued: pa.Table) -> dict[str, Intervals]:
+    """The time of communication by category: calls, waits and transfers."""
+    groups = pc.fill_null(issued["group"].cast(pa.string()), "")
+    found: dict[str, list[Intervals]] = {category: [] for category in COMMUNICATION}
     for group in pc.unique(groups).to_pylist():
-        chosen = table.filter(pc.equal(groups, group))
-        found.append((category_of(group.partition(":")[0]), _spans(chosen)))
-    return found
-
-
-def _blocked(events: pa.Table, kind: pa.ChunkedArray, on_host: pa.ChunkedArray) -> Intervals:
-    """When the host sat in a call or a wait of communication."""
-    kinds = pa.array(["collective", "send", "recv", "wait"])
-    return _spans(events.filter(pc.and_(pc.is_in(kind, kinds), on_host)))
+        chosen = issued.filter(pc.equal(groups, group))
+        found[category_of(group.partition(":")[0])].append(_spans(chosen))
+    return {category: union(*spans) for category, spans in found.items()}
 
 
 def _spans(table: pa.Table) -> Intervals:

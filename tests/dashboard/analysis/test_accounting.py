@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dashboard import Run, open_run
-from dashboard.analysis.accounting import CATEGORIES
+from dashboard.analysis.accounting import CATEGORIES, COMMUNICATION
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS, KINDS
@@ -64,6 +64,34 @@ def test_precedence_on_paper(tmp_path: Path) -> None:
     assert (overlap["dp"]["total_ns"], overlap["dp"]["exposed_ns"]) == (30, 15)
 
 
+def test_a_device_on_paper(tmp_path: Path) -> None:
+    # Step 0-100. The host launches a forward 0-10 and a backward 10-20; the device works on them
+    # 5-40 and 40-70. Inside the backward its stream is held up by a data-parallel all_reduce
+    # 50-60, whose transfer on the communication stream is 45-60. The host launches the optimizer
+    # 70-85 while the device has nothing to do until 80; it works on it 80-90.
+    # Compute: 5-50 and 60-70. Exposed: 50-60. Host: 0-5 and 70-80. Idle: 90-100.
+    comm = {"kind": "collective", "group": "dp:0", "seq": 0, "correlation": 1}
+    events = [
+        Event(start=0, duration=100, kind="step"),
+        Event(start=0, duration=10, kind="forward"),
+        Event(start=10, duration=10, kind="backward"),
+        Event(start=12, duration=1, **comm),
+        Event(start=14, duration=1, **comm | {"kind": "wait"}),
+        Event(start=5, duration=35, kind="forward", lane="device:7"),
+        Event(start=40, duration=30, kind="backward", lane="device:7"),
+        Event(start=45, duration=15, **comm, lane="device:nccl dp:0"),
+        Event(start=50, duration=10, **comm | {"kind": "wait"}, lane="device:7"),
+        Event(start=70, duration=15, kind="optimizer"),
+        Event(start=80, duration=10, kind="optimizer", lane="device:7"),
+    ]
+    run = open_run(write_run(tmp_path / "run", {0: events}))
+    assert spent(run, 0) == {
+        "compute": 55, "optimizer": 10, "comm:dp": 10, "host": 15, "idle": 10,
+    }  # fmt: skip
+    (overlap,) = run.accounting().overlap.to_pylist()
+    assert (overlap["total_ns"], overlap["exposed_ns"]) == (15, 10)
+
+
 def test_an_optimizer_inside_a_backward_is_compute(tmp_path: Path) -> None:
     # A hook runs the optimizer at 20-30, inside the backward 0-40, and another one runs 35-50.
     # Compute comes first, so it has 0-40, and the optimizer what is left: 40-50.
@@ -116,12 +144,18 @@ def test_closes_to_the_nanosecond(
         assert 0 <= row["exposed_ns"] <= row["total_ns"]
 
 
+def at_all(events: list[Event], *kinds: str, lane: str) -> bool:
+    return any(e.kind in kinds and e.lane.startswith(lane) for e in events)
+
+
 def nanosecond_by_nanosecond(events: list[Event]) -> dict[str, int]:
     """The definition, word for word: each category has the instants that none before it has."""
     window = set(range(events[0].duration))
 
-    def at(*kinds: str, dim: str | None = None, lane: str = "") -> set[int]:
-        chosen = [e for e in events if e.kind in kinds and e.lane.startswith(lane)]
+    def at(
+        *kinds: str, dim: str | None = None, lane: str = "", of: list[Event] = events
+    ) -> set[int]:
+        chosen = [e for e in of if e.kind in kinds and e.lane.startswith(lane)]
         return window & {
             instant
             for e in chosen
@@ -134,16 +168,34 @@ def nanosecond_by_nanosecond(events: list[Event]) -> dict[str, int]:
         return f"comm:{dim}" if dim in ("tp", "pp", "dp") else "comm:other"
 
     issued = (*COMMUNICATION_KINDS, "wait")
-    blocked = at(*issued, lane="host:")
-    has_device = any(not e.lane.startswith("host:") for e in events)
-    claims = {
-        "compute": at(*COMPUTE_KINDS) - blocked,
-        "optimizer": at("optimizer") - blocked,
-        **{name: at(*issued, dim=name) for name in CATEGORIES if name.startswith("comm:")},
-        "data": at("data"),
-        "host": at("user", "module") if has_device else set(),
-        "idle": window,
-    }
+    working = (*COMPUTE_KINDS, "optimizer")
+    if at_all(events, *working, lane="device:"):
+        shown = {e.correlation for e in events if e.kind in issued and e.lane == "device:0"}
+        host_only = {
+            id(e)
+            for e in events
+            if e.lane != "device:0" and (e.correlation is None or e.correlation not in shown)
+        }
+        seen = [e for e in events if e.lane == "device:0" or id(e) in host_only]
+        held_up = at("wait", lane="device:")
+        claims = {
+            "compute": at(*COMPUTE_KINDS, lane="device:") - held_up,
+            "optimizer": at("optimizer", lane="device:") - held_up,
+            **{name: at(*issued, dim=name, of=seen) for name in COMMUNICATION},
+            "data": at("data"),
+            "host": at(*working, "user", "module", lane="host:"),
+            "idle": window,
+        }
+    else:
+        blocked = at(*issued, lane="host:")
+        claims = {
+            "compute": at(*COMPUTE_KINDS) - blocked,
+            "optimizer": at("optimizer") - blocked,
+            **{name: at(*issued, dim=name) for name in COMMUNICATION},
+            "data": at("data"),
+            "host": set(),
+            "idle": window,
+        }
     taken: set[int] = set()
     found = {}
     for name in CATEGORIES:
