@@ -88,12 +88,17 @@ class Topology:
             self.version += 1
 
     def note_mesh(self, mesh: Any) -> None:
-        """Remember a `DeviceMesh` with named dimensions; the one with most ranks is the run's."""
+        """Remember a `DeviceMesh` with named dimensions.
+
+        The run's is the one with most ranks, and of these the one with most dimensions: some
+        frameworks first make a flat one and lay out theirs over it.
+        """
         names = mesh.mesh_dim_names
         if not names:
             return
         self._note_mesh_groups(mesh.mesh, names)
-        if self.mesh and mesh.mesh.numel() <= len(self.mesh.coordinates):
+        extent = mesh.mesh.numel(), mesh.mesh.ndim
+        if self.mesh and extent <= (len(self.mesh.coordinates), len(self.mesh.names)):
             return
         positions = (mesh.mesh >= 0).nonzero().tolist()
         ranks = mesh.mesh.flatten().tolist()
@@ -107,10 +112,11 @@ class Topology:
     def note_group(self, dimension: str, ranks: Sequence[int]) -> None:
         """The group of these global ranks goes by `dimension`, whoever made it; first named wins.
 
-        For frameworks that lay out their ranks without a `DeviceMesh`.
+        For frameworks that lay out their ranks without a `DeviceMesh`. "world" names nothing: it
+        is what a group of all ranks is called that no dimension has named.
         """
         members = tuple(sorted(ranks))
-        if len(members) > 1:
+        if len(members) > 1 and dimension != "world":
             self._mesh_groups.setdefault(members, dimension)
 
     def note_schedule(self, schedule: SchedulePlan) -> None:

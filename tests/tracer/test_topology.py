@@ -130,3 +130,13 @@ def test_a_framework_without_meshes_names_its_groups() -> None:
     assert topology.group([0, 2], "undefined").name == "pp:0,2"
     assert topology.group([2, 3], "undefined").name == "dp:2-3"
     assert topology.group([2], "undefined").name == "group:2"
+
+
+def test_a_flat_mesh_of_all_ranks_gives_way_to_the_one_laid_out_over_it() -> None:
+    topology = Topology(rank=1, world_size=2)
+    topology.note_mesh(_mesh([0, 1], ("world",)))
+    topology.note_mesh(_mesh([[[0]], [[1]]], ("pp", "dp", "tp")))
+    topology.note_mesh(_mesh([[0], [1]], ("x", "y")))
+
+    assert topology.coordinates == {"pp": 1, "dp": 0, "tp": 0}
+    assert topology.group([0, 1], "default_pg").name == "pp:0-1"
