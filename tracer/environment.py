@@ -54,18 +54,6 @@ def device() -> str:
     return f"cuda:{cuda.current_device()} ({cuda.get_device_name()})"
 
 
-def device_memory() -> dict[str, float]:
-    """Bytes that torch's allocator holds on this process's GPUs, by counter; empty without CUDA."""
-    cuda = _initialized_cuda()
-    if cuda is None:
-        return {}
-    devices = range(cuda.device_count())
-    return {
-        "memory.allocated/bytes": float(sum(cuda.memory_allocated(d) for d in devices)),
-        "memory.reserved/bytes": float(sum(cuda.memory_reserved(d) for d in devices)),
-    }
-
-
 def versions() -> dict[str, str]:
     """Versions of what took part in the recording."""
     torch_version = getattr(sys.modules.get("torch"), "__version__", None)

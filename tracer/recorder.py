@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,24 @@ class Names:
             return self._index[word]
 
 
+class DeviceMarks(Protocol):
+    """What a hook tells of device time: where work and waits begin and end on their stream."""
+
+    def mark(self) -> Any:
+        """Where the current stream is now, or None."""
+
+    def worked(
+        self, begin: Any, kind: int, name: int, stage: int = NONE, microbatch: int = NONE
+    ) -> None:
+        """The work that began at the mark has been launched up to here."""
+
+    def issued(self, begin: Any, kind: int, operation: Operation) -> None:
+        """The stream came to this operation at the mark."""
+
+    def waited(self, begin: Any, operations: tuple[Operation, ...]) -> None:
+        """The stream waited for these operations from the mark up to here."""
+
+
 class Moment(NamedTuple):
     """From `since` (ns) until the next moment this was the step, and whether it was paused."""
 
@@ -82,6 +100,7 @@ class Recorder:
         "counter_values",
         "counter_values_offered",
         "describe_schedule",
+        "device",
         "dtypes",
         "failure",
         "groups",
@@ -125,6 +144,8 @@ class Recorder:
         """Pieces of work (actions, training steps) at hand: nothing inside them is work again."""
         self.message_tags: dict[int, tuple[int, int]] = {}
         """(stage, microbatch) of a tensor about to be sent or received, by its id."""
+        self.device: DeviceMarks | None = None
+        """Marks points on device streams; None where there is no device."""
         self.failure: str | None = None
         self.on_compute: Callable[[], None] | None = None
         """Called when a step's first work may begin; the session ends automatic steps by it."""

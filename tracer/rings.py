@@ -49,6 +49,19 @@ pack_operation: Final = struct.Struct("<iiiiqqqqqib3x").pack
 """(name, stage, microbatch, group, seq, bytes, count, correlation, flops, peer, dtype), what the
 events of one operation have in common; `NONE` where there is nothing to say."""
 
+OPERATION_DTYPE: Final = np.dtype(
+    {
+        "names": [
+            *("name", "stage", "microbatch", "group", "seq", "bytes", "count"),
+            *("correlation", "flops", "peer", "dtype"),
+        ],
+        "formats": ["<i4", "<i4", "<i4", "<i4", "<i8", "<i8", "<i8", "<i8", "<i8", "<i4", "<i1"],
+        "offsets": [0, 4, 8, 12, 16, 24, 32, 40, 48, 56, 60],
+        "itemsize": 64,
+    }
+)
+"""The same for numpy."""
+
 Operation: TypeAlias = bytes
 """What `pack_operation` made."""
 

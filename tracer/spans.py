@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tracer.rings import RECORD_BYTES, pack_event
 from tracer.schema import Kind
@@ -24,9 +24,10 @@ R = TypeVar("R")
 class Span:
     """A `with` block that records itself when it ends, also by an exception; or a decorator."""
 
-    __slots__ = ("start",)
+    __slots__ = ("mark", "start")
 
     start: int
+    mark: Any
 
     def __enter__(self) -> Span:
         return self
@@ -58,6 +59,8 @@ def span_class(recorder: Recorder, local: threading.local, kind: Kind, name: str
         __slots__ = ()
 
         def __enter__(self) -> Span:
+            if recorder.device is not None:
+                self.mark = _mark(recorder)
             self.start = clock()
             return self
 
@@ -84,5 +87,24 @@ def span_class(recorder: Recorder, local: threading.local, kind: Kind, name: str
                 recorder.microbatch,
             )
             ring.head = head + 1
+            if recorder.device is not None:
+                _worked(recorder, self, number, index)
 
     return Named
+
+
+def _mark(recorder: Recorder) -> Any:
+    try:
+        return None if recorder.device is None else recorder.device.mark()
+    except Exception as error:
+        recorder.fault(error)
+        return None
+
+
+def _worked(recorder: Recorder, span: Span, kind: int, name: int) -> None:
+    try:
+        if recorder.device is not None:
+            mark = getattr(span, "mark", None)
+            recorder.device.worked(mark, kind, name, recorder.stage, recorder.microbatch)
+    except Exception as error:
+        recorder.fault(error)

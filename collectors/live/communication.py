@@ -32,6 +32,7 @@ from tracer.schema import Kind
 from tracer.topology import Topology
 
 _NO_PAYLOAD: Final = -1
+_COLLECTIVE: Final = int(Kind.COLLECTIVE)
 _WAIT: Final = int(Kind.WAIT)
 _COLLECTIVES: Final[dict[str, tuple[str, int]]] = {
     "allreduce": ("all_reduce", 0),
@@ -138,6 +139,7 @@ def _collective_hook(operations: Operations, op: str, argument: int) -> Callable
         def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
             if not recorder.active:
                 return original(group, *args, **kwargs)
+            mark = None if recorder.device is None else _mark(recorder)
             start = clock()
             work = original(group, *args, **kwargs)
             end = clock()
@@ -154,6 +156,8 @@ def _collective_hook(operations: Operations, op: str, argument: int) -> Callable
                 operation = operations.collective(name, group, moved, start, end)
                 if work is not None and operation is not None:
                     works[id(work)] = (operation,)
+                    if mark is not None and recorder.device is not None:
+                        recorder.device.issued(mark, _COLLECTIVE, operation)
             except Exception as error:
                 recorder.fault(error)
             return work
@@ -173,6 +177,7 @@ def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Ca
         def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
             if not recorder.active:
                 return original(group, *args, **kwargs)
+            mark = None if recorder.device is None else _mark(recorder)
             start = clock()
             work = original(group, *args, **kwargs)
             end = clock()
@@ -184,6 +189,8 @@ def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Ca
                 operation = operations.message(kind, name, group, peer, moved, tag, start, end)
                 if work is not None and operation is not None:
                     works[id(work)] = (operation,)
+                    if mark is not None and recorder.device is not None:
+                        recorder.device.issued(mark, kind, operation)
             except Exception as error:
                 recorder.fault(error)
             return work
@@ -236,6 +243,7 @@ def _wait_hook(operations: Operations) -> Callable[[Any], Any]:
             pending = works.pop(id(work), None) if recorder.active else None
             if pending is None:
                 return original(work, *args, **kwargs)
+            mark = None if recorder.device is None else _mark(recorder)
             start = clock()
             try:
                 return original(work, *args, **kwargs)
@@ -244,6 +252,8 @@ def _wait_hook(operations: Operations) -> Callable[[Any], Any]:
                 try:
                     for operation in pending:
                         emit_operation(_WAIT, start, end - start, operation)
+                    if mark is not None and recorder.device is not None:
+                        recorder.device.waited(mark, pending)
                 except Exception as error:
                     recorder.fault(error)
 
@@ -288,6 +298,7 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
             if not recorder.active or thread in operations.inside:
                 return original(*args, **kwargs)
             operations.inside.add(thread)
+            mark = None if recorder.device is None else _mark(recorder)
             start = clock()
             try:
                 result = original(*args, **kwargs)
@@ -304,6 +315,8 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
                     operation = operations.collective(name, group, moved, start, end)
                     if operation is not None:
                         tensors[_storage(result)] = (operation,)
+                        if mark is not None and recorder.device is not None:
+                            recorder.device.issued(mark, _COLLECTIVE, operation)
             except Exception as error:
                 recorder.fault(error)
             return result
@@ -322,6 +335,7 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
             pending = _waited_tensor(operations, args, kwargs) if recorder.active else ()
             if not pending:
                 return original(*args, **kwargs)
+            mark = None if recorder.device is None else _mark(recorder)
             start = clock()
             try:
                 return original(*args, **kwargs)
@@ -330,6 +344,8 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
                 try:
                     for operation in pending:
                         recorder.emit_operation(_WAIT, start, end - start, operation)
+                    if mark is not None and recorder.device is not None:
+                        recorder.device.waited(mark, pending)
                 except Exception as error:
                     recorder.fault(error)
 
@@ -347,6 +363,15 @@ def _waited_tensor(
     except Exception as error:
         operations.recorder.fault(error)
         return ()
+
+
+def _mark(recorder: Recorder) -> Any:
+    """Where the device is before a call of the user's, which our faults must not touch."""
+    try:
+        return None if recorder.device is None else recorder.device.mark()
+    except Exception as error:
+        recorder.fault(error)
+        return None
 
 
 def _nth(args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> Any:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
@@ -32,6 +32,8 @@ from tracer.schema import Kind
 from tracer.topology import Topology
 
 _WATCHED_STEPS: Final = 3
+
+_Began: TypeAlias = tuple[int, Any]
 
 
 class RootModules:
@@ -78,7 +80,7 @@ class RootModules:
         try:
             _compute_begins(recorder)
             self._calls.root = module
-            self._calls.start = recorder.clock()
+            self._calls.began = _begin(recorder)
         except Exception as error:
             recorder.fault(error)
 
@@ -92,7 +94,7 @@ class RootModules:
         calls.root = None
         try:
             self._roots.add(module)
-            _record(recorder, Kind.FORWARD, type(module).__name__, calls.start)
+            _record(recorder, Kind.FORWARD, type(module).__name__, calls.began)
             if self._steps >= _WATCHED_STEPS:
                 self._stop_watching()
                 for kind in {type(root) for root in self._roots}:
@@ -115,7 +117,7 @@ class _Calls(threading.local):
     def __init__(self) -> None:
         self.open = 0
         self.root: nn.Module | None = None
-        self.start = NONE
+        self.began: _Began = NONE, None
 
 
 def _call_hook(recorder: Recorder, roots: weakref.WeakSet[nn.Module]) -> Callable[[Any], Any]:
@@ -130,12 +132,12 @@ def _call_hook(recorder: Recorder, roots: weakref.WeakSet[nn.Module]) -> Callabl
                 return original(module, *args, **kwargs)
             _compute_begins(recorder)
             recorder.working += 1
-            start = recorder.clock()
+            began = _begin(recorder)
             try:
                 return original(module, *args, **kwargs)
             finally:
                 recorder.working -= 1
-                _record(recorder, Kind.FORWARD, type(module).__name__, start)
+                _record(recorder, Kind.FORWARD, type(module).__name__, began)
 
         return traced
 
@@ -148,12 +150,12 @@ def _backward_hook(recorder: Recorder) -> Callable[[Any], Any]:
             if torch.compiler.is_compiling() or recorder.working or not recorder.active:
                 return original(*args, **kwargs)
             recorder.working += 1
-            start = recorder.clock()
+            began = _begin(recorder)
             try:
                 return original(*args, **kwargs)
             finally:
                 recorder.working -= 1
-                _record(recorder, Kind.BACKWARD, "backward", start)
+                _record(recorder, Kind.BACKWARD, "backward", began)
 
         return traced
 
@@ -168,14 +170,22 @@ def _compute_begins(recorder: Recorder) -> None:
         recorder.fault(error)
 
 
-def _record(recorder: Recorder, kind: Kind, name: str, start: int) -> None:
+def _begin(recorder: Recorder) -> _Began:
+    """The time and the device's mark at which work begins."""
     try:
-        recorder.emit(
-            kind,
-            recorder.names.intern(name),
-            start,
-            recorder.clock() - start,
-            microbatch=recorder.microbatch,
-        )
+        mark = None if recorder.device is None else recorder.device.mark()
+        return recorder.clock(), mark
+    except Exception as error:
+        recorder.fault(error)
+        return NONE, None
+
+
+def _record(recorder: Recorder, kind: Kind, name: str, began: _Began) -> None:
+    try:
+        start, mark = began
+        index, microbatch = recorder.names.intern(name), recorder.microbatch
+        recorder.emit(kind, index, start, recorder.clock() - start, microbatch=microbatch)
+        if recorder.device is not None:
+            recorder.device.worked(mark, kind, index, microbatch=microbatch)
     except Exception as error:
         recorder.fault(error)

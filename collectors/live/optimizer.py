@@ -25,7 +25,7 @@ class Optimizers:
 
     def __init__(self) -> None:
         self._handles: list[Any] = []
-        self._started: dict[int, int] = {}
+        self._started: dict[int, tuple[int, Any]] = {}
 
     def install(self, recorder: Recorder, topology: Topology) -> None:
         """Register the two hooks."""
@@ -33,17 +33,24 @@ class Optimizers:
         def before(optimizer: Any, args: Any, kwargs: Any) -> None:
             # A step that is compiled would otherwise trace these hooks and break on the clock.
             if recorder.active and not torch.compiler.is_compiling():
-                self._started[id(optimizer)] = recorder.clock()
+                try:
+                    mark = None if recorder.device is None else recorder.device.mark()
+                    self._started[id(optimizer)] = recorder.clock(), mark
+                except Exception as error:
+                    recorder.fault(error)
 
         def after(optimizer: Any, args: Any, kwargs: Any) -> None:
             if torch.compiler.is_compiling():
                 return
-            started = self._started.pop(id(optimizer), None)
-            if started is None or not recorder.active:
+            began = self._started.pop(id(optimizer), None)
+            if began is None or not recorder.active:
                 return
             try:
+                started, mark = began
                 name = recorder.names.intern(f"{type(optimizer).__name__}.step")
                 recorder.emit(Kind.OPTIMIZER, name, started, recorder.clock() - started)
+                if recorder.device is not None:
+                    recorder.device.worked(mark, Kind.OPTIMIZER, name)
                 if recorder.on_optimizer is not None:
                     recorder.on_optimizer()
             except Exception as error:

@@ -9,7 +9,7 @@ from tracer.schema import Kind
 class Work:
     """Work at hand from its construction on, until `end`."""
 
-    __slots__ = ("_outer", "_recorder", "_start", "microbatch", "stage")
+    __slots__ = ("_mark", "_outer", "_recorder", "_start", "microbatch", "stage")
 
     def __init__(self, recorder: Recorder, stage: int, microbatch: int) -> None:
         self._recorder = recorder
@@ -18,6 +18,7 @@ class Work:
         self.microbatch = microbatch
         recorder.stage, recorder.microbatch = stage, microbatch
         recorder.working += 1
+        self._mark = None if recorder.device is None else recorder.device.mark()
         self._start = recorder.clock()
 
     def end(self, kind: Kind | None, name: str) -> None:
@@ -26,12 +27,11 @@ class Work:
         duration = recorder.clock() - self._start
         recorder.stage, recorder.microbatch = self._outer
         recorder.working -= 1
-        if kind is not None:
-            recorder.emit(
-                kind,
-                recorder.names.intern(name),
-                self._start,
-                duration,
-                stage=self.stage,
-                microbatch=self.microbatch,
-            )
+        if kind is None:
+            return
+        index = recorder.names.intern(name)
+        recorder.emit(
+            kind, index, self._start, duration, stage=self.stage, microbatch=self.microbatch
+        )
+        if recorder.device is not None:
+            recorder.device.worked(self._mark, kind, index, self.stage, self.microbatch)
