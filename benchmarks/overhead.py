@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks._figures import median_ns, show, timed_ns
+from benchmarks.peers import peers
 from tracer import Tracer
 from tracer.batches import record_batch
 from tracer.recorder import Recorder
@@ -27,10 +27,6 @@ ROUNDS = 11
 """Traced and untraced rounds alternate, so that a slow phase of the machine hits both."""
 
 
-OPERATIONS = 250
-STEP_NS = 100_000_000
-STEPS = 80
-
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_traces"
 
 
@@ -42,7 +38,7 @@ def main() -> None:
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         torch.set_num_threads(1)
         hooks(Path(directory))
-        steps(Path(directory))
+        peers(Path(directory))
         dist.destroy_process_group()
     disk()
 
@@ -71,6 +67,8 @@ def writing(path: Path) -> None:
     recorder = Recorder()
     recorder.active = True
     writer = StreamWriter(path, EVENT_SCHEMA, "events", run_id="benchmark", rank=0)
+    for words in (recorder.groups, recorder.dtypes):
+        words.intern("one")
     names = [recorder.names.intern(name) for name in ("F", "B", "send", "recv")]
 
     def drain() -> None:
@@ -108,46 +106,16 @@ def hooks(directory: Path) -> None:
     show("overhead.ns_per_collective", median(traced) - median(plain), "ns", ROUNDS)
 
 
-def steps(directory: Path) -> None:
-    """What recording adds to a step of 100 ms that makes 500 events, the writer's share included.
-
-    250 times: some small matrix multiplications, then an all_reduce (an event for its call, one
-    for its wait). Recording is switched on for every second step, and neighbours are compared;
-    files are flushed every 100 ms. Compared is the processor time of the whole process, so that
-    the writer thread counts in full and other work on the machine counts little.
-    """
-    left, tensor = torch.ones(64, 64), torch.ones(16)
-
-    def multiply() -> None:
-        left @ left
-
-    def all_reduce() -> None:
-        dist.all_reduce(tensor)
-
-    rest = STEP_NS / OPERATIONS - median_ns(all_reduce, samples=REPEATS, calls=CALLS)
-    multiplications = round(rest / median_ns(multiply, samples=REPEATS, calls=CALLS))
-
-    def step_ns(*, traced: bool) -> int:
-        tracer.recorder.active = traced
-        start = time.process_time_ns()
-        for _ in range(OPERATIONS):
-            for _ in range(multiplications):
-                multiply()
-            all_reduce()
-        return time.process_time_ns() - start
-
-    with Tracer(directory / "steps", flush_interval_s=0.1) as tracer:
-        pairs = [(step_ns(traced=False), step_ns(traced=True)) for _ in range(STEPS)]
-    added = median(traced - plain for plain, traced in pairs)
-    percent = 100 * added / median(plain for plain, _ in pairs)
-    show("overhead.step_100ms_percent", percent, "percent", STEPS)
-
-
 def disk() -> None:
     """Bytes per event of runs that were really recorded, everything in their files included."""
     files = list(SAMPLES.glob("*/rank-?????.arrows"))
     events = sum(read_stream(file, "events").table.num_rows for file in files)
-    show("disk.bytes_per_event", sum(f.stat().st_size for f in files) / events, "bytes", events)
+    show(
+        "disk.samples_bytes_per_event",
+        sum(f.stat().st_size for f in files) / events,
+        "bytes",
+        events,
+    )
 
 
 if __name__ == "__main__":

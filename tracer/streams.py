@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import pyarrow as pa
 from pyarrow import ipc
 
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace
 from tracer.schema import FORMAT_VERSION, SCHEMAS, file_metadata
+
+_CODEC: Final = pa.Codec("zstd", compression_level=1)
+"""Two thirds of the size that lz4 gives, for a fifth of a microsecond more per event on the writer
+thread (docs/decisions.md)."""
 
 
 class StreamWriter:
@@ -22,7 +26,7 @@ class StreamWriter:
         self._stream = ipc.new_stream(
             self._file,
             schema.with_metadata(file_metadata(content, run_id=run_id, rank=rank)),
-            options=ipc.IpcWriteOptions(compression="lz4", emit_dictionary_deltas=True),
+            options=ipc.IpcWriteOptions(compression=_CODEC, emit_dictionary_deltas=True),
         )
 
     def write(self, batch: pa.RecordBatch) -> None:

@@ -45,6 +45,8 @@ class Group:
     """Collectives issued so far, which is the number of the next one."""
     parts: int = 0
     """Collectives beyond these that are parts of one of them."""
+    sent: int = 0
+    """Messages of this rank so far, sent and received."""
     messages: dict[tuple[int, int], int] = field(default_factory=dict)
     """Messages so far, by (source, destination)."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tracer.batches import record_batch
@@ -20,6 +21,9 @@ from tracer.rings import RECORD_DTYPE
 from tracer.run_files import RankFacts, write_rank_facts
 from tracer.schema import COUNTER_SCHEMA, EVENT_SCHEMA, counters_file, events_file
 from tracer.streams import StreamWriter
+
+_BATCH_ROWS = 1 << 14
+"""Columns of more rows would take the interpreter lock for too long at a time."""
 
 JOIN_TIMEOUT_S = 30.0
 """How long the end of the training waits for the last flush before it goes on without."""
@@ -106,7 +110,7 @@ class Writer:
 
     def _write_records(self) -> None:
         recorder = self._recorder
-        for records in recorder.drain():
+        for records in _in_batches(recorder.drain()):
             for show in recorder.on_records:
                 show(records)
             self._events.write(record_batch(records, recorder))
@@ -152,3 +156,17 @@ class Writer:
         ended = f"failed: {failure}" if failure else "closed"
         write_rank_facts(self._directory, dataclasses.replace(self._facts(), ended=ended))
         self._on_facts()
+
+
+def _in_batches(drained: list[npt.NDArray[np.void]]) -> Iterator[npt.NDArray[np.void]]:
+    """Fewer and larger batches: each has a fixed cost on disk, and larger ones compress better."""
+    together: list[npt.NDArray[np.void]] = []
+    rows = 0
+    for records in drained:
+        if together and rows + len(records) > _BATCH_ROWS:
+            yield np.concatenate(together)
+            together, rows = [], 0
+        together.append(records)
+        rows += len(records)
+    if together:
+        yield np.concatenate(together)

@@ -35,7 +35,8 @@ def hook_object_collectives(patches: Patches, operations: Operations) -> None:
     for name, kind in _FUNCTIONS.items():
         function = getattr(distributed_c10d, name, None)
         if function is not None:
-            hooks[function] = _hook(operations, kind, name)
+            label = name if kind is Kind.COLLECTIVE else kind.label
+            hooks[function] = _hook(operations, kind, label)
     for module in list(sys.modules.values()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
             try:

@@ -155,6 +155,7 @@ class Operations:
         stage, microbatch = tag or (recorder.stage, recorder.microbatch)
         size, elements, dtype = payload
         seq = known.group.next_message(*ends) if peer != NONE else NONE
+        known.group.sent += 1
         if self.merging and self._is_part(Part(known.group, seq, peer, size)):
             return None
         operation = pack_operation(

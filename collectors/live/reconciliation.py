@@ -10,10 +10,10 @@ more collectives than the hooks.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -34,8 +34,8 @@ FIRST_SEQ: Final = 1 << 40
 """Operations found here are numbered from this number on, by the backend's own count: it is the
 same on every rank, and the hooks' numbers cannot collide with it."""
 
-_DUMP_AFTER_CALLS: Final = 500
-"""Half of what the flight recorder holds by default would be gone after twice as many."""
+_DUMP_AFTER_CALLS: Final = 1000
+"""Half of what the flight recorder holds by default."""
 
 _DUMP_AFTER_NS: Final = 5_000_000_000
 _KEPT_NS: Final = 60_000_000_000
@@ -55,6 +55,7 @@ class _Backend:
     process_group: weakref.ref[dist.ProcessGroup]
     ranks: tuple[int, ...]
     desc: str
+    counts_messages: bool
     before: int
     calls: int
 
@@ -77,14 +78,15 @@ class Reconciliation:
         self._topology = topology
         self._last_dump = recorder.clock()
         self._backends: dict[str, _Backend] = {}
-        self._hooked: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+        self._hooked: list[npt.NDArray[np.int64]] = []
         self._main_lane = recorder.lanes.intern("host:main")
         self._main_reached = 0
         self._pending: list[Entry] = []
         held = dump({})
         self._last_record = held[-1].record if held else -1
         self._overrun = False
-        self._found = 0
+        self._found: Counter[tuple[int, ...]] = Counter()
+        self._counted: dict[tuple[int, ...], int] = {}
         self._counted_at_dump = 0
         self._look_at_groups(before=_count)
         recorder.on_flush.append(self._flush)
@@ -97,25 +99,41 @@ class Reconciliation:
     def _flush(self) -> None:
         self._look_at_groups(before=lambda group: 0)
         self._settle(self._main_reached)
-        counted, missing = self._count()
+        # What the backends had counted at the last flush, the hooks have counted by now.
+        differs, counted = self._differences(self._counted), sum(self._counted.values())
+        self._counted = self._count()
         waited = self._recorder.clock() - self._last_dump
         due = counted - self._counted_at_dump >= _DUMP_AFTER_CALLS or waited > _DUMP_AFTER_NS
-        if due and missing:
+        if due and any(missing > 0 for missing in differs.values()):
             self._take(counted)
 
     def _close(self) -> None:
-        counted, missing = self._count()
-        if missing:
-            self._take(counted)
+        self._counted = self._count()
+        if any(self._differences(self._counted).values()):
+            self._take(sum(self._counted.values()))
         self._settle(self._recorder.clock())
         if self._overrun:
-            self._recorder.unseen = self._count()[1]
+            left = self._differences(self._counted).values()
+            self._recorder.unseen = sum(missing for missing in left if missing > 0)
 
-    def _count(self) -> tuple[int, int]:
-        """Collectives that backends have counted, and how many of them are not recorded."""
-        counted = sum(backend.count() for backend in self._backends.values())
-        hooked = sum(group.calls + group.parts for group in self._named_groups())
-        return counted, max(0, counted - hooked - self._found)
+    def _count(self) -> dict[tuple[int, ...], int]:
+        """Operations that the backends have counted, by the members of the group."""
+        counted: Counter[tuple[int, ...]] = Counter()
+        for backend in self._backends.values():
+            counted[backend.ranks] += backend.count()
+        return dict(counted)
+
+    def _differences(self, counted: dict[tuple[int, ...], int]) -> dict[tuple[int, ...], int]:
+        """How many operations of each group are not recorded (less than 0: backends count a
+        coalesced batch as one).
+        """
+        recorded = Counter(self._found)
+        messages = {b.ranks for b in self._backends.values() if b.counts_messages}
+        for group in self._named_groups():
+            recorded[group.ranks] += group.calls + group.parts
+            if group.ranks in messages:
+                recorded[group.ranks] += group.sent
+        return {ranks: calls - recorded[ranks] for ranks, calls in counted.items()}
 
     def _look_at_groups(self, *, before: Callable[[dist.ProcessGroup], int]) -> None:
         """Remember each process group while it lives: a dump also lists those that are gone."""
@@ -128,7 +146,12 @@ class Reconciliation:
             members = distributed_c10d._world.pg_group_ranks.get(group, {})
             first = before(group)
             self._backends[name] = _Backend(
-                weakref.ref(group), tuple(sorted(members)), group.group_desc, first, first
+                weakref.ref(group),
+                tuple(sorted(members)),
+                group.group_desc,
+                dist.get_backend(group) == "gloo",
+                first,
+                first,
             )
 
     def _note(self, records: npt.NDArray[np.void]) -> None:
@@ -137,14 +160,9 @@ class Reconciliation:
         if len(main):
             self._main_reached = max(self._main_reached, int(main.max()))
         calls = records[(records["kind"] == int(Kind.COLLECTIVE)) & (records["seq"] < FIRST_SEQ)]
-        ranks = {self._recorder.groups.intern(g.name): g.ranks for g in self._named_groups()}
-        for start, duration, group in zip(
-            calls["start"].tolist(),
-            calls["duration"].tolist(),
-            calls["group"].tolist(),
-            strict=True,
-        ):
-            self._hooked.setdefault(ranks.get(group, ()), []).append((start, start + duration))
+        if len(calls):
+            ends = calls["start"] + calls["duration"]
+            self._hooked.append(np.stack([calls["group"], calls["start"], ends]).astype(np.int64))
 
     def _named_groups(self) -> list[Group]:
         return list(self._topology.groups.values())
@@ -165,22 +183,35 @@ class Reconciliation:
 
     def _settle(self, reached: int) -> None:
         """Decide on the entries older than `reached`: hooked calls of that time are all known."""
-        due = [entry for entry in self._pending if entry.created < reached]
+        due: dict[tuple[int, ...], list[Entry]] = {}
+        for entry in self._pending:
+            backend = self._backends.get(entry.group_name)
+            if entry.created < reached and backend is not None:
+                due.setdefault(backend.ranks, []).append(entry)
         self._pending = [entry for entry in self._pending if entry.created >= reached]
-        found = [entry for entry in due if not self._is_hooked(entry)]
-        self._found += len(found)
-        rows = [row for row in map(self._row, found) if row is not None]
-        if rows:
-            self._recorder.add_late(np.array(rows, RECORD_DTYPE))
+        if due:
+            spans = self._hooked_spans()
+            for ranks, entries in due.items():
+                hooked = _inside(np.array([e.created for e in entries]), spans.get(ranks))
+                found = [e for e, is_hooked in zip(entries, hooked, strict=True) if not is_hooked]
+                self._found[ranks] += len(found)
+                rows = [row for row in map(self._row, found) if row is not None]
+                self._recorder.add_late(np.array(rows, RECORD_DTYPE))
         self._forget(min((entry.created for entry in self._pending), default=reached))
 
-    def _is_hooked(self, entry: Entry) -> bool:
-        backend = self._backends.get(entry.group_name)
-        spans = self._hooked.get(backend.ranks if backend is not None else (), [])
-        after = bisect.bisect_right(spans, (entry.created + _SLACK_NS, 1 << 62))
-        return any(
-            end + _SLACK_NS >= entry.created for _, end in spans[max(0, after - _NESTING) : after]
-        )
+    def _hooked_spans(self) -> dict[tuple[int, ...], npt.NDArray[np.int64]]:
+        """By members of the group: start and end of each hooked call, by start."""
+        if not self._hooked:
+            return {}
+        group, start, end = np.concatenate(self._hooked, axis=1)
+        spans: dict[tuple[int, ...], npt.NDArray[np.int64]] = {}
+        for known in self._named_groups():
+            mine = group == self._recorder.groups.intern(known.name)
+            both = [spans[known.ranks]] if known.ranks in spans else []
+            both.append(np.stack([start[mine], end[mine]]))
+            joined = np.concatenate(both, axis=1)
+            spans[known.ranks] = joined[:, np.argsort(joined[0], kind="stable")]
+        return spans
 
     def _row(self, entry: Entry) -> tuple[int, ...] | None:
         """The record of an entry that nobody hooked; None where nothing was to be recorded."""
@@ -211,10 +242,21 @@ class Reconciliation:
         return tuple(values.get(field, NONE) for field in RECORD_DTYPE.names or ())
 
     def _forget(self, before: int) -> None:
-        for spans in self._hooked.values():
-            spans.sort()
-            kept = bisect.bisect_left(spans, (before - _KEPT_NS, 0))
-            del spans[:kept]
+        self._hooked = [calls for calls in self._hooked if int(calls[2].max()) >= before - _KEPT_NS]
+
+
+def _inside(
+    times: npt.NDArray[np.int64], spans: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.bool_]:
+    """Which times lie in one of the spans (start and end, by start), with some slack."""
+    inside = np.zeros(len(times), np.bool_)
+    if spans is None or spans.shape[1] == 0:
+        return inside
+    before = np.searchsorted(spans[0], times + _SLACK_NS, "right") - 1
+    for earlier in range(_NESTING):
+        which = before - earlier
+        inside |= (which >= 0) & (spans[1][np.maximum(which, 0)] + _SLACK_NS >= times)
+    return inside
 
 
 def _count(group: dist.ProcessGroup) -> int:
