@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks._figures import median_ns, show, timed_ns
-from benchmarks.peers import peers
+from benchmarks._peers import peers
 from tracer import Tracer
 from tracer.batches import record_batch
 from tracer.recorder import Recorder

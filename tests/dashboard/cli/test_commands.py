@@ -56,7 +56,7 @@ def test_a_report_with_every_category_fits_100_columns_and_loses_no_digit(tmp_pa
         Event(
             start=start, duration=duration, kind=kind, name="reduce_scatter", group=group,
             seq=0 if group else None, bytes=123_456_789, correlation=start,
-            lane="device:7" if kind == "kernel" else "host:main",
+            lane="device:7" if kind in ("forward", "optimizer", "kernel") else "host:main",
         )
         for start, duration, kind, group in spans
     ]  # fmt: skip
