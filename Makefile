@@ -13,9 +13,10 @@ JOBS          ?= 2
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
+FRAMEWORKS := $(VENV)/.frameworks
 
 .DEFAULT_GOAL := help
-.PHONY: help env browser test check format demo dashboard bench samples screenshots readme clean
+.PHONY: help env frameworks browser test check format demo dashboard bench samples screenshots readme clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
@@ -32,13 +33,23 @@ $(READY): pyproject.toml
 	@echo "Making the environment in $(VENV): some minutes, once."
 	@export PIP_DISABLE_PIP_VERSION_CHECK=1; set -x; \
 	  $(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION) && \
-	  $(BIN)/python -m pip install --quiet -e '.[test,check]'
+	  $(BIN)/python -m pip install --quiet -e '.[test,check,gpu,bench]'
+	@touch $@
+
+# Their tests need them; nothing else does. DeepSpeed would compile its kernels here otherwise.
+$(FRAMEWORKS): $(READY)
+	@echo "Adding the training frameworks to $(VENV): a minute, once."
+	@export PIP_DISABLE_PIP_VERSION_CHECK=1 DS_BUILD_OPS=0; \
+	  $(BIN)/python -m pip install --quiet torch==$(TORCH_VERSION) -e '.[frameworks]' || \
+	  echo "Some framework does not install here: its tests will be skipped." >&2
 	@touch $@
 
 browser: ## install Chromium for the browser tests, if there is none
 	@scripts/install-chromium
 
-test: env browser ## run all tests (ARGS="-k timeline" selects)
+frameworks: $(FRAMEWORKS) ## add Lightning, Transformers, DeepSpeed, Megatron-Core and torchtitan
+
+test: env frameworks browser ## run all tests (ARGS="-k timeline" selects)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: env ## ruff, mypy --strict, import-linter, changelog

@@ -26,12 +26,11 @@ from benchmarks._figures import median_ns, show
 from tracer import Tracer
 from tracer.streams import read_stream
 
-ROUNDS = 9
+ROUNDS = 7
 OPERATIONS = 250
 """Collectives per step: an event for the call and one for the wait of each."""
 
 STEP_NS = 100_000_000
-FLUSH_S = 0.25
 
 
 def peers(directory: Path) -> None:
@@ -54,7 +53,7 @@ def peers(directory: Path) -> None:
             all_reduce()
 
     _compare("small_step", directory / "small", lambda: step(20, 2), steps=60)
-    _compare("step_100ms", directory / "long", lambda: step(OPERATIONS, round(rest / one)), steps=6)
+    _compare("step_100ms", directory / "long", lambda: step(OPERATIONS, round(rest / one)), steps=12)
     _bytes(directory, lambda: step(20, 2))
 
 
@@ -96,7 +95,7 @@ def _ways(directory: Path) -> dict[str, Callable[[str], Any]]:
 
     @contextmanager
     def rankscope(number: str) -> Iterator[Callable[[], None]]:
-        with Tracer(directory / f"run-{number}", flush_interval_s=FLUSH_S) as t:
+        with Tracer(directory / f"run-{number}") as t:
             yield t.step
 
     @contextmanager

@@ -26,7 +26,9 @@ class StreamWriter:
         self._stream = ipc.new_stream(
             self._file,
             schema.with_metadata(file_metadata(content, run_id=run_id, rank=rank)),
-            options=ipc.IpcWriteOptions(compression=_CODEC, emit_dictionary_deltas=True),
+            options=ipc.IpcWriteOptions(
+                compression=_CODEC, use_threads=False, emit_dictionary_deltas=True
+            ),
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
