@@ -53,7 +53,9 @@ def peers(directory: Path) -> None:
             all_reduce()
 
     _compare("small_step", directory / "small", lambda: step(20, 2), steps=60)
-    _compare("step_100ms", directory / "long", lambda: step(OPERATIONS, round(rest / one)), steps=12)
+    _compare(
+        "step_100ms", directory / "long", lambda: step(OPERATIONS, round(rest / one)), steps=12
+    )
     _bytes(directory, lambda: step(20, 2))
 
 
