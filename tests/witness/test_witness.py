@@ -38,7 +38,7 @@ def _witnessed(directory: Path, rank: int) -> Counter[Seen]:
     )
 
 
-def _recorded(directory: Path, rank: int) -> Counter[Seen]:
+def _recorded(directory: Path, rank: int, step: int | None = None) -> Counter[Seen]:
     groups = facts(directory / "run", rank)["groups"]
     return Counter(
         Seen(
@@ -48,8 +48,16 @@ def _recorded(directory: Path, rank: int) -> Counter[Seen]:
             row["dtype"] or "",
             row["peer"],
         )
-        for row in calls(directory / "run", rank)
+        for row in calls(directory / "run", rank, step=step)
     )
+
+
+def _differences(rank: int, seen: Counter[Seen], recorded: Counter[Seen]) -> list[str]:
+    return [
+        f"rank {rank}: not {said}: {n} x {op}"
+        for said, missing in (("recorded", seen - recorded), ("witnessed", recorded - seen))
+        for op, n in missing.items()
+    ]
 
 
 @pytest.mark.parametrize("way", PROCESSES)
@@ -59,12 +67,7 @@ def test_the_tracer_records_all_that_the_witness_sees(way: str, tmp_path: Path) 
     for rank in range(PROCESSES[way]):
         seen, recorded = _witnessed(witness, rank), _recorded(trace, rank)
         assert seen
-        differences += [
-            f"rank {rank}: not recorded: {n} x {op}" for op, n in (seen - recorded).items()
-        ]
-        differences += [
-            f"rank {rank}: not witnessed: {n} x {op}" for op, n in (recorded - seen).items()
-        ]
+        differences += _differences(rank, seen, recorded)
     assert not differences, "\n".join(differences)
 
     for rank in range(PROCESSES[way]):
@@ -72,3 +75,27 @@ def test_the_tracer_records_all_that_the_witness_sees(way: str, tmp_path: Path) 
             (run / f"rank-{rank}.parameters.bin").read_bytes() for run in (witness, trace, bare)
         }
         assert len(trained) == 1
+
+
+def test_every_way_to_communicate_is_recorded_as_the_witness_sees_it(tmp_path: Path) -> None:
+    torchrun(2, ROOT / "tests" / "witness" / "calls.py", tmp_path)
+    differences = []
+    for rank in (0, 1):
+        seen = _witnessed(tmp_path, rank)
+        assert len(seen) > 30
+        differences += _differences(rank, seen, _recorded(tmp_path, rank, step=0))
+        assert facts(tmp_path / "run", rank)["unseen"] == 0
+    assert not differences, "\n".join(differences)
+
+    for rank, message in ((0, "send"), (1, "recv")):
+        assert [row["name"] for row in calls(tmp_path / "run", rank, step=1)] == [
+            "all_gather_object",
+            "broadcast_object_list",
+            "gather_object",
+            "scatter_object_list",
+            message,
+        ]
+    sent, received = (calls(tmp_path / "run", rank, step=1)[-1] for rank in (0, 1))
+    for same in ("group", "seq", "bytes", "count", "dtype"):
+        assert sent[same] == received[same]
+    assert (sent["peer"], received["peer"]) == (1, 0)
