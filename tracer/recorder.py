@@ -96,11 +96,13 @@ class Recorder:
         "_rings",
         "_spans",
         "active",
+        "capturing",
         "clock",
         "counter_values",
         "counter_values_offered",
         "describe_schedule",
         "device",
+        "device_lock",
         "dtypes",
         "failure",
         "groups",
@@ -146,6 +148,10 @@ class Recorder:
         """(stage, microbatch) of a tensor about to be sent or received, by its id."""
         self.device: DeviceMarks | None = None
         """Marks points on device streams; None where there is no device."""
+        self.capturing = 0
+        """Captures of CUDA graphs at work: other threads must not ask the device then."""
+        self.device_lock = threading.Lock()
+        """Held by background work that asks the device; a capture begins when it is free."""
         self.failure: str | None = None
         self.on_compute: Callable[[], None] | None = None
         """Called when a step's first work may begin; the session ends automatic steps by it."""

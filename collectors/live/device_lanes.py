@@ -12,7 +12,6 @@ later), and how long the stream was held up. Nothing is recorded while a graph i
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -83,19 +82,15 @@ class Devices:
         self._issued: dict[Operation, tuple[int, Mark]] = {}
         self._anchors: dict[int, _Anchor] = {}
         self._streams: dict[int, Any] = {}
-        self.capturing = 0
-        self.lock = threading.Lock()
         self.given_up = 0
 
     def mark(self) -> Mark | None:
         """Where the current stream is now; None before CUDA is in use, and during a capture."""
         cuda = self._cuda
-        if (
-            self.capturing
-            or self._recorder.paused
-            or not cuda.is_initialized()
-            or cuda.is_current_stream_capturing()
-        ):
+        recorder = self._recorder
+        if recorder.capturing or recorder.paused or not cuda.is_initialized():
+            return None
+        if cuda.is_current_stream_capturing():
             return None
         try:
             event = self._pool.pop()
@@ -139,9 +134,9 @@ class Devices:
     def resolve(self) -> None:
         """Turn what has happened on the devices into records. For the writer thread."""
         rows: list[tuple[int, ...]] = []
-        while self._pending and not self.capturing:
-            with self.lock:
-                if self.capturing or not self._resolve_batch(rows):
+        while self._pending and not self._recorder.capturing:
+            with self._recorder.device_lock:
+                if self._recorder.capturing or not self._resolve_batch(rows):
                     break
         if rows:
             self._recorder.add_late(np.array(rows, RECORD_DTYPE))
@@ -254,7 +249,7 @@ class DeviceLanes:
         recorder.on_flush.append(devices.resolve)
         recorder.on_close.append(devices.resolve_last)
         recorder.samplers.append(devices.counters)
-        hook_captures(self._patches, recorder, devices, torch.cuda.CUDAGraph)
+        hook_captures(self._patches, recorder, torch.cuda.CUDAGraph)
 
     def uninstall(self) -> None:
         """Take the marks away; what is on its way is still resolved."""
@@ -263,9 +258,7 @@ class DeviceLanes:
             self._recorder.device = None
 
 
-def hook_captures(
-    patches: Patches, recorder: Recorder, devices: Devices, graph_class: type
-) -> None:
+def hook_captures(patches: Patches, recorder: Recorder, graph_class: type) -> None:
     """Record nothing while a graph is captured but one marker for the whole capture.
 
     A capture also forbids other threads to ask for events, so it begins when the resolver is
@@ -276,8 +269,8 @@ def hook_captures(
 
     def begins(original: Callable[..., Any]) -> Callable[..., Any]:
         def traced(*args: Any, **kwargs: Any) -> Any:
-            with devices.lock:
-                devices.capturing += 1
+            with recorder.device_lock:
+                recorder.capturing += 1
             started.append(recorder.clock())
             return original(*args, **kwargs)
 
@@ -288,7 +281,7 @@ def hook_captures(
             try:
                 return original(*args, **kwargs)
             finally:
-                devices.capturing = max(0, devices.capturing - 1)
+                recorder.capturing = max(0, recorder.capturing - 1)
                 if started:
                     begun = started.pop()
                     recorder.emit(int(Kind.MARKER), name, begun, recorder.clock() - begun)

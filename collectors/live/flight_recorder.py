@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch._C import _distributed_c10d as c10d
+
+_RECORDERS: Final = ("_dump_fr_trace", "_dump_nccl_trace")
+"""Who can be asked: (with collectives, with stack traces, only what is active) → a pickle."""
 
 _OPS: Final = {
     "all_reduce": "all_reduce",
@@ -84,22 +88,23 @@ class Entry:
     duration: int | None
 
 
-def dump(group_sizes: dict[str, int]) -> list[Entry]:
-    """What the flight recorder holds now, oldest first; empty if it is switched off.
+def dump(group_sizes: Mapping[str, int]) -> dict[str, list[Entry]]:
+    """What the flight recorders hold now, oldest first, by recorder; empty if switched off.
 
-    `group_sizes` (members by the group's name) tells how many shares a gather or scatter moves.
-
-    Raises:
-        RuntimeError: this torch has no flight recorder that can be asked.
+    NCCL has one of its own, and each numbers its records by itself. A torch without one gives
+    nothing. `group_sizes` (members by the group's name) tells how many shares a gather or scatter
+    moves.
     """
-    ask = getattr(c10d, "_dump_fr_trace", None)
-    if ask is None:
-        raise RuntimeError("this torch has no _dump_fr_trace")
-    taken = pickle.loads(ask(True, False, False))
-    return [_entry(raw, group_sizes) for raw in taken.get("entries", ())]
+    taken = {}
+    for recorder in _RECORDERS:
+        ask = getattr(c10d, recorder, None)
+        if ask is not None:
+            held = pickle.loads(ask(True, False, False)).get("entries", ())
+            taken[recorder] = [_entry(raw, group_sizes) for raw in held]
+    return taken
 
 
-def _entry(raw: dict[str, Any], group_sizes: dict[str, int]) -> Entry:
+def _entry(raw: dict[str, Any], group_sizes: Mapping[str, int]) -> Entry:
     name, desc = raw["process_group"]
     operation = raw["profiling_name"].partition(":")[2] or raw["profiling_name"]
     op = _OPS.get(operation, operation.partition(" ")[0])

@@ -55,12 +55,17 @@ class _Backend:
     process_group: weakref.ref[dist.ProcessGroup]
     ranks: tuple[int, ...]
     desc: str
-    counts_messages: bool
+    name: str
     before: int
     calls: int
 
+    @property
+    def counts(self) -> bool:
+        """Whether its count can be compared: what other backends and mixtures count is unknown."""
+        return self.name in ("gloo", "nccl")
+
     def count(self) -> int:
-        """Collectives since the recording began."""
+        """Operations since the recording began; on gloo messages are operations too."""
         group = self.process_group()
         if group is not None:
             self.calls = _count(group) or self.calls
@@ -82,8 +87,9 @@ class Reconciliation:
         self._main_lane = recorder.lanes.intern("host:main")
         self._main_reached = 0
         self._pending: list[Entry] = []
-        held = dump({})
-        self._last_record = held[-1].record if held else -1
+        self._last_record = {
+            source: held[-1].record if held else -1 for source, held in dump({}).items()
+        }
         self._overrun = False
         self._found: Counter[tuple[int, ...]] = Counter()
         self._counted: dict[tuple[int, ...], int] = {}
@@ -104,23 +110,30 @@ class Reconciliation:
         self._counted = self._count()
         waited = self._recorder.clock() - self._last_dump
         due = counted - self._counted_at_dump >= _DUMP_AFTER_CALLS or waited > _DUMP_AFTER_NS
-        if due and any(missing > 0 for missing in differs.values()):
-            self._take(counted)
+        if due and (self._must_look() or any(missing > 0 for missing in differs.values())):
+            with self._recorder.device_lock:
+                if not self._recorder.capturing:
+                    self._take(counted)
 
     def _close(self) -> None:
         self._counted = self._count()
-        if any(self._differences(self._counted).values()):
+        if self._must_look() or any(self._differences(self._counted).values()):
             self._take(sum(self._counted.values()))
         self._settle(self._recorder.clock())
         if self._overrun:
             left = self._differences(self._counted).values()
             self._recorder.unseen = sum(missing for missing in left if missing > 0)
 
+    def _must_look(self) -> bool:
+        """Whether the count of some backend tells nothing, so that only looking helps."""
+        return not all(backend.counts for backend in self._backends.values())
+
     def _count(self) -> dict[tuple[int, ...], int]:
         """Operations that the backends have counted, by the members of the group."""
         counted: Counter[tuple[int, ...]] = Counter()
         for backend in self._backends.values():
-            counted[backend.ranks] += backend.count()
+            if backend.counts:
+                counted[backend.ranks] += backend.count()
         return dict(counted)
 
     def _differences(self, counted: dict[tuple[int, ...], int]) -> dict[tuple[int, ...], int]:
@@ -128,7 +141,7 @@ class Reconciliation:
         coalesced batch as one).
         """
         recorded = Counter(self._found)
-        messages = {b.ranks for b in self._backends.values() if b.counts_messages}
+        messages = {b.ranks for b in self._backends.values() if b.name == "gloo"}
         for group in self._named_groups():
             recorded[group.ranks] += group.calls + group.parts
             if group.ranks in messages:
@@ -149,7 +162,7 @@ class Reconciliation:
                 weakref.ref(group),
                 tuple(sorted(members)),
                 group.group_desc,
-                dist.get_backend(group) == "gloo",
+                dist.get_backend(group),
                 first,
                 first,
             )
@@ -172,14 +185,17 @@ class Reconciliation:
         self._last_dump, self._counted_at_dump = self._recorder.clock(), counted
         sizes = {name: len(backend.ranks) for name, backend in self._backends.items()}
         to_ours = self._recorder.clock() - time.time_ns()
-        entries = dump(sizes)
-        if not entries or entries[0].record > self._last_record + 1:
-            self._overrun = True
-        for entry in entries:
-            if entry.record > self._last_record and not entry.is_p2p:
-                self._pending.append(replace(entry, created=entry.created + to_ours))
-        if entries:
-            self._last_record = entries[-1].record
+        for source, entries in dump(sizes).items():
+            last = self._last_record.get(source, -1)
+            if entries and entries[0].record > last + 1:
+                self._overrun = True
+            for entry in entries:
+                if entry.record > last and not entry.is_p2p:
+                    self._pending.append(replace(entry, created=entry.created + to_ours))
+            if entries:
+                self._last_record[source] = entries[-1].record
+        if not self._pending:
+            self._overrun = True  # something was counted, and no recorder knows of it
 
     def _settle(self, reached: int) -> None:
         """Decide on the entries older than `reached`: hooked calls of that time are all known."""

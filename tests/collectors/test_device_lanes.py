@@ -161,7 +161,7 @@ def test_nothing_is_marked_or_asked_while_a_graph_is_captured_but_one_marker() -
 
     own = dict(vars(Graph))
     patches = Patches()
-    hook_captures(patches, recorder, devices, Graph)
+    hook_captures(patches, recorder, Graph)
     begin = devices.mark()
     devices.worked(begin, Kind.FORWARD, 0)
     graph = Graph()
