@@ -1,16 +1,18 @@
-"""The same training bare, with the tracer, with torch.profiler and with viztracer, interleaved.
+"""What recording adds to a training, and what torch.profiler and viztracer add to the same one.
 
-A round runs some steps each way, in an order that turns from round to round, and compares the
-median step with the bare one of the same round: a slow phase of the machine hits all of them.
-Starting and stopping is outside the steps (a profiler's `stop` takes long, but is not in the
-loop). Compared is the processor time of the whole process: background threads count in full, and
-other work on the machine counts little.
+Ours is small, so it is measured as the difference of neighbouring steps, with and without
+recording, in the processor time of the training's thread (median of all pairs), plus the
+processor time of the writer thread divided by the recorded steps. The others are compared with
+bare steps round by round, in an order that turns, by the processor time of the process. Starting
+and stopping is outside the steps. The collectives are those of torch's fake backend, which return
+at once: gloo's threads take turns in ways that vary by more than what is measured.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +28,7 @@ from benchmarks._figures import median_ns, show
 from tracer import Tracer
 from tracer.streams import read_stream
 
-ROUNDS = 7
+ROUNDS = 5
 OPERATIONS = 250
 """Collectives per step: an event for the call and one for the wait of each."""
 
@@ -56,12 +58,14 @@ def peers(directory: Path) -> None:
     _compare(
         "step_100ms", directory / "long", lambda: step(OPERATIONS, round(rest / one)), steps=12
     )
-    _bytes(directory, lambda: step(20, 2))
+    _bytes(directory, lambda: step(OPERATIONS, round(rest / one)))
 
 
 def _compare(name: str, directory: Path, step: Callable[[], None], *, steps: int) -> None:
     directory.mkdir()
-    ways = _ways(directory)
+    ours = _ours(directory / "pairs", step, pairs=6 * steps)
+    show(f"overhead.{name}_percent", ours, "percent", 6 * steps)
+    ways = _peers(directory)
     added: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(ROUNDS):
         order = list(ways)
@@ -69,14 +73,32 @@ def _compare(name: str, directory: Path, step: Callable[[], None], *, steps: int
         taken = {way: _step_ns(ways[way], f"{number}", step, steps) for way in order}
         for way in ways:
             added[way].append(100 * (taken[way] / taken["bare"] - 1))
-    figures = {way: median(values) for way, values in added.items()}
-    show(f"overhead.{name}_percent", figures["rankscope"], "percent", ROUNDS)
-    for peer in ("torch_profiler", "viztracer"):
-        if peer in figures:
-            show(f"overhead.{name}_{peer}_percent", figures[peer], "percent", ROUNDS)
-            ratio = figures[peer] / max(figures["rankscope"], 1e-3)
-            suffix = "" if name == "step_100ms" else f"_{name}"
-            show(f"overhead.vs_{peer}{suffix}", ratio, "times ours", ROUNDS)
+    for peer in [way for way in ways if way != "bare"]:
+        percent = median(added[peer])
+        show(f"overhead.{name}_{peer}_percent", percent, "percent", ROUNDS)
+        suffix = "" if name == "step_100ms" else f"_{name}"
+        show(f"overhead.vs_{peer}{suffix}", percent / ours, "times ours", ROUNDS)
+
+
+def _ours(directory: Path, step: Callable[[], None], *, pairs: int) -> float:
+    """Percent that recording adds to a step: the training's thread and the writer's."""
+    differences, bare = [], []
+    with Tracer(directory) as t:
+        writer = next(each for each in threading.enumerate() if each.name == "rankscope-writer")
+        clock = time.pthread_getcpuclockid(writer.ident or 0)
+        writer_began = time.clock_gettime_ns(clock)
+        for _ in range(pairs):
+            taken = []
+            for active in (False, True):
+                t.recorder.active = active
+                start = time.thread_time_ns()
+                step()
+                t.step()
+                taken.append(time.thread_time_ns() - start)
+            bare.append(taken[0])
+            differences.append(taken[1] - taken[0])
+        writing = (time.clock_gettime_ns(clock) - writer_began) / pairs
+    return 100 * (median(differences) + writing) / median(bare)
 
 
 def _step_ns(way: Callable[[str], Any], number: str, step: Callable[[], None], steps: int) -> float:
@@ -90,22 +112,17 @@ def _step_ns(way: Callable[[str], Any], number: str, step: Callable[[], None], s
     return sum(taken[1:]) / len(taken[1:])
 
 
-def _ways(directory: Path) -> dict[str, Callable[[str], Any]]:
+def _peers(directory: Path) -> dict[str, Callable[[str], Any]]:
     @contextmanager
     def bare(number: str) -> Iterator[Callable[[], None]]:
         yield lambda: None
-
-    @contextmanager
-    def rankscope(number: str) -> Iterator[Callable[[], None]]:
-        with Tracer(directory / f"run-{number}") as t:
-            yield t.step
 
     @contextmanager
     def torch_profiler(number: str) -> Iterator[Callable[[], None]]:
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             yield profiler.step
 
-    ways = {"bare": bare, "rankscope": rankscope, "torch_profiler": torch_profiler}
+    ways = {"bare": bare, "torch_profiler": torch_profiler}
     try:
         from viztracer import VizTracer
     except ImportError:
@@ -136,7 +153,7 @@ def _bytes(directory: Path, step: Callable[[], None]) -> None:
     show("disk.bytes_per_event", file.stat().st_size / events, "bytes", events)
 
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        for _ in range(200):
+        for _ in range(5):
             step()
     exported = directory / "kineto.json"
     profiler.export_chrome_trace(str(exported))
