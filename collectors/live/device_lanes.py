@@ -177,6 +177,8 @@ class Devices:
                 return False
             self._pending.popleft()
             rows.append(self._row(span, anchor))
+            if span.operation is None:  # its marks belong to no other span
+                self._pool += (span.begin.event, span.end.event)
         return True
 
     def _row(self, span: _Pending, anchor: _Anchor) -> tuple[int, ...]:

@@ -195,3 +195,16 @@ def test_spans_beyond_the_limit_are_given_up_and_counted() -> None:
 
     assert devices.counters()["device.given_up"] == 10
     assert cuda.made == (1 << 15) + 11
+
+
+def test_events_are_used_again() -> None:
+    cuda, recorder, devices = _made()
+    for _ in range(100):
+        begin = devices.mark()
+        cuda.work(1_000)
+        devices.worked(begin, Kind.FORWARD, 0)
+        cuda.reached = cuda.now
+        devices.resolve()
+
+    assert len(_rows(recorder)) == 100
+    assert cuda.made <= 2 + 5  # one pair, and the tries for the anchor
