@@ -177,7 +177,7 @@ class Recorder:
         self.dtypes = Names()
         self.counter_values: deque[tuple[int, str, float]] = deque(maxlen=_MOST_COUNTER_VALUES)
         self.counter_values_offered = 0
-        self._spans: dict[tuple[str, int], type[Span]] = {}
+        self._spans: list[dict[str, type[Span]]] = [{} for _ in Kind]
         self._ring_capacity = ring_capacity
         self.unseen = 0
         """Collectives that are known to have been issued, and of which nothing else is known."""
@@ -279,9 +279,10 @@ class Recorder:
     def span(self, kind: Kind, name: str) -> Span:
         """A `with` block that records itself, also when the block raises."""
         try:
-            return self._spans[name, kind]()
+            # A list by kind, since the hash of an enum's member is a call of its own.
+            return self._spans[kind][name]()
         except KeyError:
-            made = self._spans[name, kind] = span_class(self, self._local, kind, name)
+            made = self._spans[kind][name] = span_class(self, self._local, kind, name)
             return made()
 
     def count(self, name: str, value: float) -> None:
