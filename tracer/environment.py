@@ -39,11 +39,28 @@ def run_id(world_size: int) -> str:
 
 
 def boot_id() -> str:
-    """What hosts that share a clock have in common; empty where Linux does not tell."""
+    """What processes that share a clock have in common; empty where Linux does not tell.
+
+    That is the boot of their host, and, in a time namespace (a container may have one, with a
+    CLOCK_MONOTONIC of its own), how far its clock is off.
+    """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+    return boot + _time_namespace()
+
+
+def _time_namespace() -> str:
+    """`+<seconds>.<nanoseconds>` that CLOCK_MONOTONIC is ahead of the host's, or nothing."""
+    try:
+        lines = Path("/proc/self/timens_offsets").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return ""
+    for clock, *ahead in map(str.split, lines):
+        if clock == "monotonic" and any(part != "0" for part in ahead):
+            return f"+{'.'.join(ahead)}"
+    return ""
 
 
 def device() -> str:

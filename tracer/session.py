@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from tracer import environment
+from tracer.clocks.exchange import ClockExchange
 from tracer.directory import attempt_directory, claim
 from tracer.errors import UsageError
 from tracer.protocol import Collector
@@ -37,6 +38,9 @@ ENTRY_POINTS: Final = "rankscope.collectors"
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_recordings = 0
+"""Recordings that this process has begun: their number tells them apart on all ranks."""
 
 _current: Tracer | None = None
 """The tracer that records in this process: hooks are process-wide, so there can be one only."""
@@ -109,6 +113,7 @@ class Tracer:
         self._flush_interval_s = chosen.flush_interval_s
         self._refused_counters = False
         self._writer: Writer | None = None
+        self._clocks: ClockExchange | None = None
         self._created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._device = "cpu"
         rank, world_size = environment.rank_and_world_size()
@@ -163,8 +168,12 @@ class Tracer:
             self.recorder.fault(error)
         self.recorder.active = False
         self._uninstall()
+        if self._clocks is not None:
+            self._clocks.finish()
         if self._writer is not None:
             self._writer.stop()
+        if self._clocks is not None:
+            self._clocks.close()
         atexit.unregister(self.stop)
         _current = None
 
@@ -235,6 +244,7 @@ class Tracer:
             flush_interval_s=self._flush_interval_s,
         )
         self._writer.start()
+        self._start_clocks()
         self._steps.begin()
         mesh, schedule = self._given
         if mesh is not None:
@@ -246,6 +256,18 @@ class Tracer:
         if schedule is not None:
             recorder.describe_schedule(schedule)
         recorder.active = recorder.failure is None
+
+    def _start_clocks(self) -> None:
+        global _recordings
+        _recordings += 1
+        if self.topology.world_size > 1:
+            self._clocks = ClockExchange(
+                self.recorder,
+                rank=self.topology.rank,
+                clock_id=environment.boot_id(),
+                key=f"{self._run_id}/{self.path.name}/{_recordings}",
+            )
+            self._clocks.start()
 
     def _uninstall(self) -> None:
         while self._installed:
