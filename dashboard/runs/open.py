@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import pyarrow as pa
 
+from dashboard.runs.horizon import recorded_until
 from dashboard.runs.problems import Problem
 from dashboard.runs.recording import Recording
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
@@ -46,6 +47,7 @@ def open_recording(path: str | os.PathLike[str], make: type[AnyRecording]) -> An
         facts=facts,
         tables={rank: stream.table for rank, stream in streams.items()},
         clocks=_clocks(directory, run_ids, streams, problems),
+        until=recorded_until(directory, facts),
         problems=tuple(problems),
     )
 

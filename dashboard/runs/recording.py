@@ -32,6 +32,8 @@ class Recording:
         clock: how the ranks' clocks were aligned, and the bound of the error.
         ranks: the ranks whose events are here.
         steps: the steps that are complete on every one of them.
+        recorded_until: for ranks that did not close their trace, the time (ns, as `start`) up to
+            which their file tells everything.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Recording:
         tables: Mapping[int, pa.Table],
         problems: tuple[Problem, ...],
         clocks: Mapping[int, pa.Table] | None = None,
+        until: Mapping[int, int] | None = None,
     ) -> None:
         self.path = path
         self.name = path.resolve().name
@@ -51,7 +54,11 @@ class Recording:
         self.clock: ClockAlignment = align(tables, self.facts, clocks)
         self.problems = problems + _clock_problem(self.clock)
         self.ranks = tuple(sorted(tables))
-        self._tables = self._aligned(tables)
+        self._tables, begin = self._aligned(tables)
+        self.recorded_until = {
+            rank: int(self.clock.maps[rank].to_common(np.array([raw]))[0]) - begin
+            for rank, raw in (until or {}).items()
+        }
         self.steps = self._complete_steps()
 
     def __repr__(self) -> str:
@@ -102,8 +109,9 @@ class Recording:
             return 0
         return int(pc.max(pc.add(table["start"], table["duration"])).as_py())
 
-    def _aligned(self, tables: Mapping[int, pa.Table]) -> dict[int, pa.Table]:
-        """Each rank's events by start, which counts from the first event of the run.
+    def _aligned(self, tables: Mapping[int, pa.Table]) -> tuple[dict[int, pa.Table], int]:
+        """Each rank's events by start, which counts from the first event of the run, and when
+        that was.
 
         Both ends of an event are put on the common clock, so that what met still meets.
         """
@@ -125,7 +133,7 @@ class Recording:
                 moved = moved.set_column(index, name, pa.array(values[order]))
             column = pa.array(np.full(table.num_rows, rank, np.int32))
             aligned[rank] = moved.add_column(0, "rank", column)
-        return aligned
+        return aligned, begin
 
     def _complete_steps(self) -> tuple[int, ...]:
         found = [
