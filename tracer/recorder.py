@@ -90,6 +90,7 @@ class Recorder:
     # Slots, since the hot path reads five attributes per event: 5 ns each instead of 20.
     __slots__ = (
         "_dropped_by_ended_threads",
+        "_first_fault",
         "_late",
         "_local",
         "_ring_capacity",
@@ -154,6 +155,7 @@ class Recorder:
         self.device_lock = threading.Lock()
         """Held by background work that asks the device; a capture begins when it is free."""
         self.failure: str | None = None
+        self._first_fault = threading.Lock()
         self.on_compute: Callable[[], None] | None = None
         """Called when a step's first work may begin; the session ends automatic steps by it."""
         self.on_optimizer: Callable[[], None] | None = None
@@ -301,13 +303,16 @@ class Recorder:
         What was recorded so far is kept. Said once, on standard error.
         """
         self.active = False
-        if self.failure is not None:
+        # Never given back, and taken without waiting: of several threads one is the first.
+        if not self._first_fault.acquire(blocking=False):
             return
-        self.failure = f"{type(error).__name__}: {error}"
-        warn(
-            f"tracing stopped by an internal error ({self.failure}); "
-            "the training goes on and what was recorded is kept"
-        )
+        self.failure = type(error).__name__
+        with contextlib.suppress(Exception):
+            self.failure = f"{type(error).__name__}: {error}"
+            warn(
+                f"tracing stopped by an internal error ({self.failure}); "
+                "the training goes on and what was recorded is kept"
+            )
 
     @property
     def dropped(self) -> int:

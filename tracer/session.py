@@ -116,11 +116,19 @@ class Tracer:
         self._clocks: ClockExchange | None = None
         self._created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._device = "cpu"
-        rank, world_size = environment.rank_and_world_size()
-        self.topology = Topology(rank=rank, world_size=world_size)
-        self._run_id = environment.run_id(world_size)
-        if self.enabled:
-            claim(self.path, rank, world_size, overwrite=overwrite)
+        self.topology = Topology(rank=0, world_size=1)
+        self._run_id = ""
+        try:
+            rank, world_size = environment.rank_and_world_size()
+            self.topology = Topology(rank=rank, world_size=world_size)
+            self._run_id = environment.run_id(world_size)
+            if self.enabled:
+                claim(self.path, rank, world_size, overwrite=overwrite)
+        except UsageError:
+            raise
+        except Exception as error:
+            self.enabled = False
+            self.recorder.fault(error)
 
     def __enter__(self) -> Tracer:
         self.start()
@@ -149,12 +157,13 @@ class Tracer:
                 "leave its `with` block (or call stop) before starting another"
             )
         _current = self
-        atexit.register(self.stop)
         try:
+            atexit.register(self.stop)
             self._begin()
         except Exception as error:
             self.recorder.fault(error)
-            self._uninstall()
+            with contextlib.suppress(Exception):  # `stop` takes out what is left
+                self._uninstall()
 
     def stop(self) -> None:
         """Take out every hook, write what is left, close the files. Calling it twice is fine."""
@@ -167,14 +176,21 @@ class Tracer:
         except Exception as error:
             self.recorder.fault(error)
         self.recorder.active = False
-        self._uninstall()
-        if self._clocks is not None:
-            self._clocks.finish()
-        if self._writer is not None:
-            self._writer.stop()
-        if self._clocks is not None:
-            self._clocks.close()
-        atexit.unregister(self.stop)
+        # Some twice: the second call does what an error kept the first one from.
+        for finish in (
+            self._uninstall,
+            self._uninstall,
+            self._finish_clocks,
+            self._stop_writer,
+            self._stop_writer,
+            self._close_clocks,
+        ):
+            try:
+                finish()
+            except Exception as error:
+                self.recorder.fault(error)
+        with contextlib.suppress(Exception):
+            atexit.unregister(self.stop)
         _current = None
 
     def step(self) -> None:
@@ -197,9 +213,13 @@ class Tracer:
         As a decorator it records every call: `@t.span("augment")`, or `@t.span` alone, which
         takes the function's own name.
         """
-        if isinstance(name, str):
-            return self.recorder.span(kind, name)
-        return self.recorder.span(kind, name.__qualname__)(name)
+        try:
+            if isinstance(name, str):
+                return self.recorder.span(kind, name)
+            return self.recorder.span(kind, name.__qualname__)(name)
+        except Exception as error:
+            self.recorder.fault(error)
+            return Span() if isinstance(name, str) else name
 
     def counter(self, name: str, value: float) -> None:
         """Keep one value of a counter, with its unit after a slash: `throughput/tokens_per_s`.
@@ -226,11 +246,17 @@ class Tracer:
         Between two steps it belongs to neither; in the middle of a step that step is left out
         of the analyses. Every rank must pause at the same place.
         """
-        self._steps.pause()
+        try:
+            self._steps.pause()
+        except Exception as error:
+            self.recorder.fault(error)
         try:
             yield
         finally:
-            self._steps.resume()
+            try:
+                self._steps.resume()
+            except Exception as error:
+                self.recorder.fault(error)
 
     def _begin(self) -> None:
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
@@ -269,12 +295,26 @@ class Tracer:
             )
             self._clocks.start()
 
+    def _finish_clocks(self) -> None:
+        if self._clocks is not None:
+            self._clocks.finish()
+
+    def _close_clocks(self) -> None:
+        if self._clocks is not None:
+            self._clocks.close()
+
     def _uninstall(self) -> None:
-        while self._installed:
+        """Take out every hook, the last one first; a collector that raises is kept."""
+        for collector in self._installed[::-1]:
             try:
-                self._installed.pop().uninstall()
+                collector.uninstall()
+                self._installed.remove(collector)
             except Exception as error:
                 self.recorder.fault(error)
+
+    def _stop_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.stop()
 
     def _look_at_device(self) -> None:
         """Asked on the training's own thread, since each thread has a current device of its own."""

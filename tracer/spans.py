@@ -59,52 +59,42 @@ def span_class(recorder: Recorder, local: threading.local, kind: Kind, name: str
         __slots__ = ()
 
         def __enter__(self) -> Span:
-            if recorder.device is not None:
-                self.mark = _mark(recorder)
-            self.start = clock()
+            try:
+                if recorder.device is not None:
+                    self.mark = recorder.device.mark()
+                self.start = clock()
+            except Exception as error:
+                recorder.fault(error)
             return self
 
         def __exit__(self, kind: object, error: object, trace: object) -> None:
-            end = clock()
-            if recorder.paused or not recorder.active:
-                return
             try:
-                ring = local.ring
-            except AttributeError:
-                ring = recorder.add_ring()
-            start, head = self.start, ring.head
-            pack_event(
-                ring.data,
-                (head & ring.mask) * RECORD_BYTES,
-                start,
-                end - start,
-                recorder.step,
-                ring.lane,
-                number,
-                0,
-                index,
-                recorder.stage,
-                recorder.microbatch,
-            )
-            ring.head = head + 1
-            if recorder.device is not None:
-                _worked(recorder, self, number, index)
+                end = clock()
+                if recorder.paused or not recorder.active:
+                    return
+                try:
+                    ring = local.ring
+                except AttributeError:
+                    ring = recorder.add_ring()
+                start, head = self.start, ring.head
+                pack_event(
+                    ring.data,
+                    (head & ring.mask) * RECORD_BYTES,
+                    start,
+                    end - start,
+                    recorder.step,
+                    ring.lane,
+                    number,
+                    0,
+                    index,
+                    recorder.stage,
+                    recorder.microbatch,
+                )
+                ring.head = head + 1
+                if recorder.device is not None:
+                    mark = getattr(self, "mark", None)
+                    recorder.device.worked(mark, number, index, recorder.stage, recorder.microbatch)
+            except Exception as fault:
+                recorder.fault(fault)
 
     return Named
-
-
-def _mark(recorder: Recorder) -> Any:
-    try:
-        return None if recorder.device is None else recorder.device.mark()
-    except Exception as error:
-        recorder.fault(error)
-        return None
-
-
-def _worked(recorder: Recorder, span: Span, kind: int, name: int) -> None:
-    try:
-        if recorder.device is not None:
-            mark = getattr(span, "mark", None)
-            recorder.device.worked(mark, kind, name, recorder.stage, recorder.microbatch)
-    except Exception as error:
-        recorder.fault(error)

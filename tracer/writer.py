@@ -89,6 +89,8 @@ class Writer:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(JOIN_TIMEOUT_S)
+        else:  # an error came before the first flush
+            self._close()
 
     def _run(self) -> None:
         try:
@@ -100,7 +102,10 @@ class Writer:
             self._flush()
         except Exception as error:
             self._recorder.fault(error)
-        self._close()
+        try:
+            self._close()
+        except Exception as error:
+            self._recorder.fault(error)
 
     def _flush(self) -> None:
         recorder = self._recorder

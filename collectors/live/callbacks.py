@@ -69,11 +69,12 @@ class LoopRecording:
         if tracer is None:
             return
         self._ended = True
-        try:
-            self._patches.restore()
-            self._open.clear()
-        except Exception as error:
-            tracer.recorder.fault(error)
+        for _ in range(2):  # the second time does what an error kept the first one from
+            try:
+                self._patches.restore()
+            except Exception as error:
+                tracer.recorder.fault(error)
+        self._open.clear()
         tracer.stop()
 
     def batch_ends(self, *, stepped: bool) -> None:

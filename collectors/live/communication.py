@@ -27,7 +27,7 @@ from collectors.live.operations import Operations
 from collectors.live.patches import Patches
 from collectors.live.payload import NO_PAYLOAD, payload
 from tracer.recorder import Recorder
-from tracer.rings import Operation
+from tracer.rings import NONE, Operation
 from tracer.schema import Kind
 from tracer.topology import Topology
 
@@ -139,11 +139,15 @@ def _collective_hook(operations: Operations, op: str, argument: int) -> Callable
         def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
             if not recorder.active:
                 return original(group, *args, **kwargs)
-            mark = None if recorder.device is None else _mark(recorder)
-            start = clock()
-            work = original(group, *args, **kwargs)
-            end = clock()
             try:
+                mark = None if recorder.device is None else recorder.device.mark()
+                start = clock()
+            except Exception as error:
+                recorder.fault(error)
+                mark, start = None, NONE
+            work = original(group, *args, **kwargs)
+            try:
+                end = clock()
                 if argument < 0:
                     moved = NO_PAYLOAD
                 else:
@@ -177,11 +181,15 @@ def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Ca
         def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
             if not recorder.active:
                 return original(group, *args, **kwargs)
-            mark = None if recorder.device is None else _mark(recorder)
-            start = clock()
-            work = original(group, *args, **kwargs)
-            end = clock()
             try:
+                mark = None if recorder.device is None else recorder.device.mark()
+                start = clock()
+            except Exception as error:
+                recorder.fault(error)
+                mark, start = None, NONE
+            work = original(group, *args, **kwargs)
+            try:
+                end = clock()
                 tensors = _nth(args, kwargs, 0)
                 peer = _nth(args, kwargs, 1) if names_peer else -1
                 tag = recorder.message_tags.pop(id(tensors[0]), None)
@@ -243,13 +251,17 @@ def _wait_hook(operations: Operations) -> Callable[[Any], Any]:
             pending = works.pop(id(work), None) if recorder.active else None
             if pending is None:
                 return original(work, *args, **kwargs)
-            mark = None if recorder.device is None else _mark(recorder)
-            start = clock()
+            try:
+                mark = None if recorder.device is None else recorder.device.mark()
+                start = clock()
+            except Exception as error:
+                recorder.fault(error)
+                mark, start = None, NONE
             try:
                 return original(work, *args, **kwargs)
             finally:
-                end = clock()
                 try:
+                    end = clock()
                     for operation in pending:
                         emit_operation(_WAIT, start, end - start, operation)
                     if mark is not None and recorder.device is not None:
@@ -297,15 +309,19 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
             thread = get_ident()
             if not recorder.active or thread in operations.inside:
                 return original(*args, **kwargs)
+            try:
+                mark = None if recorder.device is None else recorder.device.mark()
+                start = clock()
+            except Exception as error:
+                recorder.fault(error)
+                mark, start = None, NONE
             operations.inside.add(thread)
-            mark = None if recorder.device is None else _mark(recorder)
-            start = clock()
             try:
                 result = original(*args, **kwargs)
             finally:
-                end = clock()
                 operations.inside.discard(thread)
             try:
+                end = clock()
                 buffers = _nth(args, kwargs, 0)
                 if not _holds_no_data(buffers):
                     named = kwargs["group_name"] if "group_name" in kwargs else args[-1]
@@ -332,16 +348,23 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
 
     def wrap(original: Any) -> Any:
         def traced(*args: Any, **kwargs: Any) -> Any:
-            pending = _waited_tensor(operations, args, kwargs) if recorder.active else ()
+            if not recorder.active:
+                return original(*args, **kwargs)
+            try:
+                pending = _waited_tensor(operations, _nth(args, kwargs, 0))
+                if pending:
+                    mark = None if recorder.device is None else recorder.device.mark()
+                    start = clock()
+            except Exception as error:
+                recorder.fault(error)
+                pending = ()
             if not pending:
                 return original(*args, **kwargs)
-            mark = None if recorder.device is None else _mark(recorder)
-            start = clock()
             try:
                 return original(*args, **kwargs)
             finally:
-                end = clock()
                 try:
+                    end = clock()
                     for operation in pending:
                         recorder.emit_operation(_WAIT, start, end - start, operation)
                     if mark is not None and recorder.device is not None:
@@ -354,24 +377,8 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
     return wrap
 
 
-def _waited_tensor(
-    operations: Operations, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Operation, ...]:
-    try:
-        tensor = _nth(args, kwargs, 0)
-        return () if _holds_no_data(tensor) else operations.tensors.pop(_storage(tensor), ())
-    except Exception as error:
-        operations.recorder.fault(error)
-        return ()
-
-
-def _mark(recorder: Recorder) -> Any:
-    """Where the device is before a call of the user's, which our faults must not touch."""
-    try:
-        return None if recorder.device is None else recorder.device.mark()
-    except Exception as error:
-        recorder.fault(error)
-        return None
+def _waited_tensor(operations: Operations, tensor: Any) -> tuple[Operation, ...]:
+    return () if _holds_no_data(tensor) else operations.tensors.pop(_storage(tensor), ())
 
 
 def _nth(args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> Any:

@@ -9,8 +9,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 from tracer.recorder import Recorder
@@ -41,31 +40,30 @@ class Ran:
         self.actions = 0
 
 
-@contextmanager
-def custom_functions_recorded(schedule: Any, recorder: Recorder, ran: Ran) -> Iterator[None]:
-    """Inside the block the schedule's registered functions record what they replace."""
-    registered = getattr(schedule, "_comp_type_to_function_map", None)
-    if not registered:
-        yield
-        return
+def record_custom_functions(schedule: Any, recorder: Recorder, ran: Ran) -> dict[Any, Any]:
+    """From now on the schedule's registered functions record what they replace.
+
+    Gives back those functions by computation type, for the schedule's table to be updated with.
+    """
+    registered = getattr(schedule, "_comp_type_to_function_map", None) or {}
     own = dict(registered)
     registered.update({kind: _recorded(recorder, ran, function) for kind, function in own.items()})
-    try:
-        yield
-    finally:
-        registered.update(own)
+    return own
 
 
 def _recorded(recorder: Recorder, ran: Ran, function: Callable[..., Any]) -> Callable[..., Any]:
     def traced(action: Any, context: Any) -> Any:
         if not recorder.active:
             return function(action, context)
-        before, started = ran.actions, recorder.clock()
+        try:
+            before, started = ran.actions, recorder.clock()
+        except Exception as error:
+            recorder.fault(error)
         try:
             return function(action, context)
         finally:
             try:
-                if ran.actions == before and recorder.active:
+                if recorder.active and ran.actions == before:
                     for part in action.sub_actions or (action,):
                         _record(recorder, part, started)
             except Exception as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
 
@@ -105,22 +104,22 @@ class _Batch:
 
     def hook_schedule(self, original: Any) -> Any:
         def traced(engine: Any, schedule: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._recorder.active:
-                self._begin(engine, schedule)
+            try:
+                if self._recorder.active:
+                    self._begin(engine, schedule)
+            except Exception as error:
+                self._recorder.fault(error)
             return original(engine, schedule, *args, **kwargs)
 
         return traced
 
     def _begin(self, engine: Any, schedule: Any) -> None:
-        try:
-            self._done.clear()
-            if engine not in self._described:
-                self._described.add(engine)
-                _note_grid(self._topology, engine)
-            if isinstance(schedule, self._train_schedule):
-                self._note_plan(schedule)
-        except Exception as error:
-            self._recorder.fault(error)
+        self._done.clear()
+        if engine not in self._described:
+            self._described.add(engine)
+            _note_grid(self._topology, engine)
+        if isinstance(schedule, self._train_schedule):
+            self._note_plan(schedule)
 
     def _note_plan(self, schedule: Any) -> None:
         planned = type(schedule), schedule.num_micro_batches, schedule.num_stages
@@ -133,14 +132,18 @@ class _Batch:
         kind, name = _RECORDED.get(instruction, (None, ""))
 
         def traced(engine: Any, *args: Any, **kwargs: Any) -> Any:
-            work = self._work(engine, instruction) if recorder.active else None
-            if work is None:
-                return original(engine, *args, **kwargs)
+            work = None
+            try:
+                if recorder.active:
+                    work = self._work(engine, instruction)
+            except Exception as error:
+                recorder.fault(error)
             try:
                 return original(engine, *args, **kwargs)
             finally:
                 try:
-                    work.end(kind, name)
+                    if work is not None:
+                        work.end(kind, name)
                 except Exception as error:
                     recorder.fault(error)
 
@@ -154,32 +157,35 @@ class _Batch:
         recorder = self._recorder
 
         def traced(engine: Any, *args: Any, **kwargs: Any) -> Any:
-            work = self._work(engine, "OptimizerStep") if recorder.active else None
-            if work is None:
+            work = handle = None
+            steps: list[str] = []
+            try:
+                if recorder.active:
+                    work = self._work(engine, "OptimizerStep")
+                    handle = _note_torch_steps(steps)
+            except Exception as error:
+                recorder.fault(error)
+            try:
                 return original(engine, *args, **kwargs)
-            with _torch_steps() as steps:
+            finally:
                 try:
-                    return original(engine, *args, **kwargs)
-                finally:
-                    try:
+                    if handle is not None:
+                        handle.remove()
+                    if work is not None:
                         work.end(None if steps else Kind.OPTIMIZER, "OptimizerStep")
                         if not steps and recorder.on_optimizer is not None:
                             recorder.on_optimizer()
-                    except Exception as error:
-                        recorder.fault(error)
+                except Exception as error:
+                    recorder.fault(error)
 
         return traced
 
-    def _work(self, engine: Any, instruction: str) -> Work | None:
-        try:
-            microbatch = NONE
-            if instruction in _OF_ONE_MICROBATCH:
-                microbatch = self._done[instruction]
-                self._done[instruction] += 1
-            return Work(self._recorder, engine.stage_id, microbatch)
-        except Exception as error:
-            self._recorder.fault(error)
-            return None
+    def _work(self, engine: Any, instruction: str) -> Work:
+        microbatch = NONE
+        if instruction in _OF_ONE_MICROBATCH:
+            microbatch = self._done[instruction]
+            self._done[instruction] += 1
+        return Work(self._recorder, engine.stage_id, microbatch)
 
 
 def plan_of(schedule: Any) -> SchedulePlan:
@@ -209,17 +215,11 @@ def _actions(schedule: Any, stage: int) -> Iterator[str]:
                 done[letter] += 1
 
 
-@contextmanager
-def _torch_steps() -> Iterator[list[str]]:
-    """The optimizers of torch that step meanwhile, by name."""
-    steps: list[str] = []
-    handle = register_optimizer_step_post_hook(
+def _note_torch_steps(steps: list[str]) -> Any:
+    """Append the name of each optimizer of torch that steps, until the handle is removed."""
+    return register_optimizer_step_post_hook(
         lambda optimizer, args, kwargs: steps.append(type(optimizer).__name__)
     )
-    try:
-        yield steps
-    finally:
-        handle.remove()
 
 
 def _note_grid(topology: Topology, engine: Any) -> None:

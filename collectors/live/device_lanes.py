@@ -275,7 +275,10 @@ def hook_captures(patches: Patches, recorder: Recorder, graph_class: type) -> No
         def traced(*args: Any, **kwargs: Any) -> Any:
             with recorder.device_lock:
                 recorder.capturing += 1
-            started.append(recorder.clock())
+            try:
+                started.append(recorder.clock())
+            except Exception as error:
+                recorder.fault(error)
             return original(*args, **kwargs)
 
         return traced
@@ -286,9 +289,12 @@ def hook_captures(patches: Patches, recorder: Recorder, graph_class: type) -> No
                 return original(*args, **kwargs)
             finally:
                 recorder.capturing = max(0, recorder.capturing - 1)
-                if started:
-                    begun = started.pop()
-                    recorder.emit(int(Kind.MARKER), name, begun, recorder.clock() - begun)
+                try:
+                    if started:
+                        begun = started.pop()
+                        recorder.emit(int(Kind.MARKER), name, begun, recorder.clock() - begun)
+                except Exception as error:
+                    recorder.fault(error)
 
         return traced
 

@@ -46,7 +46,7 @@ class _Finder(MetaPathFinder):
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
         self.waiting: dict[str, list[Act]] = {}
-        self._on_error = on_error
+        self.on_error = on_error
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -59,25 +59,29 @@ class _Finder(MetaPathFinder):
                 None if finder is self or find is None else find(name, path, target)
             )
             if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self._loaded)
+                try:
+                    if spec.loader is not None:
+                        spec.loader = _Loader(spec.loader, self)
+                except Exception as error:
+                    self.on_error(error)
                 return spec
         return None
 
-    def _loaded(self, module: ModuleType) -> None:
+    def loaded(self, module: ModuleType) -> None:
+        """Call the actions that waited for this module."""
         for act in self.waiting.pop(module.__name__, []):
             try:
                 act(module)
             except Exception as error:
-                self._on_error(error)
+                self.on_error(error)
 
 
 class _Loader(Loader):
     """A module's own loader, and a call after it has run the module."""
 
-    def __init__(self, own: Any, loaded: Act) -> None:
+    def __init__(self, own: Any, finder: _Finder) -> None:
         self._own = own
-        self._loaded = loaded
+        self._finder = finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         created: ModuleType | None = self._own.create_module(spec)
@@ -88,7 +92,10 @@ class _Loader(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._own
         module.__loader__ = self._own
-        self._loaded(module)
+        try:
+            self._finder.loaded(module)
+        except Exception as error:
+            self._finder.on_error(error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)

@@ -61,8 +61,11 @@ class KernelWindows:
         """A profiler that the user starts while a window is open would raise: close ours first."""
 
         def traced(own: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._open is not None:
-                self._stop()
+            try:
+                if self._open is not None:
+                    self._stop()
+            except Exception as error:
+                self._recorder.fault(error)
             return original(own, *args, **kwargs)
 
         return traced

@@ -64,8 +64,9 @@ class MegatronPipeline:
         self._patches.restore()
 
     def _hook_state(self, recorder: Recorder, topology: Topology, state: ModuleType) -> None:
-        note = partial(note_groups, recorder, topology, state)
-        self._patches.replace(state, "initialize_model_parallel", lambda own: _then(own, note))
+        note = partial(note_groups, topology, state)
+        hook = partial(_then, recorder, note)
+        self._patches.replace(state, "initialize_model_parallel", hook)
         note()
 
     def _hook_messages(self, pipeline: _Pipeline, messages: ModuleType) -> None:
@@ -96,8 +97,11 @@ class _Pipeline:
 
     def hook_forward_backward(self, schedules: ModuleType, original: Any) -> Any:
         def traced(*args: Any, **kwargs: Any) -> Any:
-            if self._recorder.active:
-                self._begin(schedules, kwargs)
+            try:
+                if self._recorder.active:
+                    self._begin(schedules, kwargs)
+            except Exception as error:
+                self._recorder.fault(error)
             return original(*args, **kwargs)
 
         return traced
@@ -144,24 +148,21 @@ class _Pipeline:
         return traced
 
     def _begin(self, schedules: ModuleType, kwargs: dict[str, Any]) -> None:
-        try:
-            config, order, ranks = order_of(schedules, kwargs)
-            if order != self._order:
-                self._order = order
-                for chunk in range(order.chunks):
-                    self._topology.note_stage(order.stage(chunk), ranks)
-            self._outputs.clear()
-            self._gradients.clear()
-            self._activations_due = iter(order.activations_received())
-            self._gradients_due = iter(order.gradients_received())
-            if kwargs.get("forward_only", False):
-                return
-            if not has_own_order(config):
-                self._topology.note_schedule(order.plan())
-            if self._recorder.on_compute is not None:
-                self._recorder.on_compute()
-        except Exception as error:
-            self._recorder.fault(error)
+        config, order, ranks = order_of(schedules, kwargs)
+        if order != self._order:
+            self._order = order
+            for chunk in range(order.chunks):
+                self._topology.note_stage(order.stage(chunk), ranks)
+        self._outputs.clear()
+        self._gradients.clear()
+        self._activations_due = iter(order.activations_received())
+        self._gradients_due = iter(order.gradients_received())
+        if kwargs.get("forward_only", False):
+            return
+        if not has_own_order(config):
+            self._topology.note_schedule(order.plan())
+        if self._recorder.on_compute is not None:
+            self._recorder.on_compute()
 
     def _tag(self, messages: dict[str, Any]) -> None:
         for name in (
@@ -235,10 +236,13 @@ def _tensors(value: Any) -> Sequence[Any]:
     return [tensor for tensor in several if tensor is not None]
 
 
-def _then(original: Any, after: Callable[[], None]) -> Any:
+def _then(recorder: Recorder, after: Callable[[], None], original: Any) -> Any:
     def traced(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        after()
+        try:
+            after()
+        except Exception as error:
+            recorder.fault(error)
         return result
 
     return traced

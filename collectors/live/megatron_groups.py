@@ -8,7 +8,6 @@ from typing import Final
 
 import torch.distributed as dist
 
-from tracer.recorder import Recorder
 from tracer.topology import Topology
 
 _GROUPS: Final[tuple[tuple[str, str, Mapping[str, bool]], ...]] = (
@@ -24,14 +23,11 @@ _GROUPS: Final[tuple[tuple[str, str, Mapping[str, bool]], ...]] = (
 """Dimension → function of `parallel_state`. Of groups over the same ranks the first one names."""
 
 
-def note_groups(recorder: Recorder, topology: Topology, state: ModuleType) -> None:
+def note_groups(topology: Topology, state: ModuleType) -> None:
     """Tell the groups of this rank once `parallel_state` has them."""
-    try:
-        if not state.model_parallel_is_initialized():
-            return
-        for dimension, getter, how in _GROUPS:
-            group = getattr(state, getter)(**how) if hasattr(state, getter) else None
-            if isinstance(group, dist.ProcessGroup):
-                topology.note_group(dimension, dist.get_process_group_ranks(group))
-    except Exception as error:
-        recorder.fault(error)
+    if not state.model_parallel_is_initialized():
+        return
+    for dimension, getter, how in _GROUPS:
+        group = getattr(state, getter)(**how) if hasattr(state, getter) else None
+        if isinstance(group, dist.ProcessGroup):
+            topology.note_group(dimension, dist.get_process_group_ranks(group))

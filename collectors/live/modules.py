@@ -108,7 +108,8 @@ class RootModules:
 
     def _stop_watching(self) -> None:
         while self._handles:
-            self._handles.pop().remove()
+            self._handles[-1].remove()
+            self._handles.pop()
 
 
 class _Calls(threading.local):
@@ -130,14 +131,21 @@ def _call_hook(recorder: Recorder, roots: weakref.WeakSet[nn.Module]) -> Callabl
                 or module not in roots
             ):
                 return original(module, *args, **kwargs)
-            _compute_begins(recorder)
+            try:
+                _compute_begins(recorder)
+                began = _begin(recorder)
+            except Exception as error:
+                recorder.fault(error)
+                began = NONE, None
             recorder.working += 1
-            began = _begin(recorder)
             try:
                 return original(module, *args, **kwargs)
             finally:
                 recorder.working -= 1
-                _record(recorder, Kind.FORWARD, type(module).__name__, began)
+                try:
+                    _record(recorder, Kind.FORWARD, type(module).__name__, began)
+                except Exception as error:
+                    recorder.fault(error)
 
         return traced
 
@@ -149,13 +157,20 @@ def _backward_hook(recorder: Recorder) -> Callable[[Any], Any]:
         def traced(*args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling() or recorder.working or not recorder.active:
                 return original(*args, **kwargs)
+            try:
+                began = _begin(recorder)
+            except Exception as error:
+                recorder.fault(error)
+                began = NONE, None
             recorder.working += 1
-            began = _begin(recorder)
             try:
                 return original(*args, **kwargs)
             finally:
                 recorder.working -= 1
-                _record(recorder, Kind.BACKWARD, "backward", began)
+                try:
+                    _record(recorder, Kind.BACKWARD, "backward", began)
+                except Exception as error:
+                    recorder.fault(error)
 
         return traced
 
@@ -163,29 +178,19 @@ def _backward_hook(recorder: Recorder) -> Callable[[Any], Any]:
 
 
 def _compute_begins(recorder: Recorder) -> None:
-    try:
-        if recorder.on_compute is not None:
-            recorder.on_compute()
-    except Exception as error:
-        recorder.fault(error)
+    if recorder.on_compute is not None:
+        recorder.on_compute()
 
 
 def _begin(recorder: Recorder) -> _Began:
     """The time and the device's mark at which work begins."""
-    try:
-        mark = None if recorder.device is None else recorder.device.mark()
-        return recorder.clock(), mark
-    except Exception as error:
-        recorder.fault(error)
-        return NONE, None
+    mark = None if recorder.device is None else recorder.device.mark()
+    return recorder.clock(), mark
 
 
 def _record(recorder: Recorder, kind: Kind, name: str, began: _Began) -> None:
-    try:
-        start, mark = began
-        index, microbatch = recorder.names.intern(name), recorder.microbatch
-        recorder.emit(kind, index, start, recorder.clock() - start, microbatch=microbatch)
-        if recorder.device is not None:
-            recorder.device.worked(mark, kind, index, microbatch=microbatch)
-    except Exception as error:
-        recorder.fault(error)
+    start, mark = began
+    index, microbatch = recorder.names.intern(name), recorder.microbatch
+    recorder.emit(kind, index, start, recorder.clock() - start, microbatch=microbatch)
+    if recorder.device is not None:
+        recorder.device.worked(mark, kind, index, microbatch=microbatch)

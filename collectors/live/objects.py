@@ -17,6 +17,7 @@ from torch.distributed import distributed_c10d
 
 from collectors.live.operations import Operations
 from collectors.live.patches import Patches
+from tracer.rings import NONE
 from tracer.schema import Kind
 
 _FUNCTIONS: Final = {
@@ -56,14 +57,18 @@ def _hook(operations: Operations, kind: Kind, name: str) -> Callable[[Any], Any]
             thread = get_ident()
             if not recorder.active or thread in operations.merging:
                 return original(*args, **kwargs)
+            try:
+                start = recorder.clock()
+            except Exception as error:
+                recorder.fault(error)
+                start = NONE
             parts = operations.merging[thread] = []
-            start = recorder.clock()
             try:
                 return original(*args, **kwargs)
             finally:
-                end = recorder.clock()
                 operations.merging.pop(thread, None)
                 try:
+                    end = recorder.clock()
                     operations.merged(kind, index, parts, torch.uint8, start, end)
                 except Exception as error:
                     recorder.fault(error)

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.distributed.pipelining import schedules
 from torch.distributed.pipelining.stage import _PipelineStageBase
 
-from collectors.live.custom_actions import LABELS, Ran, custom_functions_recorded
+from collectors.live.custom_actions import LABELS, Ran, record_custom_functions
 from collectors.live.patches import Patches
 from collectors.live.plans import plan_of, schedule_stages
 from collectors.live.work import Work
@@ -50,7 +50,7 @@ class Pipelining:
         ):
             self._patches.replace(_PipelineStageBase, method, _messages_hook(recorder))
         self._patches.replace(_PipelineStageBase, "__init__", _stage_hook(recorder, topology))
-        recorder.describe_schedule = partial(_note_schedule, recorder, topology)
+        recorder.describe_schedule = partial(_note_schedule, topology)
         for schedule in vars(schedules).values():
             if isinstance(schedule, type) and "step" in vars(schedule):
                 self._patches.replace(schedule, "step", _step_hook(recorder, ran, topology))
@@ -139,7 +139,10 @@ def _stage_hook(recorder: Recorder, topology: Topology) -> Callable[[Any], Any]:
     def wrap(original: Any) -> Any:
         def traced(stage: Any, *args: Any, **kwargs: Any) -> None:
             original(stage, *args, **kwargs)
-            _note_stage(recorder, topology, stage)
+            try:
+                _note_stage(topology, stage)
+            except Exception as error:
+                recorder.fault(error)
 
         return traced
 
@@ -149,46 +152,43 @@ def _stage_hook(recorder: Recorder, topology: Topology) -> Callable[[Any], Any]:
 def _step_hook(recorder: Recorder, ran: Ran, topology: Topology) -> Callable[[Any], Any]:
     known: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def begin(schedule: Any) -> None:
+    def begin(schedule: Any) -> dict[Any, Any]:
         try:
             if schedule not in known:
                 known.add(schedule)
-                _note_schedule(recorder, topology, schedule)
+                _note_schedule(topology, schedule)
             recorder.message_tags.clear()
             if recorder.on_compute is not None:
                 recorder.on_compute()
+            return record_custom_functions(schedule, recorder, ran)
         except Exception as error:
             recorder.fault(error)
+            return {}
 
     def wrap(original: Any) -> Any:
         def traced(schedule: Any, *args: Any, **kwargs: Any) -> Any:
             if not recorder.active:
                 return original(schedule, *args, **kwargs)
-            begin(schedule)
+            own_functions = begin(schedule)
             recorder.working += 1
             try:
-                with custom_functions_recorded(schedule, recorder, ran):
-                    return original(schedule, *args, **kwargs)
+                return original(schedule, *args, **kwargs)
             finally:
                 recorder.working -= 1
+                if own_functions:
+                    schedule._comp_type_to_function_map.update(own_functions)
 
         return traced
 
     return wrap
 
 
-def _note_stage(recorder: Recorder, topology: Topology, stage: Any) -> None:
-    try:
-        group = stage.group if stage.group is not None else dist.group.WORLD
-        topology.note_stage(stage.stage_index, dist.get_process_group_ranks(group))
-    except Exception as error:
-        recorder.fault(error)
+def _note_stage(topology: Topology, stage: Any) -> None:
+    group = stage.group if stage.group is not None else dist.group.WORLD
+    topology.note_stage(stage.stage_index, dist.get_process_group_ranks(group))
 
 
-def _note_schedule(recorder: Recorder, topology: Topology, schedule: Any) -> None:
-    try:
-        for stage in schedule_stages(schedule):
-            _note_stage(recorder, topology, stage)
-        topology.note_schedule(plan_of(schedule))
-    except Exception as error:
-        recorder.fault(error)
+def _note_schedule(topology: Topology, schedule: Any) -> None:
+    for stage in schedule_stages(schedule):
+        _note_stage(topology, stage)
+    topology.note_schedule(plan_of(schedule))

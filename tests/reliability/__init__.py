@@ -1,0 +1,1 @@
+"""Promises of docs/reliability.md, kept by force."""
