@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from tracer import environment
-from tracer.directory import attempt_directory, claim
+from tracer.directory import Claim, attempt_directory, claim
 from tracer.errors import UsageError
 from tracer.protocol import Collector
 from tracer.recorder import Recorder, warn
@@ -114,8 +114,16 @@ class Tracer:
         rank, world_size = environment.rank_and_world_size()
         self.topology = Topology(rank=rank, world_size=world_size)
         self._run_id = environment.run_id(world_size)
+        self._claim: Claim | None = None
+        if self.enabled and environment.helps_recorder(self.path):
+            self.enabled = False
+            if not environment.is_daemon():
+                warn(f"this process was started by one that records into {self.path}; it does not")
         if self.enabled:
-            claim(self.path, rank, world_size, overwrite=overwrite)
+            if _current is not None and _current.path == self.path:
+                raise UsageError(f"{self.path}: this process is recording into it now")
+            self._claim = claim(self.path, rank, world_size, self._run_id, overwrite=overwrite)
+            environment.note_recording(self.path)
 
     def __enter__(self) -> Tracer:
         self.start()
@@ -133,11 +141,13 @@ class Tracer:
         """Begin to record; `with` does this.
 
         Raises:
-            UsageError: another tracer is recording in this process.
+            UsageError: another tracer is recording in this process, or this one has been stopped.
         """
         global _current
-        if not self.enabled:
+        if self._claim is None:
             return
+        if self._claim.released:
+            raise UsageError(f"{self.path}: a Tracer records once; make another for another run")
         if _current is not None:
             raise UsageError(
                 f"a tracer is recording into {_current.path} already; "
@@ -165,6 +175,9 @@ class Tracer:
         self._uninstall()
         if self._writer is not None:
             self._writer.stop()
+        if self._claim is not None:
+            self._claim.release()
+        environment.note_recording(None)
         atexit.unregister(self.stop)
         _current = None
 
@@ -260,6 +273,8 @@ class Tracer:
             self._device = environment.device()
 
     def _facts(self) -> RankFacts:
+        if self._claim is not None:
+            self._claim.check()
         topology = self.topology
         return RankFacts(
             rank=topology.rank,

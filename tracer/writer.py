@@ -85,7 +85,9 @@ class Writer:
     def stop(self) -> None:
         """Flush what is left and close the files; gives up after `JOIN_TIMEOUT_S`."""
         self._stopping.set()
-        if self._thread.ident is not None:
+        if self._thread.ident is None:
+            self._close()
+        else:
             self._thread.join(JOIN_TIMEOUT_S)
 
     def _run(self) -> None:
