@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import platform
 import sys
@@ -22,6 +23,9 @@ _SHARED_BY_ALL_RANKS = (
 """Variables that a launcher sets to the same value on every rank of one attempt."""
 
 
+_RECORDING = "RANKSCOPE_RECORDING"
+
+
 def rank_and_world_size() -> tuple[int, int]:
     """From the process group if there is one, else from the launcher's environment."""
     distributed = sys.modules.get("torch.distributed")
@@ -36,6 +40,30 @@ def run_id(world_size: int) -> str:
         return uuid.uuid4().hex[:12]
     shared = "\0".join(os.environ.get(name, "") for name in _SHARED_BY_ALL_RANKS)
     return hashlib.sha256(shared.encode()).hexdigest()[:12]
+
+
+def note_recording(path: Path | None) -> None:
+    """Tell the processes that this one starts from now on where it records; None: nowhere."""
+    if path is None:
+        os.environ.pop(_RECORDING, None)
+    else:
+        os.environ[_RECORDING] = f"{os.getpid()}:{path}"
+
+
+def helps_recorder(path: Path) -> bool:
+    """Whether this process is a helper (a data-loading worker) of one that records into `path`.
+
+    A process that multiprocessing spawns runs the module level of the training script again, and
+    with it a `Tracer()` that stands there.
+    """
+    pid, _, recorded = os.environ.get(_RECORDING, "").partition(":")
+    spawned = multiprocessing.parent_process() is not None
+    return spawned and recorded == str(path) and pid != str(os.getpid())
+
+
+def is_daemon() -> bool:
+    """Whether multiprocessing started this process as a daemon, as it does data-loading workers."""
+    return multiprocessing.current_process().daemon
 
 
 def boot_id() -> str:

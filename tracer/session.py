@@ -21,7 +21,7 @@ from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from tracer import environment
 from tracer.clocks.exchange import ClockExchange
-from tracer.directory import attempt_directory, claim
+from tracer.directory import Claim, attempt_directory, claim
 from tracer.errors import UsageError
 from tracer.protocol import Collector
 from tracer.recorder import Recorder, warn
@@ -118,12 +118,9 @@ class Tracer:
         self._device = "cpu"
         self.topology = Topology(rank=0, world_size=1)
         self._run_id = ""
+        self._claim: Claim | None = None
         try:
-            rank, world_size = environment.rank_and_world_size()
-            self.topology = Topology(rank=rank, world_size=world_size)
-            self._run_id = environment.run_id(world_size)
-            if self.enabled:
-                claim(self.path, rank, world_size, overwrite=overwrite)
+            self._claim_directory(overwrite=overwrite)
         except UsageError:
             raise
         except Exception as error:
@@ -146,11 +143,13 @@ class Tracer:
         """Begin to record; `with` does this.
 
         Raises:
-            UsageError: another tracer is recording in this process.
+            UsageError: another tracer is recording in this process, or this one has been stopped.
         """
         global _current
-        if not self.enabled:
+        if self._claim is None:
             return
+        if self._claim.released:
+            raise UsageError(f"{self.path}: a Tracer records once; make another for another run")
         if _current is not None:
             raise UsageError(
                 f"a tracer is recording into {_current.path} already; "
@@ -184,6 +183,7 @@ class Tracer:
             self._stop_writer,
             self._stop_writer,
             self._close_clocks,
+            self._release,
         ):
             try:
                 finish()
@@ -303,6 +303,25 @@ class Tracer:
         if self._clocks is not None:
             self._clocks.close()
 
+    def _claim_directory(self, *, overwrite: bool) -> None:
+        rank, world_size = environment.rank_and_world_size()
+        self.topology = Topology(rank=rank, world_size=world_size)
+        self._run_id = environment.run_id(world_size)
+        if self.enabled and environment.helps_recorder(self.path):
+            self.enabled = False
+            if not environment.is_daemon():
+                warn(f"this process was started by one that records into {self.path}; it does not")
+        if self.enabled:
+            if _current is not None and _current.path == self.path:
+                raise UsageError(f"{self.path}: this process is recording into it now")
+            self._claim = claim(self.path, rank, world_size, self._run_id, overwrite=overwrite)
+            environment.note_recording(self.path)
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+        environment.note_recording(None)
+
     def _uninstall(self) -> None:
         """Take out every hook, the last one first; a collector that raises is kept."""
         for collector in self._installed[::-1]:
@@ -322,6 +341,8 @@ class Tracer:
             self._device = environment.device()
 
     def _facts(self) -> RankFacts:
+        if self._claim is not None:
+            self._claim.check()
         topology = self.topology
         return RankFacts(
             rank=topology.rank,
