@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             overwrite=options.overwrite,
             flush_interval_s=options.flush_interval,
             every=options.every,
+            keep_last=options.keep_last,
+            slow_step_s=options.slow_step,
+            hang_s=options.hang,
             config={"script": Path(options.script[0]).name, "arguments": options.script[1:]},
         )
     except UsageError as error:
@@ -70,6 +73,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--every", type=int, metavar="N", help="record one step out of N (default: all)"
+    )
+    parser.add_argument(
+        "--keep-last",
+        type=int,
+        metavar="N",
+        help="be a black box: hold the last N steps in memory, and write them only when a step is "
+        "slow, nothing goes on, SIGUSR1 or SIGTERM comes, or an exception ends the script",
+    )
+    parser.add_argument(
+        "--slow-step", type=float, metavar="S", help="with --keep-last: a step of over S seconds"
+    )
+    parser.add_argument(
+        "--hang",
+        type=float,
+        metavar="S",
+        help="with --keep-last: no event for S seconds (default 120)",
     )
     parser.add_argument("-m", "--module", action="store_true", help="SCRIPT is a module name")
     parser.add_argument(

@@ -73,6 +73,7 @@ class RankFacts:
     """What one rank knows of itself. `ended` is None while it records (or if it was killed),
     `closed` after a proper end, `failed: <why>` when tracing stopped by a fault of its own.
     `dropped` events were recorded and lost; `unseen` collectives were issued and not recorded.
+    `keep_last`: of a black box, how many steps it held; 0 where everything was written.
     """
 
     rank: int
@@ -87,6 +88,7 @@ class RankFacts:
     ended: str | None = None
     dropped: int = 0
     unseen: int = 0
+    keep_last: int = 0
 
 
 def write_run_meta(directory: Path, meta: RunMeta) -> None:
@@ -159,6 +161,7 @@ def read_rank_facts(directory: Path, rank: int) -> RankFacts:
             ended=None if raw.get("ended") is None else text(raw["ended"]),
             dropped=whole(raw.get("dropped", 0), 0, _EVENTS),
             unseen=whole(raw.get("unseen", 0), 0, _EVENTS),
+            keep_last=whole(raw.get("keep_last", 0), 0, _INT32),
         )
     except (KeyError, ValueError) as error:
         raise _damaged(path, error) from error

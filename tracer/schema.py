@@ -124,6 +124,11 @@ def clock_file(rank: int) -> str:
     return f"rank-{rank:05d}.clock.arrows"
 
 
+def stacks_file(rank: int) -> str:
+    """`rank-00003.stacks.txt`: the Python stacks of a rank that hung, as text."""
+    return f"rank-{rank:05d}.stacks.txt"
+
+
 def facts_file(rank: int) -> str:
     """`rank-00003.json`: what only this rank knows of itself (host, stages, groups)."""
     return f"rank-{rank:05d}.json"

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from tracer import environment
+from tracer.black_box import BlackBox
 from tracer.clocks.exchange import ClockExchange
 from tracer.directory import Claim, attempt_directory, claim
 from tracer.errors import UsageError
@@ -28,6 +29,7 @@ from tracer.recorder import Recorder, warn
 from tracer.run_files import RankFacts, RunMeta, write_run_meta
 from tracer.schema import Kind
 from tracer.settings import settle
+from tracer.signals import Signals
 from tracer.spans import Span
 from tracer.steps import Steps
 from tracer.topology import Topology
@@ -67,6 +69,11 @@ class Tracer:
         kernels: when to look closer through torch.profiler, which sees every kernel and operator
             at a higher cost: `Window(every=500, steps=2)`.
         flush_interval_s: at most this many seconds of events are lost if the process is killed.
+        keep_last: be a black box: hold the last so many steps in memory, and write them only when
+            something happens: a slow step, no progress, SIGUSR1 or SIGTERM, an exception that
+            leaves the `with` block, a call of `dump`.
+        slow_step_s: a step that takes longer is something that happens.
+        hang_s: so is no new event and no new step for so long (default 120).
 
     Raises:
         UsageError: `path` holds a run already or cannot be written to, `config` is not JSON, or
@@ -88,6 +95,9 @@ class Tracer:
         every: int | None = None,
         kernels: Window | None = None,
         flush_interval_s: float | None = None,
+        keep_last: int | None = None,
+        slow_step_s: float | None = None,
+        hang_s: float | None = None,
     ) -> None:
         chosen = settle(
             path=path,
@@ -95,6 +105,9 @@ class Tracer:
             every=every,
             flush_interval_s=flush_interval_s,
             kernels=kernels,
+            keep_last=keep_last,
+            slow_step_s=slow_step_s,
+            hang_s=hang_s,
         )
         self.path = attempt_directory(chosen.path)
         self.enabled = chosen.enabled
@@ -111,6 +124,13 @@ class Tracer:
             on_end=self._look_at_device,
         )
         self._flush_interval_s = chosen.flush_interval_s
+        self._box: BlackBox | None = None
+        self._signals: Signals | None = None
+        if chosen.black_box is not None and self.enabled:
+            self._box = BlackBox(
+                self.recorder, chosen.black_box, is_paused=lambda: self._steps.is_paused
+            )
+            self._signals = Signals()
         self._refused_counters = False
         self._writer: Writer | None = None
         self._clocks: ClockExchange | None = None
@@ -137,6 +157,8 @@ class Tracer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            self._note_exception(error)
         self.stop()
 
     def start(self) -> None:
@@ -157,7 +179,7 @@ class Tracer:
             )
         _current = self
         try:
-            atexit.register(self.stop)
+            atexit.register(self._stop_at_exit)
             self._begin()
         except Exception as error:
             self.recorder.fault(error)
@@ -182,6 +204,7 @@ class Tracer:
             self._finish_clocks,
             self._stop_writer,
             self._stop_writer,
+            self._stop_signals,
             self._close_clocks,
             self._release,
         ):
@@ -190,8 +213,16 @@ class Tracer:
             except Exception as error:
                 self.recorder.fault(error)
         with contextlib.suppress(Exception):
-            atexit.unregister(self.stop)
+            atexit.unregister(self._stop_at_exit)
         _current = None
+
+    def dump(self, reason: str) -> None:
+        """Write what the black box holds, at the next flush; without one everything is written."""
+        try:
+            if self._box is not None:
+                self._box.ask(str(reason))
+        except Exception as error:
+            self.recorder.fault(error)
 
     def step(self) -> None:
         """The training step ends here and the next one begins."""
@@ -268,8 +299,12 @@ class Tracer:
             facts=self._facts,
             on_facts=self._write_meta,
             flush_interval_s=self._flush_interval_s,
+            box=self._box,
+            signals=self._signals,
         )
         self._writer.start()
+        if self._signals is not None:
+            self._signals.install()
         self._start_clocks()
         self._steps.begin()
         mesh, schedule = self._given
@@ -331,6 +366,23 @@ class Tracer:
             except Exception as error:
                 self.recorder.fault(error)
 
+    def _stop_at_exit(self) -> None:
+        """The process ends without `stop`; perhaps by an exception that nobody caught."""
+        error = getattr(sys, "last_value", None)
+        if error is not None:
+            self._note_exception(error)
+        self.stop()
+
+    def _note_exception(self, error: BaseException) -> None:
+        """An exception leaves the training: that is something for the black box to write."""
+        if isinstance(error, SystemExit) and not error.code:
+            return
+        self.dump(f"exception {type(error).__name__}")
+
+    def _stop_signals(self) -> None:
+        if self._signals is not None:
+            self._signals.uninstall()
+
     def _stop_writer(self) -> None:
         if self._writer is not None:
             self._writer.stop()
@@ -355,6 +407,7 @@ class Tracer:
             stages=tuple(sorted(topology.stages)),
             groups=topology.group_facts,
             dropped=self.recorder.dropped,
+            keep_last=self._box.watch.keep_last if self._box is not None else 0,
             unseen=self.recorder.unseen,
         )
 
@@ -393,13 +446,26 @@ def _json_copy(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     return copied
 
 
+def _before_fork() -> None:
+    """A signal that reaches the child before its handlers are gone would be taken for ours."""
+    if _current is not None and _current._signals is not None:
+        _current._signals.hold()
+
+
+def _after_fork() -> None:
+    if _current is not None and _current._signals is not None:
+        _current._signals.let_go()
+
+
 def _stop_in_child() -> None:
     """A forked child (a data-loading worker) shares our buffers but has no writer: be silent."""
     global _current
     if _current is not None:
         _current.recorder.active = False
-        atexit.unregister(_current.stop)
+        _current._stop_signals()
+        _after_fork()
+        atexit.unregister(_current._stop_at_exit)
         _current = None
 
 
-os.register_at_fork(after_in_child=_stop_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_stop_in_child)

@@ -62,6 +62,11 @@ class Steps:
         if self._automatic and self._optimizer_ended is not None:
             self._close(self._optimizer_ended)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the user has paused the recording."""
+        return self._pauses > 0
+
     def pause(self) -> None:
         """Record nothing from here on, until as many calls of `resume`."""
         self._pauses += 1

@@ -7,8 +7,9 @@ deleted directory) ends the tracing through `Recorder.fault`; the training never
 from __future__ import annotations
 
 import dataclasses
+import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tracer.batches import record_batch
+from tracer.black_box import BlackBox, append_stacks, say_that_it_hangs
 from tracer.clocks.file import ClockFile
 from tracer.recorder import Recorder
 from tracer.rings import RECORD_DTYPE
 from tracer.run_files import RankFacts, write_rank_facts
 from tracer.schema import COUNTER_SCHEMA, EVENT_SCHEMA, counters_file, events_file
+from tracer.signals import Signals, end_by
 from tracer.streams import StreamWriter
 
 _BATCH_ROWS = 1 << 14
@@ -34,7 +37,8 @@ class Writer:
     """Owns the files of one rank from `start` to `stop`.
 
     `facts` is asked before every flush and written when it changed; `on_facts` is called then
-    (rank 0 writes `run.json` there).
+    (rank 0 writes `run.json` there). With a `box` events and counters reach the files only when
+    it says so; `signals` are reasons for that.
     """
 
     def __init__(
@@ -45,7 +49,12 @@ class Writer:
         facts: Callable[[], RankFacts],
         on_facts: Callable[[], None],
         flush_interval_s: float,
+        box: BlackBox | None = None,
+        signals: Signals | None = None,
     ) -> None:
+        self._box = box
+        self._is_last = False
+        self._signals = signals
         self._directory = directory
         self._recorder = recorder
         self._facts = facts
@@ -99,11 +108,14 @@ class Writer:
             self._flush()
             for finish in self._recorder.on_close:
                 finish()
+            self._is_last = True
             self._flush()
         except Exception as error:
             self._recorder.fault(error)
         try:
             self._close()
+            if self._signals is not None:
+                self._signals.abandon()
         except Exception as error:
             self._recorder.fault(error)
 
@@ -111,18 +123,53 @@ class Writer:
         recorder = self._recorder
         for work in recorder.on_flush:
             work()
-        self._write_records()
-        self._counters.write(self._counter_batch())
+        if self._box is None:
+            self._write(self._drained(), [])
+            self._counters.write(self._counter_batch())
+        else:
+            self._hold(self._box)
         self._clock.write(recorder.clock_samples)
         self._write_facts()
 
-    def _write_records(self) -> None:
+    def _drained(self) -> Iterator[npt.NDArray[np.void]]:
         recorder = self._recorder
         for records in _in_batches(recorder.drain()):
             for show in recorder.on_records:
                 show(records)
-            self._events.write(record_batch(records, recorder))
+            yield records
+
+    def _write(
+        self, drained: Iterable[npt.NDArray[np.void]], counters: Iterable[pa.RecordBatch]
+    ) -> None:
+        for records in drained:
+            self._events.write(record_batch(records, self._recorder))
             self._written += len(records)
+        for batch in counters:
+            self._counters.write(batch)
+
+    def _hold(self, box: BlackBox) -> None:
+        """Keep what was drained, and write what is kept if there is a reason."""
+        for records in self._drained():
+            box.keep(records)
+        box.keep_counters(self._counter_batch())
+        heard = self._signals.heard() if self._signals is not None else []
+        for number in heard:
+            box.ask(f"signal {signal.Signals(number).name}")
+        is_complete = self._is_last or not self._stopping.is_set()
+        reason = box.incident() if is_complete else None
+        if reason is not None:
+            self._dump(box, reason)
+        if self._signals is not None and any(map(self._signals.is_final, heard)):
+            self._write_facts()
+            end_by(signal.SIGTERM)
+
+    def _dump(self, box: BlackBox, reason: str) -> None:
+        rank = self._facts().rank
+        if box.is_hung:
+            say_that_it_hangs(box, self._directory, rank)
+            append_stacks(self._directory, rank, reason)
+        records, counters = box.release(reason)
+        self._write(_in_batches(records), counters)
 
     def _counter_batch(self) -> pa.RecordBatch:
         recorder = self._recorder

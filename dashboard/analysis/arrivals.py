@@ -8,12 +8,12 @@ only), after its last flush (a rank that was killed), or where events were dropp
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dashboard.analysis.coverage import Coverage
 from dashboard.analysis.matching import Row
 from tracer.topology import compress
 
@@ -51,7 +51,7 @@ class Parting:
 
 
 def partings(
-    run: Recording, collectives: Mapping[tuple[str, int], dict[int, Row]]
+    run: Recording, collectives: Mapping[tuple[str, int], dict[int, Row]], coverage: Coverage
 ) -> Iterator[Parting]:
     """At most one for each group, in the order of their names."""
     members = {name: g.ranks for facts in run.facts.values() for name, g in facts.groups.items()}
@@ -60,22 +60,13 @@ def partings(
         calls[group][seq] = arrived
     for group, by_seq in sorted(calls.items()):
         readable = [rank for rank in members.get(group, ()) if rank in run.ranks]
-        found = _first(run, group, by_seq, readable)
+        found = _first(coverage, group, by_seq, readable)
         if found is not None:
             yield found
 
 
-def would_hold(run: Recording, rank: int, time: int) -> bool:
-    """Whether the file of a rank would hold something that it did at that time (ns, as `start`)."""
-    facts = run.facts.get(rank)
-    dropped = facts.dropped if facts is not None else 0
-    if dropped or rank not in run.ranks:
-        return False
-    return time < run.recorded_until.get(rank, math.inf)
-
-
 def _first(
-    run: Recording, group: str, by_seq: Mapping[int, Arrived], members: Collection[int]
+    coverage: Coverage, group: str, by_seq: Mapping[int, Arrived], members: Collection[int]
 ) -> Parting | None:
     first: dict[int, int] = {}
     for seq, arrived in sorted(by_seq.items()):
@@ -87,7 +78,7 @@ def _first(
             continue
         time = min(row["call_end"] for row in arrived.values())
         missing = [rank for rank in members if rank not in arrived]
-        absent = [rank for rank in missing if would_hold(run, rank, time)]
+        absent = [rank for rank in missing if coverage.would_hold(rank, time)]
         if absent or len({_call(row) for row in arrived.values()}) > 1:
             before = {r: [s for s, a in by_seq.items() if r in a] for r in absent}
             return Parting(

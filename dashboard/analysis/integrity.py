@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dashboard.analysis.actions import Action, pipeline_actions, pipelines
-from dashboard.analysis.arrivals import partings, would_hold
+from dashboard.analysis.arrivals import partings
+from dashboard.analysis.coverage import Coverage
 from dashboard.analysis.matching import MessageKey, Row, matched
 from dashboard.analysis.operations import operations
 from dashboard.analysis.results import Result
@@ -42,13 +43,14 @@ def violations(run: Recording) -> list[Violation]:
     """All that does not fit, in the order of the checks; empty for a sound run."""
     rows = operations(run).to_pylist()
     messages, collectives = matched(rows)
+    coverage = Coverage(run)
     return [
         *_readable(run),
         *_windows(run),
         *_plan(run),
-        *_messages(run, messages),
+        *_messages(coverage, messages),
         *_numbers(run, rows),
-        *_collectives(run, collectives),
+        *_collectives(run, collectives, coverage),
         *_clock(run),
         *_causality(messages),
     ]
@@ -106,7 +108,9 @@ def _parted(wanted: Sequence[tuple[str, ...]], done: Sequence[tuple[str, ...]]) 
     return f"action {same} should be {planned}, recorded is {found}"
 
 
-def _messages(run: Recording, messages: Mapping[MessageKey, dict[str, Row]]) -> Iterator[Violation]:
+def _messages(
+    coverage: Coverage, messages: Mapping[MessageKey, dict[str, Row]]
+) -> Iterator[Violation]:
     """Every send has its receive and the other way round, as far as both files would tell."""
     begins: dict[tuple[str, int, int], dict[str, int]] = defaultdict(dict)
     for group, source, destination, seq in sorted(messages):
@@ -122,7 +126,7 @@ def _messages(run: Recording, messages: Mapping[MessageKey, dict[str, Row]]) -> 
         if (
             (group, source, destination, missing) in reported
             or seq < kept
-            or not would_hold(run, rank, row["end"])
+            or not coverage.would_hold(rank, row["end"])
         ):
             continue
         reported.add((group, source, destination, missing))
@@ -135,10 +139,10 @@ def _messages(run: Recording, messages: Mapping[MessageKey, dict[str, Row]]) -> 
 
 
 def _collectives(
-    run: Recording, collectives: Mapping[tuple[str, int], dict[int, Row]]
+    run: Recording, collectives: Mapping[tuple[str, int], dict[int, Row]], coverage: Coverage
 ) -> Iterator[Violation]:
     """All members of a group issue the same collectives in the same order; the first that parts."""
-    for parting in partings(run, collectives):
+    for parting in partings(run, collectives, coverage):
         rank = parting.absent[0] if len(parting.absent) == 1 else None
         yield Violation(check="collectives", rank=rank, text=str(parting))
 

@@ -14,7 +14,9 @@ MessageKey: TypeAlias = tuple[str, int, int, int]
 def matched(
     rows: Iterable[Row],
 ) -> tuple[dict[MessageKey, dict[str, Row]], dict[tuple[str, int], dict[int, Row]]]:
-    """Rows of `operations` → messages and collectives; rows without group, number or peer are left out.
+    """Rows of `operations` → messages and collectives.
+
+    Rows without group or number, and messages without peer, are left out.
 
     Messages: key → {"send": row, "recv": row}, one of them missing where it was not recorded.
     Collectives: (group, seq) → rank → row.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from dashboard.analysis.accounting import CATEGORIES, Accounting
 from dashboard.analysis.bandwidth import Bandwidth
 from dashboard.analysis.bubble_summary import mean_parts, ratios
 from dashboard.analysis.bubbles import Bubbles
+from dashboard.analysis.coverage import incidents
 from dashboard.analysis.findings import findings
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.tables import console, gbps, ms, percent, share, show, size, table, width_of
@@ -62,6 +63,7 @@ def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
                 "violations": run.clock.violations,
             },
             "problems": [str(problem) for problem in run.problems],
+            "incidents": [asdict(incident) for incident in incidents(run)],
         },
         "accounting": run.accounting(steps).to_json(),
         "bubbles": run.bubbles(steps).to_json(),
@@ -74,6 +76,9 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     yield _header(run)
     for problem in run.problems:
         yield Text(f"! {problem}", style="yellow")
+    for incident in incidents(run):
+        said = f"rank {incident.rank}, {incident.time / 1e9:,.3f} s: {incident.reason}"
+        yield Text(f"written for {said}", style="yellow")
     if not run.steps:
         yield Text("No step is complete on every rank: call t.step() after each optimizer step.")
         return
@@ -98,6 +103,9 @@ def _header(run: Run) -> Text:
         plan = meta.schedule
         said.append(f"{plan.name}, {plan.microbatches} microbatches, {plan.stages} stages")
     said.append(f"clocks: {run.clock}")
+    steps_held = max((facts.keep_last for facts in run.facts.values()), default=0)
+    if steps_held:
+        said.append(f"a black box of {steps_held} steps")
     if meta.simulated:
         said.append("SIMULATED")
     return Text(" · ".join(said), style="bold")
