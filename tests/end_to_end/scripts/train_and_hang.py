@@ -1,4 +1,4 @@
-"""Rank 2 is held up in step 6, before an all_reduce: the others hang in it until they are killed."""
+"""Rank 2 is held up in step 6, before an all_reduce: the others hang in it, and are killed."""
 
 from __future__ import annotations
 
