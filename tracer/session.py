@@ -157,8 +157,10 @@ class Tracer:
             self._begin()
         except Exception as error:
             self.recorder.fault(error)
-            with contextlib.suppress(Exception):  # `stop` takes out what is left
+            try:
                 self._uninstall()
+            except Exception as another:  # `stop` takes out what is left
+                self.recorder.fault(another)
 
     def stop(self) -> None:
         """Take out every hook, write what is left, close the files. Calling it twice is fine."""
@@ -172,13 +174,12 @@ class Tracer:
             self.recorder.fault(error)
         self.recorder.active = False
         # Each twice: the second call does what an error kept the first one from.
-        for finish in (self._uninstall, self._uninstall, self._stop_writer, self._stop_writer):
-            try:
-                finish()
-            except Exception as error:
-                self.recorder.fault(error)
-        with contextlib.suppress(Exception):
-            atexit.unregister(self.stop)
+        for finish in (self._uninstall, self._stop_writer, lambda: atexit.unregister(self.stop)):
+            for _ in range(2):
+                try:
+                    finish()
+                except Exception as error:
+                    self.recorder.fault(error)
         _current = None
 
     def step(self) -> None:
