@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import platform
 import sys
@@ -22,6 +23,9 @@ _SHARED_BY_ALL_RANKS = (
 """Variables that a launcher sets to the same value on every rank of one attempt."""
 
 
+_RECORDING = "RANKSCOPE_RECORDING"
+
+
 def rank_and_world_size() -> tuple[int, int]:
     """From the process group if there is one, else from the launcher's environment."""
     distributed = sys.modules.get("torch.distributed")
@@ -38,12 +42,53 @@ def run_id(world_size: int) -> str:
     return hashlib.sha256(shared.encode()).hexdigest()[:12]
 
 
+def note_recording(path: Path | None) -> None:
+    """Tell the processes that this one starts from now on where it records; None: nowhere."""
+    if path is None:
+        os.environ.pop(_RECORDING, None)
+    else:
+        os.environ[_RECORDING] = f"{os.getpid()}:{path}"
+
+
+def helps_recorder(path: Path) -> bool:
+    """Whether this process is a helper (a data-loading worker) of one that records into `path`.
+
+    A process that multiprocessing spawns runs the module level of the training script again, and
+    with it a `Tracer()` that stands there.
+    """
+    pid, _, recorded = os.environ.get(_RECORDING, "").partition(":")
+    spawned = multiprocessing.parent_process() is not None
+    return spawned and recorded == str(path) and pid != str(os.getpid())
+
+
+def is_daemon() -> bool:
+    """Whether multiprocessing started this process as a daemon, as it does data-loading workers."""
+    return multiprocessing.current_process().daemon
+
+
 def boot_id() -> str:
-    """What hosts that share a clock have in common; empty where Linux does not tell."""
+    """What processes that share a clock have in common; empty where Linux does not tell.
+
+    That is the boot of their host, and, in a time namespace (a container may have one, with a
+    CLOCK_MONOTONIC of its own), how far its clock is off.
+    """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+    return boot + _time_namespace()
+
+
+def _time_namespace() -> str:
+    """`+<seconds>.<nanoseconds>` that CLOCK_MONOTONIC is ahead of the host's, or nothing."""
+    try:
+        lines = Path("/proc/self/timens_offsets").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return ""
+    for clock, *ahead in map(str.split, lines):
+        if clock == "monotonic" and any(part != "0" for part in ahead):
+            return f"+{'.'.join(ahead)}"
+    return ""
 
 
 def device() -> str:

@@ -99,6 +99,7 @@ class Recorder:
         "active",
         "capturing",
         "clock",
+        "clock_samples",
         "counter_values",
         "counter_values_offered",
         "describe_schedule",
@@ -177,6 +178,8 @@ class Recorder:
         self.lanes = Names()
         self.groups = Names()
         self.dtypes = Names()
+        self.clock_samples: deque[tuple[int, str, int, int]] = deque(maxlen=_MOST_MOMENTS)
+        """Comparisons of `clock` with another, as rows of `CLOCK_SCHEMA`, for the writer."""
         self.counter_values: deque[tuple[int, str, float]] = deque(maxlen=_MOST_COUNTER_VALUES)
         self.counter_values_offered = 0
         self._spans: list[dict[str, type[Span]]] = [{} for _ in Kind]

@@ -96,7 +96,7 @@ CLOCK_SCHEMA: Final = pa.schema(
     [
         _field("ts", pa.int64(), "raw CLOCK_MONOTONIC of the host", unit="ns", null=False),
         _field(
-            "source", _WORD, "what the clock is compared with: rank:0 or device:<n>", null=False
+            "source", _WORD, "what the clock is compared with: rank:<n> or device:<n>", null=False
         ),
         _field("offset", pa.int64(), "add it to ts to get the other clock", unit="ns", null=False),
         _field("error", pa.int64(), "bound of the error of offset", unit="ns", null=False),

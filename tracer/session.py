@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from tracer import environment
-from tracer.directory import attempt_directory, claim
+from tracer.clocks.exchange import ClockExchange
+from tracer.directory import Claim, attempt_directory, claim
 from tracer.errors import UsageError
 from tracer.protocol import Collector
 from tracer.recorder import Recorder, warn
@@ -37,6 +38,9 @@ ENTRY_POINTS: Final = "rankscope.collectors"
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_recordings = 0
+"""Recordings that this process has begun: their number tells them apart on all ranks."""
 
 _current: Tracer | None = None
 """The tracer that records in this process: hooks are process-wide, so there can be one only."""
@@ -109,16 +113,14 @@ class Tracer:
         self._flush_interval_s = chosen.flush_interval_s
         self._refused_counters = False
         self._writer: Writer | None = None
+        self._clocks: ClockExchange | None = None
         self._created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._device = "cpu"
         self.topology = Topology(rank=0, world_size=1)
         self._run_id = ""
+        self._claim: Claim | None = None
         try:
-            rank, world_size = environment.rank_and_world_size()
-            self.topology = Topology(rank=rank, world_size=world_size)
-            self._run_id = environment.run_id(world_size)
-            if self.enabled:
-                claim(self.path, rank, world_size, overwrite=overwrite)
+            self._claim_directory(overwrite=overwrite)
         except UsageError:
             raise
         except Exception as error:
@@ -141,11 +143,13 @@ class Tracer:
         """Begin to record; `with` does this.
 
         Raises:
-            UsageError: another tracer is recording in this process.
+            UsageError: another tracer is recording in this process, or this one has been stopped.
         """
         global _current
-        if not self.enabled:
+        if self._claim is None:
             return
+        if self._claim.released:
+            raise UsageError(f"{self.path}: a Tracer records once; make another for another run")
         if _current is not None:
             raise UsageError(
                 f"a tracer is recording into {_current.path} already; "
@@ -157,10 +161,7 @@ class Tracer:
             self._begin()
         except Exception as error:
             self.recorder.fault(error)
-            try:
-                self._uninstall()
-            except Exception as another:  # `stop` takes out what is left
-                self.recorder.fault(another)
+            self.stop()
 
     def stop(self) -> None:
         """Take out every hook, write what is left, close the files. Calling it twice is fine."""
@@ -173,11 +174,18 @@ class Tracer:
         except Exception as error:
             self.recorder.fault(error)
         self.recorder.active = False
-        # Each twice: the second call does what an error kept the first one from.
-        for finish in (self._uninstall, self._stop_writer, lambda: atexit.unregister(self.stop)):
-            for _ in range(2):
+        for finish in (
+            self._uninstall,
+            self._finish_clocks,
+            self._stop_writer,
+            self._close_clocks,
+            self._release,
+            lambda: atexit.unregister(self.stop),
+        ):
+            for _ in range(2):  # what an error kept the first call from, the second one does
                 try:
                     finish()
+                    break
                 except Exception as error:
                     self.recorder.fault(error)
         _current = None
@@ -259,6 +267,7 @@ class Tracer:
             flush_interval_s=self._flush_interval_s,
         )
         self._writer.start()
+        self._start_clocks()
         self._steps.begin()
         mesh, schedule = self._given
         if mesh is not None:
@@ -271,14 +280,56 @@ class Tracer:
             recorder.describe_schedule(schedule)
         recorder.active = recorder.failure is None
 
+    def _start_clocks(self) -> None:
+        global _recordings
+        _recordings += 1
+        if self.topology.world_size > 1:
+            self._clocks = ClockExchange(
+                self.recorder,
+                rank=self.topology.rank,
+                clock_id=environment.boot_id(),
+                key=f"{self._run_id}/{self.path.name}/{_recordings}",
+            )
+            self._clocks.start()
+
+    def _finish_clocks(self) -> None:
+        if self._clocks is not None:
+            self._clocks.finish()
+
+    def _close_clocks(self) -> None:
+        if self._clocks is not None:
+            self._clocks.close()
+
+    def _claim_directory(self, *, overwrite: bool) -> None:
+        rank, world_size = environment.rank_and_world_size()
+        self.topology = Topology(rank=rank, world_size=world_size)
+        self._run_id = environment.run_id(world_size)
+        if self.enabled and environment.helps_recorder(self.path):
+            self.enabled = False
+            if not environment.is_daemon():
+                warn(f"this process was started by one that records into {self.path}; it does not")
+        if self.enabled:
+            if _current is not None and _current.path == self.path:
+                raise UsageError(f"{self.path}: this process is recording into it now")
+            self._claim = claim(self.path, rank, world_size, self._run_id, overwrite=overwrite)
+            environment.note_recording(self.path)
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+        environment.note_recording(None)
+
     def _uninstall(self) -> None:
-        """Take out every hook, the last one first; a collector that raises is kept."""
+        """Take out every hook, the last one first, whatever one of them raises; then raise it."""
+        problem: Exception | None = None
         for collector in self._installed[::-1]:
             try:
                 collector.uninstall()
                 self._installed.remove(collector)
             except Exception as error:
-                self.recorder.fault(error)
+                problem = error
+        if problem is not None:
+            raise problem
 
     def _stop_writer(self) -> None:
         if self._writer is not None:
@@ -290,6 +341,8 @@ class Tracer:
             self._device = environment.device()
 
     def _facts(self) -> RankFacts:
+        if self._claim is not None:
+            self._claim.check()
         topology = self.topology
         return RankFacts(
             rank=topology.rank,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
-from typing import IO, Final
+from typing import Any, Final
 
 import pyarrow as pa
 from pyarrow import ipc
@@ -16,13 +18,28 @@ _CODEC: Final = pa.Codec("zstd", compression_level=6)
 ones take 10 and lz4 takes 17, for 0.2 µs more on the writer thread (docs/decisions.md)."""
 
 
+class _WholeWrites(io.FileIO):
+    """A full disk takes a part of a write and says so by a number, which Arrow does not look at.
+
+    Without a buffer, since a forked child would write its copy of it.
+    """
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or raise."""
+        left = memoryview(data)
+        while len(left):
+            left = left[super().write(left) :]
+        return len(data)
+
+
 class StreamWriter:
     """Appends record batches to one `.arrows` file; each `write` reaches the operating system."""
 
     def __init__(
         self, path: Path, schema: pa.Schema, content: str, *, run_id: str, rank: int
     ) -> None:
-        self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115 - closed in close()
+        self._file = _WholeWrites(path, "wb")
+        self._without_schema = False
         self._stream = ipc.new_stream(
             self._file,
             schema.with_metadata(file_metadata(content, run_id=run_id, rank=rank)),
@@ -37,12 +54,21 @@ class StreamWriter:
         Raises:
             OSError: the disk is full or gone; what was written before stays readable.
         """
-        self._stream.write_batch(batch)
+        whole = self._file.tell()
+        try:
+            self._stream.write_batch(batch)
+        except BaseException:
+            self._without_schema = whole == 0
+            with contextlib.suppress(OSError):
+                self._file.truncate(whole)
+                self._file.seek(whole)
+            raise
 
     def close(self) -> None:
         """Write the end-of-stream mark and close the file."""
         try:
-            self._stream.close()
+            if not self._without_schema:
+                self._stream.close()
         finally:
             self._file.close()
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tracer.batches import record_batch
+from tracer.clocks.file import ClockFile
 from tracer.recorder import Recorder
 from tracer.rings import RECORD_DTYPE
 from tracer.run_files import RankFacts, write_rank_facts
@@ -69,6 +70,7 @@ class Writer:
             run_id=first.run_id,
             rank=first.rank,
         )
+        self._clock = ClockFile(directory, run_id=first.run_id, rank=first.rank)
         self._thread = threading.Thread(target=self._run, name="rankscope-writer", daemon=True)
 
     def start(self) -> None:
@@ -111,6 +113,7 @@ class Writer:
             work()
         self._write_records()
         self._counters.write(self._counter_batch())
+        self._clock.write(recorder.clock_samples)
         self._write_facts()
 
     def _write_records(self) -> None:
@@ -150,7 +153,8 @@ class Writer:
             self._on_facts()
 
     def _close(self) -> None:
-        for close in (self._events.close, self._counters.close, self._write_last_facts):
+        files = self._events, self._counters, self._clock
+        for close in (*(file.close for file in files), self._write_last_facts):
             try:
                 close()
             except Exception as error:

@@ -206,6 +206,8 @@ class Devices:
             fresh = self._fresh_anchor(device)
             if fresh is not None:
                 self._anchors[device] = known = fresh
+                sample = fresh.host, f"device:{device}", 0, fresh.error
+                self._recorder.clock_samples.append(sample)
         return known
 
     def _fresh_anchor(self, device: int) -> _Anchor | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dashboard.analysis.actions import Action, pipeline_actions, pipelines
+from dashboard.analysis.arrivals import partings, would_hold
 from dashboard.analysis.matching import MessageKey, Row, matched
 from dashboard.analysis.operations import operations
 from dashboard.analysis.results import Result
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _LETTERS: Final = {"forward": "F", "backward": "B", "backward_input": "I", "backward_weight": "W"}
 _PLANNED: Final = re.compile(r"(\d+)([FBIW])(\d+)")
+
+_WIDE_BOUND_NS: Final = 1_000_000
+"""Collectives of this length and shorter say nothing of who came late."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -36,13 +40,16 @@ class Violation(Result):
 
 def violations(run: Recording) -> list[Violation]:
     """All that does not fit, in the order of the checks; empty for a sound run."""
-    messages, collectives = matched(operations(run).to_pylist())
+    rows = operations(run).to_pylist()
+    messages, collectives = matched(rows)
     return [
         *_readable(run),
         *_windows(run),
         *_plan(run),
         *_messages(run, messages),
+        *_numbers(run, rows),
         *_collectives(run, collectives),
+        *_clock(run),
         *_causality(messages),
     ]
 
@@ -100,17 +107,25 @@ def _parted(wanted: Sequence[tuple[str, ...]], done: Sequence[tuple[str, ...]]) 
 
 
 def _messages(run: Recording, messages: Mapping[MessageKey, dict[str, Row]]) -> Iterator[Violation]:
-    """Every send has its receive and the other way round, as far as both ranks are readable."""
+    """Every send has its receive and the other way round, as far as both files would tell."""
+    begins: dict[tuple[str, int, int], dict[str, int]] = defaultdict(dict)
+    for group, source, destination, seq in sorted(messages):
+        for end in messages[group, source, destination, seq]:
+            begins[group, source, destination].setdefault(end, seq)
     reported: set[tuple[str, int, int, str]] = set()
-    lone = {key: found for key, found in messages.items() if len(found) == 1}
-    readable = {key for key in lone if key[1] in run.ranks and key[2] in run.ranks}
-    for group, source, destination, seq in sorted(readable):
-        found = lone[group, source, destination, seq]
-        missing = "receive" if "send" in found else "send"
-        if (group, source, destination, missing) in reported:
+    for key in sorted(key for key, found in messages.items() if len(found) == 1):
+        group, source, destination, seq = key
+        ((kind, row),) = messages[key].items()
+        missing = "receive" if kind == "send" else "send"
+        rank = destination if kind == "send" else source
+        kept = begins[group, source, destination].get("recv" if kind == "send" else "send", 0)
+        if (
+            (group, source, destination, missing) in reported
+            or seq < kept
+            or not would_hold(run, rank, row["end"])
+        ):
             continue
         reported.add((group, source, destination, missing))
-        rank = destination if missing == "receive" else source
         yield Violation(
             check="messages",
             rank=rank,
@@ -123,33 +138,41 @@ def _collectives(
     run: Recording, collectives: Mapping[tuple[str, int], dict[int, Row]]
 ) -> Iterator[Violation]:
     """All members of a group issue the same collectives in the same order; the first that parts."""
-    members = {name: g.ranks for f in run.facts.values() for name, g in f.groups.items()}
-    calls: dict[str, dict[int, dict[int, Row]]] = defaultdict(dict)
-    for (group, seq), arrived in collectives.items():
-        calls[group][seq] = arrived
-    for group, by_seq in sorted(calls.items()):
-        wanted = [rank for rank in members.get(group, ()) if rank in run.ranks]
-        for seq, arrived in sorted(by_seq.items()):
-            said = _desynchronized(group, seq, wanted, arrived)
-            if said:
-                absent = [rank for rank in wanted if rank not in arrived]
-                rank = absent[0] if len(absent) == 1 else None
-                yield Violation(check="collectives", rank=rank, text=said)
-                break
+    for parting in partings(run, collectives):
+        rank = parting.absent[0] if len(parting.absent) == 1 else None
+        yield Violation(check="collectives", rank=rank, text=str(parting))
 
 
-def _desynchronized(
-    group: str, seq: int, wanted: Sequence[int], arrived: dict[int, Row]
-) -> str | None:
-    ops = {rank: (row["op"], row["bytes"]) for rank, row in arrived.items()}
-    said = ", ".join(f"rank {rank}: {op} of {size or 0:,} B" for rank, (op, size) in ops.items())
-    absent = [rank for rank in wanted if rank not in arrived]
-    if absent:
-        names = ", ".join(str(rank) for rank in absent)
-        return f"{group} #{seq}: did not arrive: rank {names}; arrived: {said}"
-    if len(set(ops.values())) > 1:
-        return f"{group} #{seq}: the members called different operations: {said}"
-    return None
+def _numbers(run: Recording, rows: Iterable[Row]) -> Iterator[Violation]:
+    """No rank has the same collective of a group twice; the first of each rank and group."""
+    seen: dict[tuple[int, str], set[int]] = defaultdict(set)
+    reported: set[tuple[int, str]] = set()
+    for row in rows:
+        if row["group"] is None or row["seq"] is None or row["op"] in ("send", "recv"):
+            continue
+        where = row["rank"], row["group"]
+        if row["seq"] in seen[where] and where not in reported:
+            reported.add(where)
+            said = f"{row['group']} #{row['seq']} is recorded twice"
+            yield Violation(check="collectives", rank=row["rank"], text=said)
+        seen[where].add(row["seq"])
+
+
+def _clock(run: Recording) -> Iterator[Violation]:
+    """Times of different hosts compare, to within what a short operation takes."""
+    clock = run.clock
+    if clock.violations:
+        said = (
+            f"{clock.violations:,} of {clock.checked:,} operations between hosts have an effect "
+            "before its cause: the clocks are further apart than their bound says"
+        )
+        yield Violation(check="clock", rank=None, text=said)
+    if clock.bound_ns is not None and clock.bound_ns > _WIDE_BOUND_NS:
+        said = (
+            f"times of different hosts compare only to within {clock.bound_ns / 1e6:,.1f} ms: "
+            "too few comparisons of clocks were recorded (is UDP between the hosts blocked?)"
+        )
+        yield Violation(check="clock", rank=None, text=said)
 
 
 def _causality(messages: Mapping[MessageKey, dict[str, Row]]) -> Iterator[Violation]:

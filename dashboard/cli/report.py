@@ -55,7 +55,12 @@ def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
             "world_size": run.meta.world_size,
             "ranks": list(run.ranks),
             "steps": list(run.steps),
-            "clock": {"method": run.clock.method, "bound_ns": run.clock.bound_ns},
+            "clock": {
+                "method": run.clock.method,
+                "bound_ns": run.clock.bound_ns,
+                "checked": run.clock.checked,
+                "violations": run.clock.violations,
+            },
             "problems": [str(problem) for problem in run.problems],
         },
         "accounting": run.accounting(steps).to_json(),
@@ -92,9 +97,7 @@ def _header(run: Run) -> Text:
     if meta.schedule is not None:
         plan = meta.schedule
         said.append(f"{plan.name}, {plan.microbatches} microbatches, {plan.stages} stages")
-    bound = run.clock.bound_ns
-    within = "" if not bound else f" to within {bound / 1e3:,.1f} µs"
-    said.append(f"clocks: {run.clock.method}{within}")
+    said.append(f"clocks: {run.clock}")
     if meta.simulated:
         said.append("SIMULATED")
     return Text(" · ".join(said), style="bold")

@@ -76,7 +76,7 @@ def _facts(run: Run) -> html.Section:
     facts += [
         ("steps", f"{len(run.steps):,}"),
         ("on", _places(run)),
-        ("clocks", _clocks(run)),
+        ("clocks", str(run.clock)),
         ("dropped events", f"{sum(facts.dropped for facts in run.facts.values()):,}"),
     ]
     if meta.created:
@@ -92,11 +92,6 @@ def _places(run: Run) -> str:
     devices = ", ".join(sorted({facts.device for facts in run.facts.values()})) or "unknown device"
     hosts = {facts.host for facts in run.facts.values() if facts.host}
     return f"{devices}, {len(hosts)} hosts" if len(hosts) > 1 else devices
-
-
-def _clocks(run: Run) -> str:
-    bound = run.clock.bound_ns
-    return run.clock.method + (f", ± {time_text(bound)}" if bound else "")
 
 
 def _findings(found: Sequence[Finding]) -> html.Section:

@@ -1,69 +1,117 @@
 """One clock for all ranks: what to add to each rank's raw times, and how far off that may be.
 
-Ranks of one host (same boot id) read the same CLOCK_MONOTONIC, so their offset is exactly 0.
-Otherwise the ends of collectives that two ranks share are laid over each other: a collective
-ends at about the same instant on all its members. The spread of those differences is the bound.
+Ranks of one host (same boot id) read the same CLOCK_MONOTONIC, so between them there is nothing
+to align. One rank of each host has compared its clock with another host's (`rank-N.clock.arrows`);
+the comparisons form a tree, and its root's clock is the common one. A host without any is laid on
+the others by the operations in which they met. All meetings then tighten the bound, and where
+they still contradict the clocks, they are counted.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.runs.causality import Traffic, attached, contradictions, tightened
+from dashboard.runs.clock_map import ClockMap, identity
+from dashboard.runs.clock_tree import Span, exchanged
+from dashboard.runs.meetings import meetings
 from tracer.run_files import RankFacts
+
+ONE_CLOCK: Final = "one clock"
+EXCHANGED: Final = "exchange between hosts"
+BY_MEETINGS: Final = "ends of collectives"
+NOT_ALIGNED: Final = "none"
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ClockAlignment:
-    """`offsets[rank]` is added to the rank's raw times (ns); `bound_ns` is None if unknown.
+    """`maps[rank]` leads from the rank's raw times to the common clock.
 
-    `method` says how the offsets were found: `one clock`, `ends of collectives`, or `none`.
+    `method`: `one clock`, `exchange between hosts`, `ends of collectives` (at least one host),
+    or `none`. `bound_ns` is the largest error that any time may have, None if unknown. Of
+    `checked` operations in which ranks of different hosts met, `violations` have an effect
+    before its cause.
     """
 
     method: str
-    offsets: Mapping[int, int]
+    maps: Mapping[int, ClockMap]
     bound_ns: int | None
+    checked: int = 0
+    violations: int = 0
+
+    def __str__(self) -> str:
+        if self.bound_ns is None:
+            return "not aligned"
+        said = self.method + (f", ± {self.bound_ns / 1e3:,.1f} µs" if self.bound_ns else "")
+        if not self.checked:
+            return said
+        return f"{said}, {self.violations:,} of {self.checked:,} operations out of order"
 
 
-def align(events: Mapping[int, pa.Table], facts: Mapping[int, RankFacts]) -> ClockAlignment:
-    """The alignment of these ranks to the lowest of them."""
+def align(
+    events: Mapping[int, pa.Table],
+    facts: Mapping[int, RankFacts],
+    clocks: Mapping[int, pa.Table] | None = None,
+) -> ClockAlignment:
+    """The alignment of these ranks; `clocks[rank]` has the columns of `CLOCK_SCHEMA`."""
+    clocks = clocks or {}
     ranks = sorted(events)
-    boots = {facts[rank].boot_id for rank in ranks if rank in facts}
-    if len(ranks) <= 1 or (len(boots) == 1 and "" not in boots and len(facts) >= len(ranks)):
-        return ClockAlignment(method="one clock", offsets=dict.fromkeys(ranks, 0), bound_ns=0)
-    ends = {rank: _collective_ends(events[rank]) for rank in ranks}
-    offsets, bound = {ranks[0]: 0}, 0
-    waiting = deque([ranks[0]])
-    while waiting:
-        known = waiting.popleft()
-        for rank in ranks:
-            shared = ends[known].keys() & ends[rank].keys()
-            if rank in offsets or not shared:
-                continue
-            gaps = np.array([ends[known][key] - ends[rank][key] for key in shared])
-            middle = int(np.median(gaps))
-            offsets[rank] = offsets[known] + middle
-            bound = max(bound, int(np.abs(gaps - middle).max()))
-            waiting.append(rank)
-    if len(offsets) < len(ranks):
-        return ClockAlignment(method="none", offsets=dict.fromkeys(ranks, 0), bound_ns=None)
-    return ClockAlignment(method="ends of collectives", offsets=offsets, bound_ns=bound)
+    hosts = {rank: _host(rank, facts) for rank in ranks}
+    device_error = max((_device_error(table) for table in clocks.values()), default=0)
+    if len(set(hosts.values())) <= 1:
+        maps = dict.fromkeys(ranks, identity())
+        return ClockAlignment(method=ONE_CLOCK, maps=maps, bound_ns=device_error)
+
+    spans = _spans(events, hosts)
+    found = exchanged(hosts, spans, clocks) or {hosts[ranks[0]]: identity()}
+    traffic = Traffic(meetings(events), hosts)
+    missing = [host for host in spans if host not in found]
+    while more := attached(traffic, found, spans):
+        found |= more
+    if any(host not in found for host in missing):
+        maps = dict.fromkeys(ranks, identity())
+        return ClockAlignment(method=NOT_ALIGNED, maps=maps, bound_ns=None)
+    found = tightened(traffic, found)
+    checked, violations = contradictions(traffic, found)
+    return ClockAlignment(
+        method=BY_MEETINGS if missing else EXCHANGED,
+        maps={rank: found[host] for rank, host in hosts.items()},
+        bound_ns=max(found[host].bound_ns for host in spans) + device_error,
+        checked=checked,
+        violations=violations,
+    )
 
 
-def _collective_ends(table: pa.Table) -> dict[tuple[str, int], int]:
-    """(group, seq) → raw end of the wait, or of the call where nobody waited, on one rank."""
-    kind = table["kind"].cast(pa.string())
-    peerless = pc.is_null(table["peer"])
-    wanted = pc.and_(pc.is_in(kind, pa.array(["collective", "wait"])), peerless)
-    found = table.filter(pc.and_(wanted, pc.is_valid(table["seq"])))
-    ends: dict[tuple[str, int], int] = {}
-    for group, seq, start, duration in zip(
-        *(found[name].to_pylist() for name in ("group", "seq", "start", "duration")), strict=True
-    ):
-        ends[group, seq] = max(ends.get((group, seq), start), start + duration)
-    return ends
+def _host(rank: int, facts: Mapping[int, RankFacts]) -> str:
+    """A rank that does not say where it ran is taken to be alone there."""
+    known = facts.get(rank)
+    return known.boot_id if known is not None and known.boot_id else f"rank:{rank}"
+
+
+def _spans(events: Mapping[int, pa.Table], hosts: Mapping[int, str]) -> dict[str, Span]:
+    """First and last raw time of each host, in the order of their lowest ranks."""
+    spans: dict[str, Span] = {}
+    for rank, table in sorted(events.items()):
+        start = table["start"].to_numpy()
+        end = start + table["duration"].to_numpy()
+        begin, last = (int(start.min()), int(end.max())) if len(start) else (0, 0)
+        before = spans.get(hosts[rank])
+        if before is not None and len(start):
+            begin, last = min(begin, before[0]), max(last, before[1])
+        elif before is not None:
+            continue
+        spans[hosts[rank]] = begin, last
+    return spans
+
+
+def _device_error(table: pa.Table) -> int:
+    """The largest error of the anchors that tie device clocks to the rank's host clock."""
+    of_device = pc.starts_with(table["source"].cast(pa.string()), "device:")
+    errors = table["error"].filter(of_device)
+    return int(np.max(errors.to_numpy())) if len(errors) else 0

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
+import pyarrow as pa
+
+from dashboard.runs.horizon import recorded_until
 from dashboard.runs.problems import Problem
 from dashboard.runs.recording import Recording
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
-from tracer.schema import RUN_FILE, events_file, facts_file
+from tracer.schema import RUN_FILE, clock_file, events_file, facts_file
 from tracer.streams import StreamContent, read_stream
 
 _EVENTS_NAME: Final = re.compile(r"rank-(\d{5,})\.arrows")
@@ -43,8 +46,33 @@ def open_recording(path: str | os.PathLike[str], make: type[AnyRecording]) -> An
         meta=meta,
         facts=facts,
         tables={rank: stream.table for rank, stream in streams.items()},
+        clocks=_clocks(directory, run_ids, streams, problems),
+        until=recorded_until(directory, facts),
         problems=tuple(problems),
     )
+
+
+def _clocks(
+    directory: Path, run_id: str, ranks: Collection[int], problems: list[Problem]
+) -> dict[int, pa.Table]:
+    """The comparisons of clocks that ranks made; what is unreadable or of another run is said."""
+    clocks = {}
+    for rank in ranks:
+        path = directory / clock_file(rank)
+        if not path.exists():
+            continue
+        try:
+            stream = read_stream(path, "clock")
+        except (TraceError, OSError) as error:
+            said = f"{_without(path, error)}; this rank's comparisons of clocks are left out"
+            problems.append(_problem(path, rank, said))
+            continue
+        if (stream.run_id, stream.rank) != (run_id, rank):
+            said = f"is of rank {stream.rank} of run {stream.run_id}, and left out"
+            problems.append(_problem(path, rank, said))
+        else:
+            clocks[rank] = stream.table
+    return clocks
 
 
 def _event_files(directory: Path) -> dict[int, Path]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.runs.alignment import ClockAlignment, align
+from dashboard.runs.alignment import BY_MEETINGS, ClockAlignment, align
 from dashboard.runs.problems import Problem
 from tracer.run_files import RankFacts, RunMeta
 
@@ -32,6 +32,8 @@ class Recording:
         clock: how the ranks' clocks were aligned, and the bound of the error.
         ranks: the ranks whose events are here.
         steps: the steps that are complete on every one of them.
+        recorded_until: for ranks that did not close their trace, the time (ns, as `start`) up to
+            which their file tells everything.
     """
 
     def __init__(
@@ -42,15 +44,21 @@ class Recording:
         facts: Mapping[int, RankFacts],
         tables: Mapping[int, pa.Table],
         problems: tuple[Problem, ...],
+        clocks: Mapping[int, pa.Table] | None = None,
+        until: Mapping[int, int] | None = None,
     ) -> None:
         self.path = path
         self.name = path.resolve().name
         self.meta = meta
         self.facts = dict(facts)
-        self.clock: ClockAlignment = align(tables, self.facts)
+        self.clock: ClockAlignment = align(tables, self.facts, clocks)
         self.problems = problems + _clock_problem(self.clock)
         self.ranks = tuple(sorted(tables))
-        self._tables = self._aligned(tables)
+        self._tables, begin = self._aligned(tables)
+        self.recorded_until = {
+            rank: int(self.clock.maps[rank].to_common(np.array([raw]))[0]) - begin
+            for rank, raw in (until or {}).items()
+        }
         self.steps = self._complete_steps()
 
     def __repr__(self) -> str:
@@ -101,21 +109,31 @@ class Recording:
             return 0
         return int(pc.max(pc.add(table["start"], table["duration"])).as_py())
 
-    def _aligned(self, tables: Mapping[int, pa.Table]) -> dict[int, pa.Table]:
-        starts = {
-            rank: table["start"].to_numpy() + self.clock.offsets[rank]
-            for rank, table in tables.items()
-        }
+    def _aligned(self, tables: Mapping[int, pa.Table]) -> tuple[dict[int, pa.Table], int]:
+        """Each rank's events by start, which counts from the first event of the run, and when
+        that was.
+
+        Both ends of an event are put on the common clock, so that what met still meets.
+        """
+        starts, ends = {}, {}
+        for rank, table in tables.items():
+            raw, clock = table["start"].to_numpy(), self.clock.maps[rank]
+            starts[rank] = clock.to_common(raw)
+            ends[rank] = clock.to_common(raw + table["duration"].to_numpy())
         begin = min((int(s.min()) for s in starts.values() if len(s)), default=0)
         aligned = {}
         for rank, table in tables.items():
             order = np.argsort(starts[rank], kind="stable")
-            moved = pa.array(starts[rank][order] - begin)
-            index = table.schema.get_field_index("start")
-            sorted_table = table.take(pa.array(order)).set_column(index, "start", moved)
+            moved = table.take(pa.array(order))
+            for name, values in (
+                ("start", starts[rank] - begin),
+                ("duration", ends[rank] - starts[rank]),
+            ):
+                index = table.schema.get_field_index(name)
+                moved = moved.set_column(index, name, pa.array(values[order]))
             column = pa.array(np.full(table.num_rows, rank, np.int32))
-            aligned[rank] = sorted_table.add_column(0, "rank", column)
-        return aligned
+            aligned[rank] = moved.add_column(0, "rank", column)
+        return aligned, begin
 
     def _complete_steps(self) -> tuple[int, ...]:
         found = [
@@ -142,16 +160,17 @@ def _select(
 
 
 def _clock_problem(clock: ClockAlignment) -> tuple[Problem, ...]:
-    if clock.method == "one clock":
-        return ()
     if clock.bound_ns is None:
         said = (
-            "the ranks ran on several hosts and share no collective: their clocks cannot be "
-            "aligned, so times of different ranks do not compare"
+            "the ranks ran on several hosts, nothing was exchanged between their clocks, and "
+            "they share no collective: times of different ranks do not compare"
+        )
+    elif clock.method == BY_MEETINGS:
+        said = (
+            "the ranks ran on several hosts, and for some no exchange between the clocks was "
+            "recorded: they are aligned on the ends of collectives, to within "
+            f"{clock.bound_ns / 1e3:,.1f} µs"
         )
     else:
-        said = (
-            "the ranks ran on several hosts; their clocks are aligned on the ends of collectives, "
-            f"to within {clock.bound_ns / 1e3:,.1f} µs"
-        )
+        return ()
     return (Problem(file="clock", message=said),)

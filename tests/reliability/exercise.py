@@ -13,10 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,11 +32,8 @@ from torch.distributed.pipelining.schedules import (
 from torch.nn.parallel import DistributedDataParallel
 
 from collectors.live.callbacks import LoopRecording
-from collectors.live.device_counters import Nvml
-from collectors.live.device_lanes import DeviceLanes, Devices, hook_captures
-from collectors.live.imports import Imports
-from tracer import Kind, Recorder, Tracer, Window, session
-from tracer.topology import Topology
+from tests.reliability.stand_ins import MORE_COLLECTORS, WAITED_FOR, Graph, NoTracer
+from tracer import Kind, Tracer, Window, session
 
 WIDTH, ROWS, MICROBATCHES = 4, 2, 3
 STEPS = 5
@@ -44,30 +41,8 @@ STEPS = 5
 
 FLUSH_S = 0.02
 CPU = torch.device("cpu")
-WAITED_FOR = "rankscope_waited_for"
-"""A module that is imported while the training runs."""
-
 Outcome = tuple[bytes, list[str]]
 """Bits of the parameters, and what came back from calls."""
-
-
-class NoTracer:
-    """What the training calls when nothing records."""
-
-    def span(self, name: Any, *, kind: Kind = Kind.USER) -> Any:
-        return nullcontext_or_decorator() if isinstance(name, str) else name
-
-    def counter(self, name: str, value: float) -> None: ...
-
-    def step(self) -> None: ...
-
-    def pause(self) -> Any:
-        return nullcontext()
-
-
-class nullcontext_or_decorator(nullcontext):  # noqa: N801 - stands beside nullcontext
-    def __call__(self, function: Any) -> Any:
-        return function
 
 
 @contextmanager
@@ -77,7 +52,7 @@ def tracing(directory: Path | None, **options: Any) -> Iterator[Any]:
         yield NoTracer()
         return
     found = session.entry_points
-    ours = [SimpleNamespace(load=lambda made=made: made) for made in _MORE_COLLECTORS]
+    ours = [SimpleNamespace(load=lambda made=made: made) for made in MORE_COLLECTORS]
     session.entry_points = lambda group: [*found(group=group), *ours]  # type: ignore[assignment]
     try:
         with Tracer(directory, flush_interval_s=FLUSH_S, **options) as tracer:
@@ -123,8 +98,8 @@ def parallel(directory: Path | None, scratch: Path) -> Outcome:
         said += _users_own_errors(t, plain)
         _second_thread(t)
         _import(scratch)
-        _Graph().capture_begin()
-        _Graph().capture_end()
+        Graph().capture_begin()
+        Graph().capture_end()
         time.sleep(2 * FLUSH_S)  # so that the writer has had its turn in a training this short
     said.append(str(double(1)))
     return _bits(parameters), said
@@ -364,131 +339,3 @@ def _import(scratch: Path) -> None:
 
 def _bits(parameters: Any) -> bytes:
     return b"".join(parameter.detach().numpy().tobytes() for parameter in parameters)
-
-
-class _StepHook:
-    """Something that wants to know of each step, as kernel windows do."""
-
-    covers = "steps"
-
-    def install(self, recorder: Recorder, topology: Topology) -> None:
-        recorder.on_step.append(lambda step: recorder.count("seen", step))
-
-    def uninstall(self) -> None: ...
-
-
-class _WaitsForAModule:
-    """Waits for a module that the training imports, as the collectors of frameworks do."""
-
-    covers = "imports"
-
-    def install(self, recorder: Recorder, topology: Topology) -> None:
-        self._imports = Imports(recorder.fault)
-        self._imports.when_imported(WAITED_FOR, self._imported)
-
-    def uninstall(self) -> None:
-        self._imports.restore()
-
-    def _imported(self, module: ModuleType) -> None:
-        assert module.imported
-
-
-class _Device(DeviceLanes):
-    """Device lanes over a device that has always done its work already."""
-
-    def install(self, recorder: Recorder, topology: Topology) -> None:
-        self._recorder = recorder
-        devices = Devices(recorder, _Cuda())
-        recorder.device = devices
-        recorder.on_flush.append(devices.resolve)
-        recorder.on_close.append(devices.resolve_last)
-        recorder.samplers.append(devices.counters)
-        hook_captures(self._patches, recorder, _Graph)
-
-
-class _Graph:
-    def capture_begin(self) -> None: ...
-
-    def capture_end(self) -> None: ...
-
-
-class _Cuda:
-    """Stands for `torch.cuda`: one device whose streams do at once what they are given."""
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def is_current_stream_capturing(self) -> bool:
-        return False
-
-    def current_stream(self) -> Any:
-        return SimpleNamespace(device_index=0, cuda_stream=7)
-
-    def Stream(self, device: int) -> Any:  # noqa: N802 - as in torch.cuda
-        return SimpleNamespace(device_index=device, cuda_stream=99)
-
-    def device(self, index: int) -> Any:
-        return nullcontext()
-
-    def Event(self, *, enable_timing: bool) -> Any:  # noqa: N802 - as in torch.cuda
-        return _Event()
-
-    def current_device(self) -> int:
-        return 0
-
-    def get_device_properties(self, device: int) -> Any:
-        return SimpleNamespace(pci_domain_id=0, pci_bus_id=1, pci_device_id=2)
-
-
-class _Event:
-    def record(self, stream: Any) -> None:
-        self.at = time.monotonic_ns()
-
-    def query(self) -> bool:
-        return True
-
-    def elapsed_time(self, later: _Event) -> float:
-        return (later.at - self.at) / 1e6
-
-
-class _Cards:
-    """Counters of a card that is made up."""
-
-    covers = "counters of a made-up card"
-
-    def install(self, recorder: Recorder, topology: Topology) -> None:
-        recorder.samplers.append(Nvml(_Cuda, _Pynvml).sample)
-
-    def uninstall(self) -> None: ...
-
-
-class _Pynvml:
-    """Stands for the package pynvml, with one card."""
-
-    NVMLError = type("NVMLError", (Exception,), {})
-    NVML_SUCCESS = NVML_PCIE_UTIL_TX_BYTES = 0
-    NVML_PCIE_UTIL_RX_BYTES = 1
-    NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX = 138
-    NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX = 139
-
-    def nvmlInit(self) -> None: ...  # noqa: N802 - as in pynvml
-
-    def nvmlDeviceGetHandleByPciBusId(self, address: bytes) -> Any:  # noqa: N802
-        return address
-
-    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any:  # noqa: N802
-        return SimpleNamespace(gpu=80, memory=30)
-
-    def nvmlDeviceGetPowerUsage(self, handle: Any) -> int:  # noqa: N802
-        return 350_000
-
-    def nvmlDeviceGetPcieThroughput(self, handle: Any, which: int) -> int:  # noqa: N802
-        return 2_000
-
-    def nvmlDeviceGetFieldValues(self, handle: Any, fields: Any) -> list[Any]:  # noqa: N802
-        total = time.monotonic_ns()
-        return [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(ullVal=total))]
-
-
-_MORE_COLLECTORS: Final = (_Device, _Cards, _WaitsForAModule, _StepHook)
-"""What an installed package would bring, beside the collectors that Rankscope has itself."""

@@ -39,15 +39,18 @@ EXEMPT: Final[dict[str, str]] = {
         "called by the user, with nothing of ours around it; what it calls is made to fail"
     ),
     r"tracer\.spans:Span\.__call__": "called by the user, likewise",
+    r"tracer\.directory:Claim\.__del__": "called by the interpreter, which lets nothing out of it",
     r"collectors\.live\.callbacks:LoopRecording\..*": "called by a framework, likewise",
     r"collectors\.live\.modules:RootModules\.(_begins|_ends|_optimizer_stepped)": (
         "called by torch, likewise"
     ),
-    r"collectors\.live\.communication:_Operator\..*": "called by torch, likewise",
+    r"collectors\.live\.patches:OperatorFunction\.(?!__init__).*": "called by torch, likewise",
     r"collectors\.live\.imports:(_Finder\.find_spec|_Loader\.(?!__init__).*)": (
         "called by the import system, likewise"
     ),
-    r"tracer\.writer:Writer\._run": "what the writer's thread runs, likewise",
+    r"tracer\.(writer:Writer|clocks\.exchange:ClockExchange)\._run": (
+        "what a thread runs, likewise"
+    ),
     r"tracer\.recorder:Recorder\.fault": "takes the faults; what it calls is made to fail",
     r"tracer\.session:(Tracer\.__init__|_json_copy|json\..*|datetime\..*)": (
         "raises for wrong use, before recording begins"
@@ -124,9 +127,7 @@ class Pair:
         self._ranks = []
         for rank in range(2):
             ours, theirs = context.Pipe()
-            process = context.Process(
-                target=worker.main, args=(rank, port, directory, theirs), daemon=True
-            )
+            process = context.Process(target=worker.main, args=(rank, port, directory, theirs))
             process.start()
             theirs.close()
             self._ranks.append((process, ours))

@@ -100,7 +100,7 @@ def modules() -> list[ModuleType]:
     names = [
         name
         for package in (tracer, collectors.live)
-        for _, name, _ in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+        for _, name, _ in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
         if name not in NOT_IMPORTED
     ]
     return [importlib.import_module(name) for name in names]
@@ -274,6 +274,12 @@ class _Through:
 
     def __contains__(self, value: object) -> bool:
         return value in self._own
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._own[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._own[key] = value
 
 
 def _method(owner: Any, name: str) -> Target:

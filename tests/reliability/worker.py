@@ -24,7 +24,8 @@ from torch.distributed.pipelining import schedules
 from torch.distributed.pipelining.stage import _PipelineStageBase
 
 from collectors.live.communication import _FUNCTIONAL, _operators
-from tests.reliability.exercise import EXERCISES, Outcome, _Graph
+from tests.reliability.exercise import EXERCISES, Outcome
+from tests.reliability.stand_ins import Graph
 from tests.reliability.targets import Fault, Target, targets
 from tracer import session
 from tracer.streams import read_stream
@@ -60,9 +61,17 @@ def main(rank: int, port: int, directory: Path, pipe: Any) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=2)
     pair = _Rank(rank, directory)
     pipe.send("ready")
-    while (order := pipe.recv()) is not None:
+    # None, or the other end is gone: a killed parent leaves no ranks behind.
+    while (order := _next(pipe)) is not None:
         pipe.send(pair.count(order) if isinstance(order, str) else pair.run(order))
     dist.destroy_process_group()
+
+
+def _next(pipe: Any) -> Any:
+    try:
+        return pipe.recv()
+    except EOFError:
+        return None
 
 
 class _Rank:
@@ -177,7 +186,7 @@ def _state() -> dict[str, Any]:
         "torch.nn.parallel.DistributedDataParallel": torch.nn.parallel.DistributedDataParallel,
         "torch.autograd": torch.autograd,
         "torch.autograd.profiler.profile": torch.autograd.profiler.profile,
-        "_Graph": _Graph,
+        "Graph": Graph,
     }
     owners |= {name: cls for name, cls in vars(schedules).items() if isinstance(cls, type)}
     for name in ("wait_tensor", *_FUNCTIONAL):

@@ -14,10 +14,12 @@ from typing import Any
 import pyarrow as pa
 
 from tracer.schema import (
+    COUNTER_SCHEMA,
     EVENT_SCHEMA,
     FORMAT_NAME,
     FORMAT_VERSION,
     RUN_FILE,
+    counters_file,
     events_file,
     facts_file,
 )
@@ -55,6 +57,10 @@ class RankFacts:
     groups: Mapping[str, Mapping[str, Any]] | None = None
     host: str = "toyhost"
     boot_id: str = "toyboot"
+    ended: str | None = "closed"
+    dropped: int = 0
+    last_flush: int | None = None
+    """In the unit of the events; written as the time of a counter."""
 
 
 def write_run(
@@ -90,6 +96,8 @@ def write_run(
         _write_rank(path, rank, rows, run_id=run_id, scale=scale)
         known = (facts or {}).get(rank, RankFacts(coordinates={"pp": rank}, stages=(rank,)))
         (path / facts_file(rank)).write_text(json.dumps(_facts(rank, run_id, known)))
+        if known.last_flush is not None:
+            _write_counters(path, rank, known.last_flush * scale, run_id=run_id)
     return path
 
 
@@ -112,6 +120,15 @@ def _write_rank(path: Path, rank: int, rows: Sequence[Event], *, run_id: str, sc
     writer.close()
 
 
+def _write_counters(path: Path, rank: int, time: int, *, run_id: str) -> None:
+    writer = StreamWriter(
+        path / counters_file(rank), COUNTER_SCHEMA, "counters", run_id=run_id, rank=rank
+    )
+    names = pa.array(["recorder.events"]).dictionary_encode()
+    writer.write(pa.record_batch([pa.array([time]), names, [0.0]], schema=COUNTER_SCHEMA))
+    writer.close()
+
+
 def _facts(rank: int, run_id: str, known: RankFacts) -> dict[str, Any]:
     return {
         "rank": rank,
@@ -123,6 +140,6 @@ def _facts(rank: int, run_id: str, known: RankFacts) -> dict[str, Any]:
         "coordinates": dict(known.coordinates),
         "stages": list(known.stages),
         "groups": {k: dict(v) for k, v in (known.groups or {}).items()},
-        "ended": "closed",
-        "dropped": 0,
+        "ended": known.ended,
+        "dropped": known.dropped,
     }

@@ -88,8 +88,8 @@ def test_a_rank_that_skipped_a_collective_is_named(tmp_path: Path) -> None:
         (
             "collectives",
             1,
-            "dp:0-2 #2: did not arrive: rank 1; "
-            "arrived: rank 0: all_reduce of 64 B, rank 2: all_reduce of 64 B",
+            "dp:0-2 #2 in step 0: all_reduce of 64 B on ranks 0,2; did not arrive: rank 1; "
+            "the last of rank 1 is #1",
         )
     ]
 
@@ -100,7 +100,10 @@ def test_members_that_call_different_operations(tmp_path: Path) -> None:
         events[rank].append(collective(110, 0, name))
     (check, rank, text) = said(tmp_path / "run", events)[0]
     assert (check, rank) == ("collectives", None)
-    assert text.startswith("dp:0-2 #0: the members called different operations: rank 0: all_reduce")
+    assert text == (
+        "dp:0-2 #0 in step 0: the members called different operations: "
+        "all_reduce of 64 B on ranks 0,2; all_gather of 64 B on rank 1"
+    )
 
 
 def test_a_gap_between_steps(tmp_path: Path) -> None:
@@ -155,6 +158,6 @@ def test_operations_without_a_group_are_not_matched_with_others(tmp_path: Path) 
         (
             "collectives",
             None,
-            "dp:0-2 #0: did not arrive: rank 1, 2; arrived: rank 0: all_reduce of 8 B",
+            "dp:0-2 #0 in step 0: all_reduce of 8 B on rank 0; did not arrive: ranks 1-2",
         )
     ]

@@ -1,0 +1,169 @@
+"""Where ranks meet: operations that tie instants of one rank to instants of others.
+
+Nothing is received before it was sent, and no collective that all members wait for ends on one
+of them before the last has arrived. So each meeting has causes (a send's start, each member's
+arrival) and effects (a receive's end, each member's end), and no effect may come before a cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.runs.clock_map import Floats, Ints
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+ALL_WAIT_FOR_ALL: Final = ("all_reduce", "all_gather", "reduce_scatter", "barrier")
+"""Collectives that end nowhere before all have arrived; an all_to_all may have nothing to send."""
+
+_MOST_ROWS: Final = 1_000_000
+"""Of a larger run every so-manieth operation is looked at, the same ones on all ranks."""
+
+_FIRST_UNHOOKED: Final = 1 << 40
+"""From this number on the time of issue is known, and no end (docs/trace-format.md)."""
+
+_NEVER: Final = np.iinfo(np.int64).min
+_NOTHING: Final = np.zeros(0, np.int64)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Meetings:
+    """One row per meeting and rank, sorted by meeting. `cause` and `effect` are raw ns, `_NEVER`
+    where the rank has none (a sender ends before its message arrives; a receiver causes nothing).
+    """
+
+    meeting: Ints
+    rank: Ints
+    cause: Ints
+    effect: Ints
+
+    def __len__(self) -> int:
+        return len(self.meeting)
+
+    @property
+    def has_cause(self) -> Flags:
+        """The rows of ranks that others waited for."""
+        return np.not_equal(self.cause, _NEVER)
+
+    @property
+    def has_effect(self) -> Flags:
+        """The rows of ranks that waited for others."""
+        return np.not_equal(self.effect, _NEVER)
+
+    def of(self, rows: Flags) -> Meetings:
+        """Some of the rows."""
+        return Meetings(
+            meeting=self.meeting[rows],
+            rank=self.rank[rows],
+            cause=self.cause[rows],
+            effect=self.effect[rows],
+        )
+
+
+def meetings(events: Mapping[int, pa.Table]) -> Meetings:
+    """All meetings in the events of some ranks (raw times)."""
+    groups: dict[str, int] = {}
+    parts = [_operations_of(rank, table, groups) for rank, table in sorted(events.items())]
+    total = sum(part.shape[1] for part in parts)
+    if total == 0:
+        return Meetings(**dict.fromkeys(("meeting", "rank", "cause", "effect"), _NOTHING))
+    step = -(-total // _MOST_ROWS)
+    rows = np.concatenate([part[:, part[3] % step == 0] for part in parts], axis=1)
+    # keys: group, source, destination, seq; then rank, cause, effect
+    _, meeting, members = np.unique(rows[:4], axis=1, return_inverse=True, return_counts=True)
+    meeting = meeting.reshape(-1)
+    order = np.lexsort((rows[4], meeting))
+    order = order[members[meeting[order]] > 1]
+    return Meetings(
+        meeting=meeting[order].astype(np.int64),
+        rank=rows[4][order],
+        cause=rows[5][order],
+        effect=rows[6][order],
+    )
+
+
+def latest_by_meeting(meeting: Ints, values: Floats, rank_host: Ints) -> tuple[Floats, Floats]:
+    """For each row the largest value among the rows of its meeting on other hosts, and on all.
+
+    Rows are sorted by meeting; −inf where there is none.
+    """
+    if not len(meeting):
+        return np.zeros(0), np.zeros(0)
+    order = np.lexsort((values, meeting))
+    best = np.full(int(meeting[-1]) + 1, -np.inf)
+    host_of_best = np.full(len(best), -1, np.int64)
+    best[meeting[order]] = values[order]  # the last write of a meeting is its largest value
+    host_of_best[meeting[order]] = rank_host[order]
+    elsewhere = rank_host[order] != host_of_best[meeting[order]]
+    second = np.full(len(best), -np.inf)
+    second[meeting[order][elsewhere]] = values[order][elsewhere]
+    is_own = host_of_best[meeting] == rank_host
+    return np.where(is_own, second[meeting], best[meeting]), best[meeting]
+
+
+def _operations_of(rank: int, table: pa.Table, groups: dict[str, int]) -> Ints:
+    """(group, source, destination, seq, rank, cause, effect) of one rank, one column each."""
+    kind, name = _words(table, "kind"), _words(table, "name")
+    known = pc.and_(pc.is_valid(table["seq"]), pc.is_valid(table["group"]))
+    known = pc.and_(known, pc.less(table["seq"], _FIRST_UNHOOKED))
+    wanted = pc.is_in(kind, pa.array(["collective", "send", "recv", "wait"]))
+    useful = pc.is_in(name, pa.array([*ALL_WAIT_FOR_ALL, "send", "recv"]))
+    table = table.filter(pc.and_(known, pc.and_(wanted, useful)))
+    on_device = pc.starts_with(_words(table, "lane"), "device:")
+    if pc.any(on_device).as_py():
+        table = table.filter(on_device)  # the host only launches there
+    if table.num_rows == 0:
+        return np.zeros((7, 0), np.int64)
+    name = _words(table, "name").to_numpy(zero_copy_only=False)
+    is_wait = pc.equal(_words(table, "kind"), "wait").to_numpy(zero_copy_only=False)
+    group = pc.dictionary_encode(_words(table, "group")).combine_chunks()
+    number = [groups.setdefault(word, len(groups)) for word in group.dictionary.to_pylist()]
+    peer = pc.fill_null(table["peer"], -1).to_numpy().astype(np.int64)
+    is_send, is_recv = name == "send", name == "recv"
+    source = np.where(is_send, rank, np.where(is_recv, peer, -1))
+    destination = np.where(is_send, peer, np.where(is_recv, rank, -1))
+    start = table["start"].to_numpy()
+    end = start + table["duration"].to_numpy()
+    seq = table["seq"].to_numpy()
+    keys = np.stack([np.array(number)[group.indices.to_numpy()], source, destination, seq])
+    anonymous = (is_send | is_recv) & (peer < 0)
+    return _joined(rank, keys, start, end, is_wait, ~is_send, ~is_recv, ~anonymous)
+
+
+def _joined(
+    rank: int,
+    keys: Ints,
+    start: Ints,
+    end: Ints,
+    is_wait: Flags,
+    waits: Flags,
+    causes: Flags,
+    known: Flags,
+) -> Ints:
+    """Call and wait of an operation in one column.
+
+    Where nobody waited for it, its end is unknown, unless the rank waits for nothing at all:
+    then its calls block.
+    """
+    blocking = not is_wait.any()
+    unique, which = np.unique(keys[:, known], axis=1, return_inverse=True)
+    which = which.reshape(-1)
+    cause = np.full(unique.shape[1], np.iinfo(np.int64).max)
+    effect = np.full(unique.shape[1], _NEVER)
+    begins = ~is_wait[known] & causes[known]
+    np.minimum.at(cause, which[begins], start[known][begins])
+    ends = (is_wait | blocking)[known] & waits[known]
+    np.maximum.at(effect, which[ends], end[known][ends])
+    cause[cause == np.iinfo(np.int64).max] = _NEVER
+    return np.concatenate([unique, [np.full(len(cause), rank), cause, effect]])
+
+
+def _words(table: pa.Table, column: str) -> pa.ChunkedArray:
+    return table[column].cast(pa.string())
