@@ -12,13 +12,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace
-from tracer.schema import FORMAT_NAME, FORMAT_VERSION, RUN_FILE, facts_file
+from tracer.json_values import key, mapping, number, read_object, sequence, text, whole
+from tracer.schema import FORMAT_NAME, FORMAT_VERSION, MAX_RANK, RUN_FILE, facts_file
+from tracer.text import plain_text
 
-_MAX_JSON_BYTES = 64 << 20
-"""A plan of 10,000 ranks is some MB; beyond this the file is not one of ours."""
+_INT32: Final = (1 << 31) - 1
+_EVENTS: Final = 1 << 62
+"""More than can be counted in a lifetime."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -105,29 +108,30 @@ def read_run_meta(directory: Path) -> RunMeta:
         NotATrace, NewerFormat, DamagedTrace: it is not ours, too new, or unreadable.
     """
     path = directory / RUN_FILE
-    raw = _read_json(path)
+    raw = read_object(path)
     if raw.get("format") != FORMAT_NAME:
-        raise NotATrace(f"{path}: 'format' is {raw.get('format')!r}, wanted {FORMAT_NAME!r}")
+        found = plain_text(repr(raw.get("format")))
+        raise NotATrace(f"{path}: 'format' is {found}, wanted {FORMAT_NAME!r}")
     version = raw.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not (isinstance(version, int) and 1 <= version <= FORMAT_VERSION):
         raise NewerFormat(
-            f"{path}: format version {version}, this Rankscope reads up to {FORMAT_VERSION}; "
-            "upgrade with `pip install -U rankscope`"
+            f"{path}: format version {plain_text(repr(version))}, this Rankscope reads up to "
+            f"{FORMAT_VERSION}; upgrade with `pip install -U rankscope`"
         )
     try:
         return RunMeta(
-            run_id=str(raw["run_id"]),
-            world_size=int(raw["world_size"]),
-            created=str(raw.get("created", "")),
+            run_id=text(raw["run_id"]),
+            world_size=whole(raw["world_size"], 1, MAX_RANK + 1),
+            created=text(raw.get("created", "")),
             mesh=_mesh(raw.get("mesh")),
             schedule=_schedule(raw.get("schedule")),
-            config=dict(raw.get("config") or {}),
-            versions={str(k): str(v) for k, v in (raw.get("versions") or {}).items()},
-            link_peaks={str(k): float(v) for k, v in (raw.get("link_peaks") or {}).items()},
+            config={text(k): v for k, v in mapping(raw.get("config")).items()},
+            versions={text(k): text(v) for k, v in mapping(raw.get("versions")).items()},
+            link_peaks={text(k): number(v) for k, v in mapping(raw.get("link_peaks")).items()},
             simulated=bool(raw.get("simulated", False)),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedTrace(f"{path}: field missing or of the wrong type ({error!r})") from error
+    except (KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
 
 
 def read_rank_facts(directory: Path, rank: int) -> RankFacts:
@@ -138,62 +142,71 @@ def read_rank_facts(directory: Path, rank: int) -> RankFacts:
         DamagedTrace: it is unreadable.
     """
     path = directory / facts_file(rank)
-    raw = _read_json(path)
+    raw = read_object(path)
     try:
         return RankFacts(
-            rank=int(raw["rank"]),
-            run_id=str(raw["run_id"]),
-            host=str(raw.get("host", "")),
-            boot_id=str(raw.get("boot_id", "")),
-            pid=int(raw.get("pid", 0)),
-            device=str(raw.get("device", "cpu")),
-            coordinates={str(k): int(v) for k, v in (raw.get("coordinates") or {}).items()},
-            stages=tuple(int(stage) for stage in raw.get("stages") or ()),
-            groups={
-                str(name): GroupFacts(dim=str(g["dim"]), ranks=tuple(int(r) for r in g["ranks"]))
-                for name, g in (raw.get("groups") or {}).items()
+            rank=whole(raw["rank"], 0, MAX_RANK),
+            run_id=text(raw["run_id"]),
+            host=text(raw.get("host", "")),
+            boot_id=text(raw.get("boot_id", "")),
+            pid=whole(raw.get("pid", 0), 0, _INT32),
+            device=text(raw.get("device", "cpu")),
+            coordinates={
+                text(k): whole(v, 0, MAX_RANK) for k, v in mapping(raw.get("coordinates")).items()
             },
-            ended=None if raw.get("ended") is None else str(raw["ended"]),
-            dropped=int(raw.get("dropped", 0)),
-            unseen=int(raw.get("unseen", 0)),
+            stages=tuple(whole(stage, 0, _INT32) for stage in sequence(raw.get("stages"))),
+            groups={text(k): _group(mapping(g)) for k, g in mapping(raw.get("groups")).items()},
+            ended=None if raw.get("ended") is None else text(raw["ended"]),
+            dropped=whole(raw.get("dropped", 0), 0, _EVENTS),
+            unseen=whole(raw.get("unseen", 0), 0, _EVENTS),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedTrace(f"{path}: field missing or of the wrong type ({error!r})") from error
+    except (KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _group(raw: Mapping[str, Any]) -> GroupFacts:
+    ranks = tuple(whole(rank, 0, MAX_RANK) for rank in sequence(raw["ranks"]))
+    return GroupFacts(dim=text(raw["dim"]), ranks=ranks)
 
 
 def _mesh(raw: Any) -> Mesh | None:
     if raw is None:
         return None
-    return Mesh(
-        names=tuple(str(name) for name in raw["names"]),
-        shape=tuple(int(size) for size in raw["shape"]),
-        coordinates={int(r): tuple(int(i) for i in c) for r, c in raw["coordinates"].items()},
+    found = mapping(raw)
+    mesh = Mesh(
+        names=tuple(text(name) for name in sequence(found["names"])),
+        shape=tuple(whole(size, 1, MAX_RANK + 1) for size in sequence(found["shape"])),
+        coordinates={
+            key(rank, MAX_RANK): tuple(whole(i, 0, MAX_RANK) for i in sequence(place))
+            for rank, place in mapping(found["coordinates"]).items()
+        },
     )
+    lengths = {len(mesh.names), len(mesh.shape), *map(len, mesh.coordinates.values())}
+    if len(lengths) != 1:
+        raise ValueError("mesh: names, shape and coordinates differ in length")
+    return mesh
 
 
 def _schedule(raw: Any) -> SchedulePlan | None:
     if raw is None:
         return None
+    found = mapping(raw)
     return SchedulePlan(
-        name=str(raw["name"]),
-        stages=int(raw["stages"]),
-        microbatches=int(raw["microbatches"]),
-        virtual_stages=int(raw.get("virtual_stages", 1)),
-        pipeline_size=int(raw["pipeline_size"]),
-        plan={int(r): tuple(str(a) for a in p) for r, p in (raw.get("plan") or {}).items()},
+        name=text(found["name"]),
+        stages=whole(found["stages"], 1, _INT32),
+        microbatches=whole(found["microbatches"], 1, _INT32),
+        virtual_stages=whole(found.get("virtual_stages", 1), 1, _INT32),
+        pipeline_size=whole(found["pipeline_size"], 1, _INT32),
+        plan={
+            key(rank, MAX_RANK): tuple(text(action) for action in sequence(actions))
+            for rank, actions in mapping(found.get("plan")).items()
+        },
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MAX_JSON_BYTES:
-        raise DamagedTrace(f"{path}: larger than {_MAX_JSON_BYTES >> 20} MB, not one of our files")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DamagedTrace(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(raw, dict):
-        raise DamagedTrace(f"{path}: holds {type(raw).__name__}, wanted a JSON object")
-    return raw
+def _damaged(path: Path, error: KeyError | ValueError) -> DamagedTrace:
+    said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return DamagedTrace(f"{path}: field missing or of the wrong type ({said})")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

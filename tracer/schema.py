@@ -15,6 +15,8 @@ import pyarrow as pa
 FORMAT_NAME: Final = "rankscope"
 FORMAT_VERSION: Final = 1
 RUN_FILE: Final = "run.json"
+MAX_RANK: Final = (1 << 23) - 1
+"""Eight million; the analyses put a rank and a correlation into one 64-bit number."""
 
 
 class Kind(IntEnum):

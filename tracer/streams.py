@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,11 +14,17 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace
-from tracer.schema import FORMAT_VERSION, SCHEMAS, file_metadata
+from tracer.expansion import expansion
+from tracer.rows import possible_rows
+from tracer.schema import FORMAT_VERSION, MAX_RANK, SCHEMAS, file_metadata
+from tracer.text import plain_text
 
 _CODEC: Final = pa.Codec("zstd", compression_level=6)
 """The lowest level that finds the pattern in numbers that count up: 8 bytes per event, where lower
 ones take 10 and lz4 takes 17, for 0.2 µs more on the writer thread (docs/decisions.md)."""
+
+
+_NUMBER: Final = re.compile("[0-9]{1,9}")
 
 
 class _WholeWrites(io.FileIO):
@@ -74,25 +83,33 @@ class StreamWriter:
 
 
 class StreamContent:
-    """What could be read of a stream: its metadata, its batches, and whether it ends well.
+    """What could be read of a stream: its metadata, its rows, and whether it ends well.
 
     `problem` is None for a stream that ends with its mark or between two batches (a rank that
     was killed), else one line that says where the file is damaged; the batches before the
-    damage are all there.
+    damage are all there. `left_out` is None, or one line about rows that cannot be and are not
+    in `table`.
     """
 
     def __init__(
-        self, path: Path, schema: pa.Schema, batches: list[pa.RecordBatch], problem: str | None
+        self,
+        path: Path,
+        schema: pa.Schema,
+        batches: list[pa.RecordBatch],
+        *,
+        problem: str | None,
+        left_out: str | None,
     ) -> None:
         self.path = path
         self.schema = schema
         self.problem = problem
+        self.left_out = left_out
         self.table = pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
 
     @property
     def run_id(self) -> str:
         """The run that the file belongs to."""
-        return _metadata(self.schema, "run_id")
+        return plain_text(_metadata(self.schema, "run_id"))
 
     @property
     def rank(self) -> int:
@@ -112,32 +129,62 @@ def read_stream(path: Path, content: str) -> StreamContent:
     """
     if path.stat().st_size == 0:
         raise DamagedTrace(f"{path}: empty file (the rank died before its first flush)")
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(str(path)) as file:
+        mapped = file.read_buffer()
+        limit = expansion(memoryview(mapped))
         try:
-            reader = ipc.open_stream(source)
+            reader = ipc.open_stream(mapped.slice(0, limit.readable))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise NotATrace(f"{path}: not an Arrow stream ({_first_line(error)})") from error
         _check_schema(path, reader.schema, content)
-        batches, damage = _read_batches(reader)
-        problem = f"{path}: {damage}" if damage else None
-        return StreamContent(path, reader.schema, batches, problem)
+        wanted = SCHEMAS[content].with_metadata(reader.schema.metadata)
+        found = _read_batches(reader, wanted)
+        if found.damage is None and limit.readable < mapped.size:
+            found.damage = (
+                f"damaged after {found.rows:,} rows: claims {limit.unpacked / 1e9:,.1f} GB of "
+                f"memory, a file of {mapped.size:,} bytes has {limit.allowed / 1e9:,.1f} at most"
+            )
+        return StreamContent(
+            path,
+            wanted,
+            found.batches,
+            problem=f"{path}: {found.damage}" if found.damage else None,
+            left_out=f"{path}: {_said(found)}" if found.impossible else None,
+        )
 
 
-def _read_batches(
-    reader: ipc.RecordBatchStreamReader,
-) -> tuple[list[pa.RecordBatch], str | None]:
-    """The good batches, and what stopped the reading if it was not the end of the stream."""
-    good: list[pa.RecordBatch] = []
+@dataclass(slots=True)
+class _Found:
+    """The good batches, what stopped the reading if it was not the end, and what was left out."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    damage: str | None = None
+    rows: int = 0
+    kept: int = 0
+    impossible: Counter[str] = field(default_factory=Counter)
+
+
+def _read_batches(reader: ipc.RecordBatchStreamReader, wanted: pa.Schema) -> _Found:
+    found = _Found()
     while True:
         try:
             batch = reader.read_next_batch()
             _validate(batch)
         except StopIteration:
-            return good, None
+            return found
         except (pa.ArrowException, OSError, ValueError) as error:
-            rows = sum(batch.num_rows for batch in good)
-            return good, f"cut off or damaged after {rows:,} rows: {_first_line(error)}"
-        good.append(batch)
+            found.damage = f"cut off or damaged after {found.rows:,} rows: {_first_line(error)}"
+            return found
+        possible, why = possible_rows(batch, wanted)
+        found.batches.append(possible)
+        found.rows += batch.num_rows
+        found.kept += possible.num_rows
+        found.impossible += why
+
+
+def _said(found: _Found) -> str:
+    reasons = "; ".join(f"{why} ({count:,})" for why, count in found.impossible.most_common())
+    return f"{found.rows - found.kept:,} of {found.rows:,} rows cannot be: {reasons}"
 
 
 def _validate(batch: pa.RecordBatch) -> None:
@@ -151,16 +198,17 @@ def _validate(batch: pa.RecordBatch) -> None:
 def _check_schema(path: Path, schema: pa.Schema, content: str) -> None:
     found = _metadata(schema, "content")
     if found != content:
-        said = f"holds {found!r}" if found else "was not written by Rankscope"
+        said = f"holds {plain_text(found)!r}" if found else "was not written by Rankscope"
         raise NotATrace(f"{path}: {said}, wanted an Arrow stream with {content!r}")
     version = _metadata(schema, "format_version")
-    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+    if not _NUMBER.fullmatch(version) or int(version) > FORMAT_VERSION:
         raise NewerFormat(
-            f"{path}: format version {version}, this Rankscope reads up to {FORMAT_VERSION}; "
-            "upgrade with `pip install -U rankscope`"
+            f"{path}: format version {plain_text(version)}, this Rankscope reads up to "
+            f"{FORMAT_VERSION}; upgrade with `pip install -U rankscope`"
         )
-    if not _metadata(schema, "rank").isdecimal():
-        raise DamagedTrace(f"{path}: rank is {_metadata(schema, 'rank')!r}, wanted a number")
+    rank = _metadata(schema, "rank")
+    if not _NUMBER.fullmatch(rank) or int(rank) > MAX_RANK:
+        raise DamagedTrace(f"{path}: rank is {plain_text(rank)!r}, wanted 0 to {MAX_RANK:,}")
     _check_columns(path, schema, SCHEMAS[content])
 
 
@@ -169,12 +217,12 @@ def _check_columns(path: Path, schema: pa.Schema, wanted: pa.Schema) -> None:
         found = [(field.name, field.type) for field in schema]
     except UnicodeDecodeError as error:
         raise DamagedTrace(f"{path}: a column's name is no text ({error.reason})") from error
-    for field in wanted:
-        types = [type_ for name, type_ in found if name == field.name]
+    for column in wanted:
+        types = [type_ for name, type_ in found if name == column.name]
         if not types:
-            raise DamagedTrace(f"{path}: column {field.name!r} is missing")
-        if types != [field.type]:
-            raise DamagedTrace(f"{path}: column {field.name!r} is not one {field.type}")
+            raise DamagedTrace(f"{path}: column {column.name!r} is missing")
+        if types != [column.type]:
+            raise DamagedTrace(f"{path}: column {column.name!r} is not one {column.type}")
 
 
 def _metadata(schema: pa.Schema, key: str) -> str:
@@ -183,4 +231,4 @@ def _metadata(schema: pa.Schema, key: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return plain_text(next(iter(str(error).splitlines()), type(error).__name__))

@@ -14,7 +14,7 @@ MessageKey: TypeAlias = tuple[str, int, int, int]
 def matched(
     rows: Iterable[Row],
 ) -> tuple[dict[MessageKey, dict[str, Row]], dict[tuple[str, int], dict[int, Row]]]:
-    """Rows of `operations` → messages and collectives; rows without group or number are left out.
+    """Rows of `operations` → messages and collectives; rows without group, number or peer are left out.
 
     Messages: key → {"send": row, "recv": row}, one of them missing where it was not recorded.
     Collectives: (group, seq) → rank → row.
@@ -23,6 +23,8 @@ def matched(
     collectives: dict[tuple[str, int], dict[int, Row]] = defaultdict(dict)
     for row in rows:
         if row["group"] is None or row["seq"] is None:
+            continue
+        if row["op"] in ("send", "recv") and row["peer"] is None:
             continue
         if row["op"] == "send":
             messages[row["group"], row["rank"], row["peer"], row["seq"]]["send"] = row

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -15,11 +16,14 @@ from dashboard.runs.problems import Problem
 from dashboard.runs.recording import Recording
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
-from tracer.schema import RUN_FILE, clock_file, events_file, facts_file
+from tracer.schema import MAX_RANK, RUN_FILE, clock_file, events_file, facts_file
 from tracer.streams import StreamContent, read_stream
 
-_EVENTS_NAME: Final = re.compile(r"rank-(\d{5,})\.arrows")
+_EVENTS_NAME: Final = re.compile(r"rank-([0-9]{5,7})\.arrows")
 
+
+_LISTED: Final = 8
+"""Missing ranks in a row that are named one by one."""
 
 AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
@@ -81,7 +85,12 @@ def _event_files(directory: Path) -> dict[int, Path]:
     if not directory.is_dir():
         raise TraceError(f"{directory}: is a file; name the run directory that holds {RUN_FILE}")
     matches = ((_EVENTS_NAME.fullmatch(path.name), path) for path in directory.iterdir())
-    files = {int(match[1]): path for match, path in matches if match}
+    found = {int(match[1]): path for match, path in matches if match}
+    files = {
+        rank: path
+        for rank, path in found.items()
+        if rank <= MAX_RANK and path.name == events_file(rank)
+    }
     if not files:
         raise TraceError(
             f"{directory}: no {events_file(0)} or other rank files here; record a run with "
@@ -100,10 +109,12 @@ def _read_streams(files: dict[int, Path], problems: list[Problem]) -> dict[int, 
         except (TraceError, OSError) as error:
             problems.append(_problem(path, rank, f"{_without(path, error)}; this rank is left out"))
             continue
-        damage = streams[rank].problem
-        if damage:
-            said = f"{_without(path, damage)}; what lies before is shown"
-            problems.append(_problem(path, rank, said))
+        for damage, kept in (
+            (streams[rank].problem, "what lies before is shown"),
+            (streams[rank].left_out, "they are left out"),
+        ):
+            if damage:
+                problems.append(_problem(path, rank, f"{_without(path, damage)}; {kept}"))
     if not streams:
         raise DamagedTrace(
             f"{next(iter(files.values())).parent}: no rank file is readable: " + str(problems[0])
@@ -148,11 +159,23 @@ def _meta(directory: Path, run_id: str, files: dict[int, Path], problems: list[P
 
 
 def _report_missing(meta: RunMeta, files: dict[int, Path], problems: list[Problem]) -> None:
+    """Ranks without a file, many in a row as one problem; and files of ranks that cannot be."""
     directory = next(iter(files.values())).parent
-    for rank in range(meta.world_size):
-        if rank not in files:
+    known = [rank for rank in files if rank < meta.world_size]
+    for before, after in pairwise([-1, *known, meta.world_size]):
+        first, last = before + 1, after - 1
+        if last - first >= _LISTED:
+            many = f"{events_file(first)} … {events_file(last)}"
+            said = "missing; copy them here from the hosts of these ranks. The others are shown"
+            problems.append(Problem(file=many, message=said))
+            continue
+        for rank in range(first, after):
             said = "missing; copy it here from the host of this rank. The others are shown"
             problems.append(_problem(directory / events_file(rank), rank, said))
+    if len(known) < len(files):
+        beyond = files[max(files)].name
+        said = f"world_size is {meta.world_size:,}, but {beyond} is here; one of them is wrong"
+        problems.append(_problem(directory / RUN_FILE, None, said))
 
 
 def _facts(stream: StreamContent, rank: int, problems: list[Problem]) -> RankFacts:

@@ -1,0 +1,106 @@
+"""Which rows of a rank's file can be: the others are left out, so that no analysis meets them.
+
+A file that is whole may still hold what no recorder writes (another program wrote it, or damage
+that a checksum would have found): a negative duration, a time that overflows when it is added to
+another, a kind that there is not. One such row would spoil every number that it goes into.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tracer.schema import KINDS
+from tracer.text import MAX_WORD, plain_text
+
+_TIME: Final = (-(1 << 58), 1 << 58)
+"""ns: nine years of uptime, either way for clocks that begin elsewhere. The sum of any two times
+and a duration fits into 64 bits."""
+_LENGTH: Final = (0, 1 << 53)
+"""ns: 104 days, exact in a double."""
+_INDEX: Final = (0, (1 << 31) - 1)
+_SIZE: Final = (0, 1 << 48)
+"""Bytes or elements of one operation: 281 TB, more than any host has."""
+
+LIMITS: Final[Mapping[str, tuple[int, int]]] = {
+    "start": _TIME,
+    "ts": _TIME,
+    "offset": _TIME,
+    "duration": _LENGTH,
+    "error": _LENGTH,
+    "step": _INDEX,
+    "stage": _INDEX,
+    "microbatch": _INDEX,
+    "peer": _INDEX,
+    "seq": (0, 1 << 53),
+    "correlation": (0, (1 << 40) - 1),
+    "bytes": _SIZE,
+    "count": _SIZE,
+    "flops": (0, 1 << 62),
+}
+"""Column → the least and the greatest value that can be; null is for the schema to allow."""
+
+
+def possible_rows(batch: pa.RecordBatch, wanted: pa.Schema) -> tuple[pa.RecordBatch, Counter[str]]:
+    """The rows that can be, with exactly the columns of `wanted`, and why the others cannot.
+
+    Before                     After
+    start 5, duration 2        start 5, duration 2
+    start 9, duration -7       {"duration is not in 0 … 9007199254740992": 1}
+    """
+    columns = [_column(batch.column(field.name), field) for field in wanted]
+    reasons: Counter[str] = Counter()
+    possible = None
+    for field, column in zip(wanted, columns, strict=True):
+        for why, impossible in _impossible(field, column).items():
+            count = pc.sum(impossible).as_py() or 0
+            if count:
+                reasons[why] += count
+                good = pc.invert(impossible)
+                possible = good if possible is None else pc.and_(possible, good)
+    schema = wanted.with_metadata(batch.schema.metadata)
+    found = pa.RecordBatch.from_arrays(columns, schema=schema)
+    return (found if possible is None else found.filter(possible)), reasons
+
+
+def _column(column: pa.Array, field: pa.Field) -> pa.Array:
+    """The column with words that are plain text and nulls that are nulls of the column."""
+    if not isinstance(column, pa.DictionaryArray):
+        return column
+    words = column.dictionary
+    if words.null_count:
+        column = column.dictionary_decode().dictionary_encode().cast(field.type)
+        words = column.dictionary
+    longest = pc.max(pc.utf8_length(words)).as_py() or 0
+    if (
+        longest <= MAX_WORD
+        and not pc.any(pc.match_substring_regex(words, r"[\pC\p{Zl}\p{Zp}]")).as_py()
+    ):
+        return column
+    plain = pa.array([plain_text(word) for word in words.to_pylist()], pa.string())
+    return pa.DictionaryArray.from_arrays(column.indices, plain)
+
+
+def _impossible(field: pa.Field, column: pa.Array) -> dict[str, pa.Array]:
+    """Reason → the rows that it is true of."""
+    found = {}
+    if not field.nullable and column.null_count:
+        found[f"{field.name} is null"] = pc.is_null(column)
+    if field.name in LIMITS:
+        low, high = LIMITS[field.name]
+        extremes = pc.min_max(column)
+        least, most = extremes["min"].as_py(), extremes["max"].as_py()
+        if least is not None and (least < low or most > high):
+            outside = pc.or_(pc.less(column, low), pc.greater(column, high))
+            found[f"{field.name} is not in {low} … {high}"] = pc.fill_null(outside, False)
+    if field.name == "kind":
+        unknown = pc.invert(pc.is_in(column.dictionary, pa.array(KINDS)))
+        if pc.any(unknown).as_py():
+            found["kind is none of the format's"] = pc.fill_null(
+                unknown.take(column.indices), False
+            )
+    return found
