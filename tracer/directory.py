@@ -31,9 +31,10 @@ def attempt_directory(path: Path) -> Path:
 class Claim:
     """What one rank has of a run directory, until `release`: its events file, and the lock."""
 
+    released = False
+    _descriptor: int | None = None  # here as well, for the end of one that was not made
+
     def __init__(self, events: Path, descriptor: int | None) -> None:
-        self.released = False
-        self._descriptor: int | None = None
         self._events = events
         self._made = os.stat(events)
         self._descriptor = descriptor

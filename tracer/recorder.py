@@ -306,13 +306,15 @@ class Recorder:
         # Never given back, and taken without waiting: of several threads one is the first.
         if not self._first_fault.acquire(blocking=False):
             return
-        self.failure = type(error).__name__
-        with contextlib.suppress(Exception):
-            self.failure = f"{type(error).__name__}: {error}"
+        self.failure = name = type(error).__name__
+        try:
+            self.failure = f"{name}: {error}"
             warn(
                 f"tracing stopped by an internal error ({self.failure}); "
                 "the training goes on and what was recorded is kept"
             )
+        except Exception:  # of the error's own text, or of standard error
+            self.failure = name
 
     @property
     def dropped(self) -> int:

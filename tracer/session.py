@@ -183,8 +183,7 @@ class Tracer:
             self._begin()
         except Exception as error:
             self.recorder.fault(error)
-            with contextlib.suppress(Exception):  # `stop` takes out what is left
-                self._uninstall()
+            self.stop()
 
     def stop(self) -> None:
         """Take out every hook, write what is left, close the files. Calling it twice is fine."""
@@ -197,23 +196,21 @@ class Tracer:
         except Exception as error:
             self.recorder.fault(error)
         self.recorder.active = False
-        # Some twice: the second call does what an error kept the first one from.
         for finish in (
             self._uninstall,
-            self._uninstall,
             self._finish_clocks,
-            self._stop_writer,
             self._stop_writer,
             self._stop_signals,
             self._close_clocks,
             self._release,
+            lambda: atexit.unregister(self._stop_at_exit),
         ):
-            try:
-                finish()
-            except Exception as error:
-                self.recorder.fault(error)
-        with contextlib.suppress(Exception):
-            atexit.unregister(self._stop_at_exit)
+            for _ in range(2):  # what an error kept the first call from, the second one does
+                try:
+                    finish()
+                    break
+                except Exception as error:
+                    self.recorder.fault(error)
         _current = None
 
     def dump(self, reason: str) -> None:
@@ -358,13 +355,16 @@ class Tracer:
         environment.note_recording(None)
 
     def _uninstall(self) -> None:
-        """Take out every hook, the last one first; a collector that raises is kept."""
+        """Take out every hook, the last one first, whatever one of them raises; then raise it."""
+        problem: Exception | None = None
         for collector in self._installed[::-1]:
             try:
                 collector.uninstall()
                 self._installed.remove(collector)
             except Exception as error:
-                self.recorder.fault(error)
+                problem = error
+        if problem is not None:
+            raise problem
 
     def _stop_at_exit(self) -> None:
         """The process ends without `stop`; perhaps by an exception that nobody caught."""

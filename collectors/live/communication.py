@@ -24,7 +24,7 @@ from torch.distributed import distributed_c10d
 
 from collectors.live.objects import hook_object_collectives
 from collectors.live.operations import Operations
-from collectors.live.patches import Patches
+from collectors.live.patches import OperatorFunction, Patches
 from collectors.live.payload import NO_PAYLOAD, payload
 from tracer.recorder import Recorder
 from tracer.rings import NONE, Operation
@@ -274,29 +274,6 @@ def _wait_hook(operations: Operations) -> Callable[[Any], Any]:
     return wrap
 
 
-class _Operator:
-    """Stands where an operator object keeps the function that it calls.
-
-    It hashes as what it replaces, since an operator's own hash is taken from there.
-    """
-
-    def __init__(self, original: Any, traced: Callable[..., Any]) -> None:
-        self._original = original
-        self._traced = traced
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._traced(*args, **kwargs)
-
-    def __hash__(self) -> int:
-        return hash(self._original)
-
-    def __eq__(self, other: object) -> bool:
-        return other is self or other == self._original
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
-
-
 def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
     recorder = operations.recorder
     clock = recorder.clock
@@ -337,7 +314,7 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
                 recorder.fault(error)
             return result
 
-        return _Operator(original, traced)
+        return OperatorFunction(original, traced)
 
     return wrap
 
@@ -372,7 +349,7 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
                 except Exception as error:
                     recorder.fault(error)
 
-        return _Operator(original, traced)
+        return OperatorFunction(original, traced)
 
     return wrap
 

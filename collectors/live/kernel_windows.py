@@ -8,6 +8,7 @@ Every event of kind `kernel` comes from here and from nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -98,6 +99,12 @@ class KernelWindows:
         opened, self._open = self._open, None
         try:
             opened.stop()
+        except Exception as error:
+            self._give_up(error)
+            with contextlib.suppress(Exception):  # or it would go on to the end of the training
+                opened.stop()
+            return
+        try:
             # Kineto's times are of the wall clock, ours of the monotonic one.
             to_ours = self._recorder.clock() - time.time_ns()
             self._closed.append((opened.profiler.kineto_results, to_ours))

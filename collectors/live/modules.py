@@ -56,10 +56,9 @@ class RootModules:
         self._recorder = recorder
         self._calls = _Calls()
         self._patches.replace(torch.autograd, "backward", _backward_hook(recorder))
-        self._handles = [
-            register_module_forward_pre_hook(self._begins),
-            register_module_forward_hook(self._ends, always_call=True),
-        ]
+        # One by one, so that the first comes out again if the second cannot go in.
+        self._handles.append(register_module_forward_pre_hook(self._begins))
+        self._handles.append(register_module_forward_hook(self._ends, always_call=True))
         self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
 
     def uninstall(self) -> None:

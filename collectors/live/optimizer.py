@@ -56,10 +56,9 @@ class Optimizers:
             except Exception as error:
                 recorder.fault(error)
 
-        self._handles = [
-            register_optimizer_step_pre_hook(before),
-            register_optimizer_step_post_hook(after),
-        ]
+        # One by one, so that the first comes out again if the second cannot go in.
+        self._handles.append(register_optimizer_step_pre_hook(before))
+        self._handles.append(register_optimizer_step_post_hook(after))
 
     def uninstall(self) -> None:
         """Remove the hooks."""

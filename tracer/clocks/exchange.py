@@ -127,9 +127,12 @@ class ClockExchange:
             if not self._stopping.is_set():
                 self._recorder.fault(error)
         finally:
-            self._last_done.set()
-            if endpoint is not None:
-                endpoint.close()
+            try:
+                self._last_done.set()
+                if endpoint is not None:
+                    endpoint.close()
+            except Exception as error:
+                self._recorder.fault(error)
 
     def _exchange(self, endpoint: Endpoint, own: Address, other: Address | None) -> None:
         asking = _Asking(self._recorder, self._rank, other, self._gaps) if other else None
