@@ -117,8 +117,6 @@ class Tracer:
         self._claim: Claim | None = None
         if self.enabled and environment.helps_recorder(self.path):
             self.enabled = False
-            if not environment.is_daemon():
-                warn(f"this process was started by one that records into {self.path}; it does not")
         if self.enabled:
             if _current is not None and _current.path == self.path:
                 raise UsageError(f"{self.path}: this process is recording into it now")
