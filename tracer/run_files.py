@@ -70,6 +70,7 @@ class RankFacts:
     """What one rank knows of itself. `ended` is None while it records (or if it was killed),
     `closed` after a proper end, `failed: <why>` when tracing stopped by a fault of its own.
     `dropped` events were recorded and lost; `unseen` collectives were issued and not recorded.
+    `world_size` is 0 where it is not known.
     """
 
     rank: int
@@ -84,6 +85,7 @@ class RankFacts:
     ended: str | None = None
     dropped: int = 0
     unseen: int = 0
+    world_size: int = 0
 
 
 def write_run_meta(directory: Path, meta: RunMeta) -> None:
@@ -156,6 +158,7 @@ def read_rank_facts(directory: Path, rank: int) -> RankFacts:
             ended=None if raw.get("ended") is None else str(raw["ended"]),
             dropped=int(raw.get("dropped", 0)),
             unseen=int(raw.get("unseen", 0)),
+            world_size=int(raw.get("world_size", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedTrace(f"{path}: field missing or of the wrong type ({error!r})") from error

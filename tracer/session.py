@@ -286,6 +286,7 @@ class Tracer:
             groups=topology.group_facts,
             dropped=self.recorder.dropped,
             unseen=self.recorder.unseen,
+            world_size=topology.world_size,
         )
 
     def _write_meta(self) -> None:
