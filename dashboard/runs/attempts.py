@@ -18,8 +18,16 @@ def other_attempts(path: str | os.PathLike[str]) -> list[Path]:
     if mine is None:
         return []
     found = {}
-    for beside in parent.iterdir():
+    for beside in _inside(parent):
         match = _NAME.fullmatch(beside.name)
         if match and match["first"] == mine["first"] and match["number"] != mine["number"]:
             found[int(match["number"] or 0)] = beside
     return [at for _, at in sorted(found.items()) if any(at.glob("rank-*.arrows"))]
+
+
+def _inside(parent: Path) -> list[Path]:
+    """What is in a directory; nothing if we may not look."""
+    try:
+        return list(parent.iterdir())
+    except OSError:
+        return []
