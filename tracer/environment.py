@@ -57,13 +57,9 @@ def helps_recorder(path: Path) -> bool:
     with it a `Tracer()` that stands there.
     """
     pid, _, recorded = os.environ.get(_RECORDING, "").partition(":")
-    spawned = multiprocessing.parent_process() is not None
+    importing_main = getattr(multiprocessing.current_process(), "_inheriting", False)
+    spawned = importing_main or multiprocessing.parent_process() is not None
     return spawned and recorded == str(path) and pid != str(os.getpid())
-
-
-def is_daemon() -> bool:
-    """Whether multiprocessing started this process as a daemon, as it does data-loading workers."""
-    return multiprocessing.current_process().daemon
 
 
 def boot_id() -> str:

@@ -74,6 +74,7 @@ class RankFacts:
     `closed` after a proper end, `failed: <why>` when tracing stopped by a fault of its own.
     `dropped` events were recorded and lost; `unseen` collectives were issued and not recorded.
     `keep_last`: of a black box, how many steps it held; 0 where everything was written.
+    `world_size` is 0 where it is not known.
     """
 
     rank: int
@@ -89,6 +90,7 @@ class RankFacts:
     dropped: int = 0
     unseen: int = 0
     keep_last: int = 0
+    world_size: int = 0
 
 
 def write_run_meta(directory: Path, meta: RunMeta) -> None:
@@ -162,6 +164,7 @@ def read_rank_facts(directory: Path, rank: int) -> RankFacts:
             dropped=whole(raw.get("dropped", 0), 0, _EVENTS),
             unseen=whole(raw.get("unseen", 0), 0, _EVENTS),
             keep_last=whole(raw.get("keep_last", 0), 0, _INT32),
+            world_size=whole(raw.get("world_size", 0), 0, MAX_RANK),
         )
     except (KeyError, ValueError) as error:
         raise _damaged(path, error) from error

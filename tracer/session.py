@@ -341,8 +341,6 @@ class Tracer:
         self._run_id = environment.run_id(world_size)
         if self.enabled and environment.helps_recorder(self.path):
             self.enabled = False
-            if not environment.is_daemon():
-                warn(f"this process was started by one that records into {self.path}; it does not")
         if self.enabled:
             if _current is not None and _current.path == self.path:
                 raise UsageError(f"{self.path}: this process is recording into it now")
@@ -409,6 +407,7 @@ class Tracer:
             dropped=self.recorder.dropped,
             keep_last=self._box.watch.keep_last if self._box is not None else 0,
             unseen=self.recorder.unseen,
+            world_size=topology.world_size,
         )
 
     def _write_meta(self) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import socket
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from dashboard.run import open_run
-from tracer.errors import UsageError
+from dashboard.run import Run, open_run
+from dashboard.runs.attempts import other_attempts
+from tracer.errors import TraceError, UsageError
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
@@ -65,7 +67,7 @@ def start_server(
 
     from dashboard.pages.app import build_app
 
-    runs = [open_run(path) for path in paths]
+    runs = [*(open_run(path) for path in paths), *_other_attempts(paths)]
     token = None if host in (_LOOPBACK, "localhost") else secrets.token_urlsafe(_TOKEN_BYTES)
     app = build_app(runs, token=token)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -73,6 +75,16 @@ def start_server(
     server = make_server(host, port, app.server, threaded=True)
     query = "" if token is None else f"?token={token}"
     return server, f"http://{_shown(host)}:{server.server_port}/{query}"
+
+
+def _other_attempts(paths: Sequence[Path]) -> Iterator[Run]:
+    """The attempts of a restarted training that were not named; what cannot be opened is left."""
+    seen = {path.resolve() for path in paths}
+    for other in (other for path in paths for other in other_attempts(path)):
+        if other.resolve() not in seen:
+            seen.add(other.resolve())
+            with contextlib.suppress(TraceError):
+                yield open_run(other)
 
 
 def _check_free(host: str, port: int) -> None:

@@ -22,6 +22,7 @@ from dashboard.analysis.findings import findings
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.tables import console, gbps, ms, percent, share, show, size, table, width_of
 from dashboard.run import Run, open_run
+from dashboard.runs.attempts import other_attempts
 
 
 @click.command()
@@ -64,6 +65,7 @@ def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
             },
             "problems": [str(problem) for problem in run.problems],
             "incidents": [asdict(incident) for incident in incidents(run)],
+            "other_attempts": [str(path) for path in other_attempts(run.path)],
         },
         "accounting": run.accounting(steps).to_json(),
         "bubbles": run.bubbles(steps).to_json(),
@@ -76,6 +78,10 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     yield _header(run)
     for problem in run.problems:
         yield Text(f"! {problem}", style="yellow")
+    attempts = other_attempts(run.path)
+    if attempts:
+        others = ", ".join(str(path) for path in attempts)
+        yield Text(f"The training was restarted; other attempts: {others}", style="yellow")
     for incident in incidents(run):
         said = f"rank {incident.rank}, {incident.time / 1e9:,.3f} s: {incident.reason}"
         yield Text(f"written for {said}", style="yellow")

@@ -24,6 +24,8 @@ _EVENTS_NAME: Final = re.compile(r"rank-([0-9]{5,7})\.arrows")
 
 _LISTED: Final = 8
 """Missing ranks in a row that are named one by one."""
+_NAMED_AT_MOST: Final = 16
+"""Files in one message: with all 10,000 of them it could not be read."""
 
 AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
@@ -41,16 +43,19 @@ def open_recording(path: str | os.PathLike[str], make: type[AnyRecording]) -> An
     files = _event_files(directory)
     problems: list[Problem] = []
     streams = _read_streams(files, problems)
-    run_ids = _single_run(streams)
-    meta = _meta(directory, run_ids, files, problems)
+    run_id = _single_run(streams)
+    of_facts: list[Problem] = []
+    facts = {rank: _facts(streams[rank], rank, of_facts) for rank in streams}
+    world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
+    meta = _meta(directory, run_id, files, world_size, problems)
     _report_missing(meta, files, problems)
-    facts = {rank: _facts(streams[rank], rank, problems) for rank in streams}
+    problems += of_facts
     return make(
         path=directory,
         meta=meta,
         facts=facts,
         tables={rank: stream.table for rank, stream in streams.items()},
-        clocks=_clocks(directory, run_ids, streams, problems),
+        clocks=_clocks(directory, run_id, streams, problems),
         until=recorded_until(directory, facts),
         problems=tuple(problems),
     )
@@ -117,7 +122,8 @@ def _read_streams(files: dict[int, Path], problems: list[Problem]) -> dict[int, 
                 problems.append(_problem(path, rank, f"{_without(path, damage)}; {kept}"))
     if not streams:
         raise DamagedTrace(
-            f"{next(iter(files.values())).parent}: no rank file is readable: " + str(problems[0])
+            f"{next(iter(files.values())).parent}: no rank file is readable: "
+            + "; ".join(str(problem) for problem in problems[:_NAMED_AT_MOST])
         )
     return streams
 
@@ -142,7 +148,9 @@ def _single_run(streams: dict[int, StreamContent]) -> str:
     return first.run_id
 
 
-def _meta(directory: Path, run_id: str, files: dict[int, Path], problems: list[Problem]) -> RunMeta:
+def _meta(
+    directory: Path, run_id: str, files: dict[int, Path], world_size: int, problems: list[Problem]
+) -> RunMeta:
     path = directory / RUN_FILE
     try:
         meta = read_run_meta(directory)
@@ -152,7 +160,7 @@ def _meta(directory: Path, run_id: str, files: dict[int, Path], problems: list[P
         missing = isinstance(error, FileNotFoundError)
         why = "missing (rank 0 writes it)" if missing else _without(path, error)
         problems.append(_problem(path, None, f"{why}; mesh, schedule and config are unknown"))
-        return RunMeta(run_id=run_id, world_size=max(files) + 1)
+        return RunMeta(run_id=run_id, world_size=world_size)
     if meta.run_id != run_id:
         raise _two_runs(path, meta.run_id, next(iter(files.values())), run_id)
     return meta

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +26,7 @@ class _Writing:
     def __init__(self, path: Path) -> None:
         self.recorder = Recorder()
         self.recorder.active = True
+        self.path = path
         self.stream = StreamWriter(path, EVENT_SCHEMA, "events", run_id="r1", rank=3)
 
     def emit(self, name: str, start: int) -> None:
@@ -242,3 +245,38 @@ def test_columns_that_are_not_those_of_the_format_are_named(
         pa.ipc.new_stream(sink, schema).close()
     with pytest.raises(DamagedTrace, match=message):
         read_stream(path, "events")
+
+
+@pytest.mark.parametrize("missing", [1, 40, 400])
+def test_a_batch_that_found_no_space_is_an_error_and_leaves_no_part(
+    tmp_path: Path, missing: int
+) -> None:
+    """The system takes what fits and tells by a number; the file is as long as it was before."""
+    whole, cut = _Writing(tmp_path / "whole"), _Writing(tmp_path / "cut")
+    for writing in (whole, cut):
+        writing.emit("first", 0)
+        writing.flush()
+    before = cut.path.stat().st_size
+    for writing in (whole, cut):
+        for number in range(100):
+            writing.emit(f"name {number}", number)
+    whole.flush()
+    with _largest_file(whole.path.stat().st_size - missing), pytest.raises(OSError, match="large"):
+        cut.flush()
+
+    assert cut.path.stat().st_size == before
+    cut.stream.close()
+    read = read_stream(cut.path, "events")
+    assert read.problem is None
+    assert read.table["name"].to_pylist() == ["first"]
+
+
+@contextlib.contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -77,6 +77,18 @@ def test_missing_rank_is_named_and_the_rest_is_shown(path: Path) -> None:
     assert run.bandwidth().summary["incomplete"].to_pylist() != [0]
 
 
+def test_without_run_json_the_ranks_say_how_many_they_are(path: Path) -> None:
+    """Rank 0 was killed before it wrote, and the last one before it began."""
+    (path / "run.json").unlink()
+    (path / "rank-00000.arrows").unlink()
+    facts = json.loads((path / "rank-00001.json").read_text())
+    (path / "rank-00001.json").write_text(json.dumps(facts | {"world_size": 5}))
+    missing = [line.split(":")[0] for line in said(path) if "copy it here" in line]
+
+    assert open_run(path).meta.world_size == 5
+    assert missing == ["rank-00000.arrows", "rank-00003.arrows", "rank-00004.arrows"]
+
+
 def test_missing_run_json(path: Path) -> None:
     (path / "run.json").unlink()
     run = open_run(path)
