@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
@@ -239,8 +238,3 @@ def _replaced(content: Any, place: _Place, mark: str, as_key: bool) -> Any:
     changed = list(content)
     changed[int(first)] = _replaced(content[int(first)], tuple(rest), mark, as_key)
     return changed
-
-
-def noise(size: int) -> bytes:
-    """Bytes that do not compress, always the same ones."""
-    return np.random.default_rng(1).bytes(size)
