@@ -159,11 +159,12 @@ def _only_on_host(host: pa.Table, device: pa.Table) -> pa.Table:
 def _by_category(issued: pa.Table) -> dict[str, Intervals]:
     """The time of communication by category: calls, waits and transfers."""
     groups = pc.fill_null(issued["group"].cast(pa.string()), "")
-    found: dict[str, list[Intervals]] = {category: [] for category in COMMUNICATION}
-    for group in pc.unique(groups).to_pylist():
-        chosen = issued.filter(pc.equal(groups, group))
-        found[category_of(group.partition(":")[0])].append(_spans(chosen))
-    return {category: union(*spans) for category, spans in found.items()}
+    names = pc.unique(groups)
+    categories = pa.array(
+        [category_of(g.partition(":")[0]) for g in names.to_pylist()], pa.string()
+    )
+    of_row = categories.take(pc.index_in(groups, names))
+    return {name: _spans(issued.filter(pc.equal(of_row, name))) for name in COMMUNICATION}
 
 
 def _spans(table: pa.Table) -> Intervals:

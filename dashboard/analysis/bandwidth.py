@@ -150,12 +150,13 @@ def _last_arrivals(table: pa.Table, grouped: pa.Table) -> pa.Array:
 
 def _messages(table: pa.Table) -> tuple[pa.Table, _Lost]:
     is_send = pc.equal(table["op"], "send")
-    sends = _ends(table.filter(is_send), "rank", "peer")
-    receives = _ends(table.filter(pc.invert(is_send)), "peer", "rank")
     keys = ["group", "src", "dst", "seq"]
+    sends, sent_again = _once(_ends(table.filter(is_send), "rank", "peer"), keys)
+    receives, again = _once(_ends(table.filter(pc.invert(is_send)), "peer", "rank"), keys)
     both = sends.join(receives, keys, join_type="full outer", right_suffix="_recv")
     complete = pc.and_(pc.is_valid(both["start"]), pc.is_valid(both["start_recv"]))
     lost = _count(both.filter(pc.invert(complete))["group"].to_pylist(), P2P)
+    lost += sent_again + again
     both = both.filter(complete)
     sent, posted = both["start"].to_numpy(), both["start_recv"].to_numpy()
     end = both["end_recv"].to_numpy()
@@ -179,6 +180,24 @@ def _messages(table: pa.Table) -> tuple[pa.Table, _Lost]:
         src=both["src"],
         dst=both["dst"],
     ), lost
+
+
+def _once(ends: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, _Lost]:
+    """The first row of each key, and the others: a number that is used again (by a group that was
+    made anew, or in a damaged file) would pair every send with every receive of that number.
+    """
+    others = [name for name in ends.column_names if name not in keys]
+    grouped = ends.group_by(keys, use_threads=False).aggregate(
+        [*((name, "first") for name in others), ("start", "count")]
+    )
+    repeated = grouped.filter(pc.greater(grouped["start_count"], 1))
+    lost: _Lost = Counter()
+    for group, count in zip(*repeated.select(["group", "start_count"]).columns, strict=True):
+        lost[group.as_py(), P2P] += count.as_py() - 1
+    columns = {
+        name: grouped[name if name in keys else f"{name}_first"] for name in [*keys, *others]
+    }
+    return pa.table(columns), lost
 
 
 def _ends(table: pa.Table, source: str, destination: str) -> pa.Table:
@@ -278,10 +297,13 @@ _SUMMARY: Final = pa.schema(
 
 
 def _summary(found: pa.Table, lost: _Lost) -> pa.Table:
-    keys = sorted({*zip(found["group"].to_pylist(), found["op"].to_pylist(), strict=True), *lost})
+    places: dict[tuple[str, str], list[int]] = {key: [] for key in lost}
+    pairs = zip(found["group"].to_pylist(), found["op"].to_pylist(), strict=True)
+    for place, pair in enumerate(pairs):
+        places.setdefault(pair, []).append(place)
     rows = []
-    for group, op in keys:
-        chosen = found.filter(pc.and_(pc.equal(found["group"], group), pc.equal(found["op"], op)))
+    for (group, op), mine in sorted(places.items()):
+        chosen = found.take(pa.array(mine, pa.int64()))
         n = chosen["n"][0].as_py() if chosen.num_rows else 0
         row = {"group": group, "dim": group.partition(":")[0], "op": op, "n": n}
         rows.append(row | _totals(chosen, op, n) | {"incomplete": lost.get((group, op), 0)})

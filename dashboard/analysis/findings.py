@@ -54,11 +54,12 @@ def _slow_stage(run: Recording, steps: Collection[int] | None) -> Iterator[Findi
     busy: dict[int, list[float]] = defaultdict(list)
     for actions in pipeline_actions(run, steps).values():
         per_stage: dict[int, float] = defaultdict(float)
+        ranks: dict[int, set[int]] = defaultdict(set)
         for action in actions:
             per_stage[action.stage] += action.duration / 1e6
-        ranks = {a.stage: len({x.rank for x in actions if x.stage == a.stage}) for a in actions}
+            ranks[action.stage].add(action.rank)
         for stage, total in per_stage.items():
-            busy[stage].append(total / ranks[stage])
+            busy[stage].append(total / len(ranks[stage]))
     if len(busy) < 2:
         return
     means = {stage: median(values) for stage, values in busy.items()}

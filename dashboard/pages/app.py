@@ -19,6 +19,7 @@ from flask import Flask, Response
 
 from dashboard.figures.theme import css
 from dashboard.pages import (
+    callbacks,
     communication,
     compare,
     guard,
@@ -28,7 +29,7 @@ from dashboard.pages import (
     timeline_api,
 )
 from dashboard.pages.markup import dashed, notice
-from dashboard.pages.state import parse
+from dashboard.pages.state import BadView, parse
 from tracer.errors import RankscopeError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def build_app(runs: Sequence[Run], *, token: str | None = None) -> Dash:
     for page in PAGES:
         if hasattr(page, "register"):
             page.register(app, runs)
+    callbacks.check_calls(server, app.callback_map)
     server.add_url_rule("/api/theme.css", "theme", lambda: Response(css(), mimetype="text/css"))
     guard.add_policy(server, app.csp_hashes)
     return app
@@ -180,12 +182,14 @@ def _register_shell(app: Dash, runs: Sequence[Run]) -> None:
     @app.callback(
         Output("shell-page", "children"), Input("shell-view", "data"), prevent_initial_call=True
     )
-    def show(view: dict[str, str]) -> Any:
+    def show(view: Any) -> Any:
         return _page(by_path, view, runs)
 
 
-def _page(by_path: dict[str, ModuleType], view: dict[str, str], runs: Sequence[Run]) -> list[Any]:
+def _page(by_path: dict[str, ModuleType], view: Any, runs: Sequence[Run]) -> list[Any]:
     try:
+        if not isinstance(view, dict):
+            raise BadView("the view is no object with a pathname and a search")
         page = by_path[str(view["pathname"])]
         state = parse(str(view["search"]), len(runs))
         numbers = dict.fromkeys(n for n in (state.run, state.other) if n is not None)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from dash.exceptions import DependencyException
 from flask import Flask, Request, Response, request
 from markupsafe import escape
 from werkzeug.exceptions import HTTPException
@@ -45,10 +46,10 @@ def guard(server: Flask, *, page_paths: Sequence[str], run_count: int, token: st
     @server.before_request
     def check() -> Response | None:
         if len(request.query_string) > MAX_QUERY_CHARACTERS:
-            return _refusal(400, "The address is too long.")
+            return refusal(400, "The address is too long.")
         if token is None:
             if _host_name(request) not in LOOPBACK_HOSTS:
-                return _refusal(403, "This dashboard answers only to 127.0.0.1 and localhost.")
+                return refusal(403, "This dashboard answers only to 127.0.0.1 and localhost.")
         elif (reply := _check_token(request, token)) is not None:
             return reply
         if request.path == "/":
@@ -57,7 +58,7 @@ def guard(server: Flask, *, page_paths: Sequence[str], run_count: int, token: st
         if request.path in page_paths:
             return _check_view(request, run_count)
         if request.url_rule is None or request.url_rule.rule == _DASH_CATCH_ALL:
-            return _refusal(404, "There is no such page.")
+            return refusal(404, "There is no such page.")
         return None
 
     @server.after_request
@@ -66,9 +67,14 @@ def guard(server: Flask, *, page_paths: Sequence[str], run_count: int, token: st
             response.headers.setdefault(name, value)
         return response
 
+    @server.errorhandler(DependencyException)
+    def miss(_: DependencyException) -> Response:
+        """Dash has no such script of its own."""
+        return refusal(404, "There is no such file.")
+
     @server.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
-        return _refusal(error.code or 500, error.description or error.name)
+        return refusal(error.code or 500, error.description or error.name)
 
 
 def content_security_policy(script_hashes: Collection[str]) -> str:
@@ -104,9 +110,9 @@ def _check_token(asked: Request, token: str) -> Response | None:
         known = asked.cookies.get(_COOKIE, "")
         if _same(known, token):
             return None
-        return _refusal(401, "This dashboard needs the token that it printed at its start.")
+        return refusal(401, "This dashboard needs the token that it printed at its start.")
     if not _same(given, token):
-        return _refusal(401, "The token is not the one that this dashboard printed.")
+        return refusal(401, "The token is not the one that this dashboard printed.")
     rest: list[tuple[str, Any]] = [(k, v) for k, v in asked.args.items(True) if k != "token"]
     # one slash: two would make the browser read a host name
     path = "/" + asked.path.lstrip("/")
@@ -123,7 +129,7 @@ def _check_view(asked: Request, run_count: int) -> Response | None:
     try:
         parse(asked.query_string.decode("utf-8", "replace"), run_count)
     except BadView as error:
-        return _refusal(400, f"This address names no view: {error}.")
+        return refusal(400, f"This address names no view: {error}.")
     return None
 
 
@@ -131,7 +137,8 @@ def _redirect(target: str) -> Response:
     return Response(status=302, headers={"Location": target})
 
 
-def _refusal(status: int, why: str) -> Response:
+def refusal(status: int, why: str) -> Response:
+    """A small page that says why."""
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Rankscope</title>'
         '<link rel="icon" href="data:,">'

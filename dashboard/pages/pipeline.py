@@ -106,7 +106,7 @@ def register(app: Dash, runs: Sequence[Run]) -> None:
     @app.callback(Output("pipeline-schedule", "children"), Input("shell-url", "search"))
     def follow(search: str | None) -> Any:
         try:
-            state = parse(search or "", len(runs))
+            state = parse(str(search or ""), len(runs))
         except RankscopeError:
             return no_update
         run = runs[state.run]

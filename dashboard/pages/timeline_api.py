@@ -17,7 +17,7 @@ from flask import Flask, Response, jsonify, request
 
 from dashboard.timeline.details import event_details
 from dashboard.timeline.lanes import Timeline, build_timeline
-from dashboard.timeline.window import MAX_ROWS, MAX_WIDTH, Window, query
+from dashboard.timeline.window import LAST_ROW, MAX_ROWS, MAX_WIDTH, Window, query
 from dashboard.timeline.wire import encode
 from tracer.errors import RankscopeError, UsageError
 from tracer.schema import KINDS
@@ -86,8 +86,8 @@ def _describe(timeline: Timeline) -> dict[str, Any]:
 def _window(timeline: Timeline) -> Window:
     start, end = _number("t0"), _number("t1")
     width = _number("width", 1, MAX_WIDTH)
-    first_row = _number("row0", 0, timeline.row_count)
-    end_row = _number("row1", first_row, first_row + MAX_ROWS)
+    first_row = _number("row0", 0, min(timeline.row_count, LAST_ROW))
+    end_row = _number("row1", first_row, min(first_row + MAX_ROWS, LAST_ROW))
     if end <= start:
         raise UsageError(f"t1={end} is not after t0={start}")
     return Window(start=start, end=end, width=width, first_row=first_row, end_row=end_row)

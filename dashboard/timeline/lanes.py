@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -137,16 +138,15 @@ def nesting_depth(start: Ints, end: Ints) -> NDArray[np.int64]:
     depth = np.zeros(len(start), np.int64)
     if len(start) == 0 or bool(np.all(start[1:] >= np.maximum.accumulate(end)[:-1])):
         return depth
-    free_from: list[int] = []
+    free: list[int] = []
+    taken: list[tuple[int, int]] = []
     for index, (begins, ends) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        for row, free in enumerate(free_from):
-            if free <= begins:
-                depth[index] = row
-                free_from[row] = ends
-                break
-        else:
-            depth[index] = len(free_from)
-            free_from.append(ends)
+        while taken and taken[0][0] <= begins:
+            heappush(free, heappop(taken)[1])
+        # rows 0 … len(free) + len(taken) - 1 exist, each in one of the two heaps
+        row = heappop(free) if free else len(taken)
+        depth[index] = row
+        heappush(taken, (ends, row))
     return depth
 
 
@@ -183,10 +183,18 @@ def _lane_members(
     """Each lane's name and the events on it, host lanes first; steps are drawn as lines."""
     known: dict[str, int] = {}
     lane = _codes(table["lane"], known)
+    drawn = np.flatnonzero(kind != _STEP)
+    members = _by_code(lane[drawn], len(known))
     for name in sorted(known, key=_lane_order):
-        members = np.flatnonzero((lane == known[name]) & (kind != _STEP))
-        if len(members):
-            yield name, members
+        places = drawn[members[known[name]]]
+        if len(places):
+            yield name, places
+
+
+def _by_code(codes: Ints, count: int) -> list[NDArray[np.intp]]:
+    """The places of each code from 0 to `count` - 1, in order."""
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.searchsorted(codes[order], np.arange(1, count)))
 
 
 def _lane_order(lane: str) -> tuple[bool, bool, str]:
@@ -198,8 +206,8 @@ def _rows(events: _Columns) -> Iterable[_Columns]:
     order = np.lexsort((-end, events.start))
     ordered = events.take(order)
     depth = nesting_depth(ordered.start, end[order])
-    for row in range(int(depth.max(initial=0)) + 1):
-        yield ordered.take(np.flatnonzero(depth == row))
+    for places in _by_code(depth, int(depth.max(initial=0)) + 1):
+        yield ordered.take(places)
 
 
 def _steps(rank: int, table: pa.Table, columns: _Columns) -> list[Step]:

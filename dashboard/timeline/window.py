@@ -20,7 +20,8 @@ MAX_WIDTH: Final = 16_384
 """Pixels: two 8K screens side by side."""
 MAX_ROWS: Final = 4_096
 """Rows of one query: the height of two 8K screens at the least row height that we draw."""
-
+LAST_ROW: Final = np.iinfo(np.uint16).max
+"""Rows are counted in 16 bits on the wire; nobody scrolls through more."""
 
 _LEAST_FILL: Final = 1e-9
 """Less of a pixel than this is a rounding error of the division, not an event."""

@@ -1,10 +1,11 @@
 """Use many damaged runs in a process of its own: what crashes, hangs or eats memory dies here.
 
-    python -m tests.fuzz.child bytes --examples 200 --last last.txt
+    python -m tests.fuzz.child bytes --examples 200
 
 Hypothesis draws the examples, the same ones each time unless `--seed` says otherwise. What was
-drawn is written to `--last` before it is used, so that whoever started this process can say which
-example ended it. `bombs` uses each file of bombs.py once and watches the memory.
+drawn is said on standard error before it is used, so that the last line of a process that died
+is the example that ended it. `bombs` uses each file of bombs.py once and watches the memory,
+`crowds` each run of crowds.py.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import faulthandler
 import re
 import resource
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -26,6 +28,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from tests.fuzz.bombs import BOMBS
+from tests.fuzz.crowds import CROWDS, write_crowd
 from tests.fuzz.damage import Damaged, damaged_bytes, damaged_json, exchanged_files, small_run
 from tests.fuzz.using import use_all
 from tests.fuzz.values import hostile_values
@@ -42,6 +45,7 @@ _ADDRESS_BYTES: Final = 4 << 30
 _BOMB_BYTES: Final = 400 << 20
 """What using a bomb may take on top: the 64 MiB that any file may, some copies of them, the pages
 of the dashboard. Believed, each bomb takes at least 1 GB or what the address space has."""
+_MOST_OF_A_CROWD: Final = 100_000_000
 _SECONDS: Final = 60
 """For one example, which takes a third of a second on an idle machine."""
 
@@ -49,18 +53,20 @@ _SECONDS: Final = 60
 def main() -> None:
     """Use as many examples as asked; the first that fails is shrunk and raised."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("way", choices=[*WAYS, "bombs"])
+    parser.add_argument("way", choices=[*WAYS, "bombs", "crowds"])
     parser.add_argument("--examples", type=int, default=100)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--last", type=Path)
     asked = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_BYTES, _ADDRESS_BYTES))
     faulthandler.enable()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = small_run(folder)
         if asked.way == "bombs":
             outcomes = _use_bombs(run, folder)
+        elif asked.way == "crowds":
+            outcomes = _use_crowds(folder)
         else:
             outcomes = _use_damaged(WAYS[asked.way](run), folder, asked)
     print(f"{asked.way}: {outcomes.total()} examples, {dict(outcomes)}")
@@ -69,7 +75,6 @@ def main() -> None:
 def _use_damaged(
     damage: st.SearchStrategy[Damaged], folder: Path, asked: argparse.Namespace
 ) -> Counter[str]:
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_BYTES, _ADDRESS_BYTES))
     outcomes: Counter[str] = Counter()
 
     @settings(
@@ -81,8 +86,6 @@ def _use_damaged(
     )
     @given(damaged=damage, pages=st.booleans())
     def use(damaged: Damaged, pages: bool) -> None:
-        if asked.last is not None:
-            asked.last.write_text(repr(damaged), errors="backslashreplace")
         with _written(damaged, folder) as path:
             outcomes[use_all(path, pages=pages).partition(":")[0]] += 1
 
@@ -104,16 +107,36 @@ def _use_bombs(run: Mapping[str, bytes], folder: Path) -> Counter[str]:
     return outcomes
 
 
+def _use_crowds(folder: Path) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    for name in CROWDS:
+        path = write_crowd(folder / name, name)
+        with _in_time(name):
+            done = use_all(path, pages=False, most_output=_MOST_OF_A_CROWD)
+            outcomes[done] += 1
+    return outcomes
+
+
 @contextmanager
 def _written(damaged: Damaged, folder: Path) -> Iterator[Path]:
     """The run on disk, for as long as using it may take."""
     path = damaged.write(folder / "damaged")
+    try:
+        with _in_time(repr(damaged)):
+            yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def _in_time(what: str) -> Iterator[None]:
+    """Ends the process, with the stack that it was in, if this takes too long."""
+    print(what[:500], file=sys.stderr)
     faulthandler.dump_traceback_later(_SECONDS, exit=True)
     try:
-        yield path
+        yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-        shutil.rmtree(path)
 
 
 def _memory(what: str) -> int:

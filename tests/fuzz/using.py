@@ -28,11 +28,11 @@ COMMANDS: Final = (
     ("compare", "{run}", "{run}"),
     ("query", "{run}", "select * from collectives, accounting, steps, ranks, events limit 3"),
 )
-_MOST_OUTPUT: Final = 4_000_000
+MOST_OUTPUT: Final = 4_000_000
 """Characters that a command may print of a run of some hundred events."""
 
 
-def use_all(path: Path, *, pages: bool = True) -> str:
+def use_all(path: Path, *, pages: bool = True, most_output: int = MOST_OUTPUT) -> str:
     """Use the run, its pages too if wanted (they take as long as all else together); returns what
     came of it. Anything that a user should not see is raised.
     """
@@ -44,7 +44,7 @@ def use_all(path: Path, *, pages: bool = True) -> str:
         _check_message(str(error), path)
         return f"refused: {error}"
     for command in COMMANDS:
-        _check_command(command, path)
+        _check_command(command, path, most_output)
     timeline = build_timeline(run)
     for window in _windows(timeline):
         encode(timeline, window, *query(timeline, window))
@@ -66,7 +66,7 @@ def _read_alone(file: Path) -> None:
                 _check_message(str(error), file)
 
 
-def _check_command(command: tuple[str, ...], path: Path) -> None:
+def _check_command(command: tuple[str, ...], path: Path, most_output: int) -> None:
     arguments = [word.format(run=path) for word in command]
     done = CliRunner().invoke(rankscope, arguments)
     error = done.exception
@@ -75,7 +75,7 @@ def _check_command(command: tuple[str, ...], path: Path) -> None:
     elif error is not None and not isinstance(error, SystemExit):
         raise error
     assert done.exit_code in (0, 1), (command, done.output)
-    assert len(done.output) < _MOST_OUTPUT, f"{command}: printed {len(done.output):,} characters"
+    assert len(done.output) < most_output, f"{command}: printed {len(done.output):,} characters"
     _check_characters(done.output, command[0])
 
 

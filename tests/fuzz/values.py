@@ -46,7 +46,7 @@ def hostile_values(draw: st.DrawFn, run: Mapping[str, bytes]) -> Damaged:
     ranks = draw(st.sets(st.integers(0, 2), min_size=1, max_size=2))
     for rank in sorted(ranks):
         name = events_file(rank)
-        columns = _columns(run[name])
+        columns = columns_of(run[name])
         for _ in range(draw(st.integers(0, 5))):
             said.append(f"{name}: {_change(draw, columns)}")
         content, how = _written(draw, columns, rank)
@@ -55,7 +55,8 @@ def hostile_values(draw: st.DrawFn, run: Mapping[str, bytes]) -> Damaged:
     return Damaged(files, tuple(said))
 
 
-def _columns(content: bytes) -> dict[str, _Column]:
+def columns_of(content: bytes) -> dict[str, _Column]:
+    """The cells of a rank file by column."""
     table = ipc.open_stream(content).read_all()
     return {name: table[name].to_pylist() for name in table.column_names}
 
@@ -101,6 +102,13 @@ def _written(draw: st.DrawFn, columns: dict[str, _Column], rank: int) -> tuple[b
     table = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
     size = 7 if how == "batches" else None
     return stream(table, size=size, codec=codec), f"{how}, {codec}"
+
+
+def rank_file(columns: Mapping[str, _Column], rank: int) -> bytes:
+    """The cells as the events of a rank."""
+    arrays = [_array(columns[f.name], f.type, False) for f in EVENT_SCHEMA]
+    metadata = file_metadata("events", run_id="toy", rank=rank)
+    return stream(pa.Table.from_arrays(arrays, schema=EVENT_SCHEMA.with_metadata(metadata)))
 
 
 def _array(values: Sequence[Any], type_: pa.DataType, null_word: bool) -> pa.Array:
