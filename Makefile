@@ -6,6 +6,8 @@ PYTHON        ?= python3
 TORCH_VERSION ?= 2.13.0
 TORCH_INDEX   ?=
 ARGS          ?=
+MINUTES       ?= 30
+TRIALS        ?= 200
 # Test processes at once. Many tests wait for processes or a browser; files stay together, so
 # that a browser or a recorded run is shared by the tests of its file.
 JOBS          ?= 2
@@ -16,7 +18,7 @@ READY := $(VENV)/.ready
 FRAMEWORKS := $(VENV)/.frameworks
 
 .DEFAULT_GOAL := help
-.PHONY: help env frameworks browser test check format demo dashboard bench samples screenshots readme clean
+.PHONY: help env frameworks browser test check format demo dashboard faults soak bench samples screenshots readme clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
@@ -41,7 +43,9 @@ $(FRAMEWORKS): $(READY)
 	@echo "Adding the training frameworks to $(VENV): a minute, once."
 	@export PIP_DISABLE_PIP_VERSION_CHECK=1 DS_BUILD_OPS=0; \
 	  $(BIN)/python -m pip install --quiet torch==$(TORCH_VERSION) -e '.[frameworks]' || \
-	  echo "Some framework does not install here: its tests will be skipped." >&2
+	  echo "Some framework does not install here: its tests will be skipped." >&2; \
+	  $(BIN)/python -m pip install --quiet torch==$(TORCH_VERSION) -e '.[fuzz]' || \
+	  echo "atheris does not install here: coverage-guided fuzzing will be skipped." >&2
 	@touch $@
 
 browser: ## install Chromium for the browser tests, if there is none
@@ -68,6 +72,13 @@ demo: env ## record a real 4-process run, report on it, open the dashboard (ARGS
 
 dashboard: env ## open the dashboard on the sample traces
 	$(BIN)/rankscope dashboard $(ARGS) $(dir $(wildcard sample_traces/*/run.json))
+
+faults: env ## make everything fail in turn, kill ranks at random instants (TRIALS=200; minutes)
+	$(BIN)/python -m tests.reliability.injection $(ARGS)
+	$(BIN)/python -m tests.reliability.kills --trials $(TRIALS)
+
+soak: env ## record at the full event rate for MINUTES=30: memory, files, the drop counter
+	$(BIN)/python -m tests.reliability.soak --minutes $(MINUTES) $(ARGS)
 
 bench: env ## run benchmarks/: one JSON object per figure and line
 	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do \
