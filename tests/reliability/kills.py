@@ -12,7 +12,7 @@ between the start of the processes and their end. Promised is, of every trial:
   that died and no other
 - a rank that was not killed ends its trace, and the tracer gives no warning
 
-The last line is JSON; the exit code is 1 if a promise was broken.
+The last line is JSON; the exit code is 1 if a promise was broken or Ctrl-C ended the trials.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ def figures(done: Sequence[Trial]) -> dict[str, Any]:
         "flush_interval_ms": FLUSH_S * 1e3,
         "missing_ms_median": statistics.median(late) / 1e6 if late else None,
         "missing_ms_most": max(late) / 1e6 if late else None,
+        "killed_ranks_that_recorded": len(late),
         "killed_ranks_that_miss_more_than_the_interval": sum(ns > _FLUSH_NS for ns in late),
         "broken_promises": [f"trial {t.number}: {said}" for t in done for said in t.broken],
     }
@@ -273,7 +274,7 @@ def main() -> None:
     else:
         shutil.rmtree(directory)
     print(json.dumps(found))
-    sys.exit(bool(found["broken_promises"]))
+    sys.exit(bool(found["broken_promises"]) or len(done) < options.trials)
 
 
 if __name__ == "__main__":
