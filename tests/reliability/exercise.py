@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from collectors.live.callbacks import LoopRecording
 from tests.reliability.stand_ins import MORE_COLLECTORS, WAITED_FOR, Graph, NoTracer
-from tracer import Kind, Tracer, Window, session
+from tracer import Kind, Tracer, Window, environment, session
 
 WIDTH, ROWS, MICROBATCHES = 4, 2, 3
 STEPS = 5
@@ -46,19 +47,25 @@ Outcome = tuple[bytes, list[str]]
 
 
 @contextmanager
-def tracing(directory: Path | None, **options: Any) -> Iterator[Any]:
-    """A tracer with every installed collector and the ones of devices, or none of all."""
+def tracing(directory: Path | None, *, hosts: int = 1, **options: Any) -> Iterator[Any]:
+    """A tracer with every installed collector and the ones of devices, or none of all.
+
+    With two hosts, rank 1 takes itself for one on another machine.
+    """
     if directory is None:
         yield NoTracer()
         return
     found = session.entry_points
     ours = [SimpleNamespace(load=lambda made=made: made) for made in MORE_COLLECTORS]
     session.entry_points = lambda group: [*found(group=group), *ours]  # type: ignore[assignment]
+    boot_id, host = environment.boot_id, dist.get_rank() % hosts
+    environment.boot_id = lambda: boot_id() + ".another" * host
     try:
         with Tracer(directory, flush_interval_s=FLUSH_S, **options) as tracer:
             yield tracer
     finally:
         session.entry_points = found  # type: ignore[assignment]
+        environment.boot_id = boot_id
 
 
 def parallel(directory: Path | None, scratch: Path) -> Outcome:
@@ -106,10 +113,10 @@ def parallel(directory: Path | None, scratch: Path) -> Outcome:
 
 
 def automatic(directory: Path | None, scratch: Path) -> Outcome:
-    """Steps that end by themselves, of which one out of two is recorded, then steps told."""
+    """Two hosts; steps that end by themselves, of which one out of two is recorded."""
     said: list[str] = []
     torch.manual_seed(0)
-    with tracing(directory, automatic_steps=True, every=2) as t:
+    with tracing(directory, hosts=2, automatic_steps=True, every=2) as t:
         model = nn.Linear(WIDTH, WIDTH)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for step in range(4):
@@ -191,11 +198,53 @@ def megatron(directory: Path | None, scratch: Path) -> Outcome:
     return _bits(model.parameters()), []
 
 
+def deepspeed(directory: Path | None, scratch: Path) -> Outcome:
+    """DeepSpeed's own loop over the instructions of a schedule, of one stage that trains."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from deepspeed.runtime.pipe.engine import PipelineEngine
+    from deepspeed.runtime.pipe.schedule import TrainSchedule
+
+    torch.manual_seed(0)
+    model = nn.Linear(WIDTH, WIDTH)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    said: list[str] = []
+
+    def forward(engine: Any, buffer_id: int) -> None:
+        engine.loss = model(_batch(buffer_id)).square().mean()
+        said.append(str(float(engine.loss.detach())))
+
+    does = {
+        "ForwardPass": forward,
+        "BackwardPass": lambda engine, buffer_id: engine.loss.backward(),
+        "OptimizerStep": lambda engine: optimizer.step(),
+    }
+    own = PipelineEngine._INSTRUCTION_MAP
+    PipelineEngine._INSTRUCTION_MAP = {
+        cls: does.get(cls.__name__, lambda *unused, **also: None) for cls in own
+    }
+    try:
+        with tracing(directory) as t:
+            engine = object.__new__(PipelineEngine)  # the whole of it needs a cluster
+            nn.Module.__init__(engine)
+            engine.stage_id = 0
+            engine._reserve_pipe_buffers = lambda buffers: None
+            engine.grid = SimpleNamespace(
+                pp_group=(0,), _topo=SimpleNamespace(get_axis_comm_lists=lambda axis: [[0]])
+            )
+            for _ in range(2):
+                engine._exec_schedule(TrainSchedule(MICROBATCHES, 1, 0))
+                t.step()
+    finally:
+        PipelineEngine._INSTRUCTION_MAP = own
+    return _bits(model.parameters()), said
+
+
 EXERCISES: dict[str, Callable[[Path | None, Path], Outcome]] = {
     "parallel": parallel,
     "automatic": automatic,
     "framework": framework,
     "megatron": megatron,
+    "deepspeed": deepspeed,
 }
 
 

@@ -1,6 +1,6 @@
 """Make every part of the tracer fail in turn, while two real ranks train.
 
-  python -m tests.reliability.injection [--only PATTERN] [--json FILE]
+  python -m tests.reliability.injection [--only PATTERN] [--every N] [--json FILE]
 
 Whatever fails inside the tracer, the training must end with the same bits in its parameters and
 the same values from its calls as without any tracer; every hook must be out again, at most one
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -155,10 +155,11 @@ class Pair:
             pipe.close()
 
 
-def inject(
-    directory: Path, *, only: str = "", calls: Sequence[str] = ("first", "later"), say: bool = True
-) -> Report:
-    """Run the matrix: every target that is called at all fails at its first and at a later call."""
+def inject(directory: Path, *, only: str = "", every: int = 1, say: bool = True) -> Report:
+    """Run the matrix: every target that is called at all fails at its first and at a later call.
+
+    Of the targets that match `only`, one out of `every`.
+    """
     began = time.monotonic()
     report = Report()
     with Pair(directory) as pair:
@@ -168,13 +169,13 @@ def inject(
         report.targets = len(where)
         pattern = re.compile(only)
         for number, (target, (exercise, called)) in enumerate(where.items(), 1):
-            if not pattern.search(target):
+            if number % every or not pattern.search(target):
                 continue
             if any(re.fullmatch(exempt, target) for exempt in EXEMPT):
                 report.exempt.append(target)
                 continue
             fired = False
-            for case in _cases(target, exercise, called, calls):
+            for case in _cases(target, exercise, called):
                 fired |= _note(report, case, pair)
             (report.fired if fired else report.not_fired).append(target)
             if say:
@@ -204,14 +205,12 @@ def _where(pair: Pair) -> dict[str, tuple[str, tuple[int, ...]]]:
     return found
 
 
-def _cases(
-    target: str, exercise: str, called: tuple[int, ...], calls: Sequence[str]
-) -> Iterator[Case]:
+def _cases(target: str, exercise: str, called: tuple[int, ...]) -> Iterator[Case]:
     """At the first call on both ranks, and at a later one on the rank that calls it more."""
     most = max(called)
-    if "first" in calls and most > 0:
+    if most > 0:
         yield Case(exercise=exercise, target=target, at=1)
-    if "later" in calls and most > 1:
+    if most > 1:
         error = "OSError" if len(target) % 2 else "MemoryError"
         rank = 0 if called[0] > called[1] else 1
         at = min(LATER, most)
@@ -259,10 +258,11 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="", metavar="PATTERN", help="targets that match")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="one target out of N")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        report = inject(Path(directory), only=options.only)
+        report = inject(Path(directory), only=options.only, every=options.every)
     _show(report)
     if options.json:
         fields = {name: getattr(report, name) for name in Report.__slots__}

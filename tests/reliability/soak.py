@@ -52,8 +52,15 @@ FLUSH_S: Final = 1.0
 
 SAMPLE_S: Final = 0.5
 STEP_S: Final = 0.02
+WARM_UP_S: Final = 180.0
+"""What is held by design is full by then: spans of calls are kept for a minute."""
+
 MOST_KB_PER_MINUTE: Final = 256.0
 """The slope of resident memory that still counts as flat: 15 MB in an hour."""
+
+ENOUGH_S: Final = 600.0
+"""Memory goes up and down by some MB with the bursts. In a shorter time that alone can make a
+slope of megabytes per minute, so that there is no verdict."""
 
 EVENTS_PER_STEP: Final = 8
 """Of the training thread: 2 spans, forward, backward, all_reduce and its wait, optimizer, step."""
@@ -90,7 +97,12 @@ class RankReport:
         quarter = -(-len(values) // 4)
         return min(values[:quarter]), min(values[-quarter:])
 
-    def problems(self, *, flat: bool) -> list[str]:
+    @property
+    def tells_of_memory(self) -> bool:
+        """Whether the soak was long enough for a verdict on the slope."""
+        return self.samples[-1][0] - WARM_UP_S >= ENOUGH_S
+
+    def problems(self) -> list[str]:
         """What is not as it must be; memory only if the soak was long enough to tell."""
         found = []
         if self.offered != self.in_file + self.dropped:
@@ -101,7 +113,7 @@ class RankReport:
             if last > first:
                 found.append(f"{what} grew from {first} to {last}")
         slope = self.slope_kb_per_minute
-        if flat and (slope is None or slope > MOST_KB_PER_MINUTE):
+        if self.tells_of_memory and (slope is None or slope > MOST_KB_PER_MINUTE):
             found.append(f"memory grows by {slope} kB/min, at most {MOST_KB_PER_MINUTE:.0f}")
         return found
 
@@ -252,12 +264,15 @@ def _usage() -> tuple[int, int, int]:
 
 
 def slope(samples: list[tuple[float, int, int, int]]) -> float | None:
-    """kB per minute by least squares over the second half; None for fewer than ten samples."""
-    half = samples[len(samples) // 2 :]
-    if len(half) < 10:
+    """kB per minute by least squares over what follows the warm-up, or over the second half of a
+    short soak; None for fewer than ten samples.
+    """
+    begin = min(WARM_UP_S, samples[-1][0] / 2)
+    after = [sample for sample in samples if sample[0] >= begin]
+    if len(after) < 10:
         return None
-    minutes = np.array([sample[0] for sample in half]) / 60
-    return float(np.polyfit(minutes, [sample[1] for sample in half], 1)[0])
+    minutes = np.array([sample[0] for sample in after]) / 60
+    return float(np.polyfit(minutes, [sample[1] for sample in after], 1)[0])
 
 
 def _look_at_files(run: Path, report: RankReport) -> None:
@@ -286,7 +301,8 @@ def _show(reports: list[RankReport]) -> None:
             f"  {report.file_bytes / 1e6:,.1f} MB, {per_event:.2f} bytes per event, "
             f"opens: {report.opens}\n"
             f"  resident {first[1]:,} kB at first, {last[1]:,} kB at last, "
-            f"slope {report.slope_kb_per_minute} kB/min over the second half\n"
+            f"slope {report.slope_kb_per_minute} kB/min"
+            f"{'' if report.tells_of_memory else ' (too short a time to tell)'}\n"
             f"  open files {report.files[0]} → {report.files[1]}, "
             f"threads {report.threads[0]} → {report.threads[1]}"
         )
@@ -317,7 +333,7 @@ def main() -> None:
     _show(reports)
     if options.json:
         options.json.write_text(json.dumps([asdict(report) for report in reports], indent=1) + "\n")
-    problems = [f"rank {r.rank}: {line}" for r in reports for line in r.problems(flat=True)]
+    problems = [f"rank {r.rank}: {line}" for r in reports for line in r.problems()]
     for problem in problems:
         print(f"BROKEN {problem}")
     sys.exit(1 if problems else 0)

@@ -14,6 +14,7 @@ import ast
 import builtins
 import importlib
 import inspect
+import io
 import itertools
 import pathlib
 import pkgutil
@@ -42,6 +43,9 @@ NOT_IMPORTED: Final = (
 )
 """Callbacks, called by frameworks that take long to import; what they call is a target. And the
 command line, which does nothing but make a `Tracer`."""
+
+_NEVER_CALLED: Final = ("__repr__", "__setattr__", "__delattr__", "__hash__")
+"""What dataclasses make of themselves beside what we call."""
 
 FOREIGN_METHODS: Final[tuple[tuple[Any, str], ...]] = (
     *((pathlib.Path, name) for name in ("exists", "glob", "mkdir", "touch", "unlink")),
@@ -117,7 +121,7 @@ def targets() -> list[Target]:
         Target("recorder.clock", lambda fault: _of_recorders("clock", fault)),
         Target("recorder.next_correlation", lambda fault: _of_recorders("next_correlation", fault)),
         *(Target(f"stream.{name}", _of_streams(name)) for name in ("write_batch", "close")),
-        *(Target(f"file.{name}", _of_files(name)) for name in ("write", "close")),
+        Target("file.close", _of_files),
     ]
     return found
 
@@ -129,10 +133,12 @@ def _functions(module: ModuleType) -> Iterator[Target]:
             continue
         if isinstance(value, FunctionType):
             yield Target(f"{module.__name__}:{name}", _function(module, name, value))
-        elif isinstance(value, type):
+        elif isinstance(value, type) and not getattr(value, "_is_protocol", False):
             for method, entry in vars(value).items():
                 function = _function_of(entry)
-                if function is not None and function.__module__ == module.__name__:
+                if method in _NEVER_CALLED or function is None:
+                    continue
+                if function.__module__ == module.__name__:
                     install = _function(value, method, function)
                     yield Target(f"{module.__name__}:{name}.{method}", install)
 
@@ -339,22 +345,12 @@ def _of_streams(name: str) -> Callable[[Fault], Undo]:
     return install
 
 
-def _of_files(name: str) -> Callable[[Fault], Undo]:
-    """The file under Arrow's stream writer: a full disk."""
+def _of_files(fault: Fault) -> Undo:
+    """The files under Arrow's stream writer; their `write` is ours."""
 
-    def install(fault: Fault) -> Undo:
-        own = vars(streams).get("open")
+    def faulty(file: Any) -> None:
+        fault()
+        io.FileIO.close(file)
 
-        def opens(*args: Any, **kwargs: Any) -> Any:
-            return _Through((own or open)(*args, **kwargs), [name], fault)
-
-        streams.open = opens  # type: ignore[attr-defined]
-
-        def undo() -> None:
-            del streams.open  # type: ignore[attr-defined]
-            if own is not None:
-                streams.open = own  # type: ignore[attr-defined]
-
-        return undo
-
-    return install
+    streams._WholeWrites.close = faulty  # type: ignore[method-assign]
+    return lambda: delattr(streams._WholeWrites, "close")
