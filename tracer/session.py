@@ -447,13 +447,20 @@ def _json_copy(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _before_fork() -> None:
     """A signal that reaches the child before its handlers are gone would be taken for ours."""
-    if _current is not None and _current._signals is not None:
-        _current._signals.hold()
+    _of_signals(Signals.hold)
 
 
 def _after_fork() -> None:
-    if _current is not None and _current._signals is not None:
-        _current._signals.let_go()
+    _of_signals(Signals.let_go)
+
+
+def _of_signals(do: Callable[[Signals], None]) -> None:
+    if _current is None or _current._signals is None:
+        return
+    try:
+        do(_current._signals)
+    except Exception as error:
+        _current.recorder.fault(error)
 
 
 def _stop_in_child() -> None:
@@ -461,7 +468,7 @@ def _stop_in_child() -> None:
     global _current
     if _current is not None:
         _current.recorder.active = False
-        _current._stop_signals()
+        _of_signals(Signals.uninstall)
         _after_fork()
         atexit.unregister(_current._stop_at_exit)
         _current = None

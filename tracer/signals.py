@@ -64,10 +64,12 @@ class Signals:
         return number == signal.SIGTERM and signal.getsignal(number) is _wait_for_the_end
 
     def abandon(self) -> None:
-        """Nobody listens any more: let signals do what they did. From any thread."""
-        for number in list(self._before):
-            if signal.getsignal(number) in _OURS:
-                _set_default(number)
+        """Nobody listens any more: SIGTERM ends the process again. From any thread.
+
+        The others stay without effect: what was harmless so far must not end the training now.
+        """
+        if self.is_final(signal.SIGTERM):
+            _set_default(signal.SIGTERM)
 
     def hold(self) -> None:
         """Let signals wait while this thread forks."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -239,12 +240,36 @@ def deepspeed(directory: Path | None, scratch: Path) -> Outcome:
     return _bits(model.parameters()), said
 
 
+def black_box(directory: Path | None, scratch: Path) -> Outcome:
+    """A black box that slow steps, a call, a signal and a pause without progress make write."""
+    torch.manual_seed(0)
+    model = nn.Linear(WIDTH, WIDTH)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with tracing(directory, keep_last=2, slow_step_s=1e-6, hang_s=0.1) as t:
+        for step in range(4):
+            model(_batch(step)).square().mean().backward()
+            dist.all_reduce(model.weight.grad)
+            optimizer.step()
+            t.step()
+        t.dump("a call")
+        if signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        said = str(os.waitpid(child, 0)[1])
+        dist.all_reduce(model.weight.grad)
+        time.sleep(0.1 + 4 * FLUSH_S)
+    return _bits(model.parameters()), [said]
+
+
 EXERCISES: dict[str, Callable[[Path | None, Path], Outcome]] = {
     "parallel": parallel,
     "automatic": automatic,
     "framework": framework,
     "megatron": megatron,
     "deepspeed": deepspeed,
+    "black_box": black_box,
 }
 
 

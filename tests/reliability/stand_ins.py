@@ -27,6 +27,8 @@ class NoTracer:
 
     def step(self) -> None: ...
 
+    def dump(self, reason: str) -> None: ...
+
     def pause(self) -> Any:
         return nullcontext()
 

@@ -122,7 +122,8 @@ class _Rank:
         result.broken += [
             f"not as before: {name}" for name in before if before[name] != after.get(name)
         ]
-        warnings = [line for line in said.getvalue().splitlines() if line.startswith("rankscope:")]
+        lines = [line for line in said.getvalue().splitlines() if "no progress" not in line]
+        warnings = [line for line in lines if line.startswith("rankscope:")]
         if len(warnings) > (1 if fault.fired else 0):
             result.broken.append(f"{len(warnings)} warnings: {warnings}")
         if "Traceback" in said.getvalue():
