@@ -25,7 +25,7 @@ def check_calls(server: Flask, callbacks: Mapping[str, Mapping[str, Any]]) -> No
     def check() -> Response | None:
         if request.path != PATH or request.method != "POST":
             return None
-        if request.query_string or not _is_call(_body(), callbacks):
+        if not _is_call(_body(), callbacks):
             return refusal(400, "This is no call of a callback of this dashboard.")
         return None
 

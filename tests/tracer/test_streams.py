@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tracer.batches import record_batch
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace, TraceError
+from tracer.expansion import expansion
 from tracer.recorder import Recorder
 from tracer.rings import pack_operation
 from tracer.schema import EVENT_SCHEMA, Kind, file_metadata
@@ -280,3 +281,67 @@ def _largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _all_alike(rows: int) -> pa.RecordBatch:
+    """The most regular rows that a program can record: one event every 1,024 ns."""
+    numbers = {"start": pa.array(range(0, 1024 * rows, 1024)), "duration": pa.array([7] * rows)}
+    word = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["step"]))
+    words = {"kind": word, "name": word, "lane": word}
+    columns = numbers | words
+    return pa.record_batch(
+        [columns.get(field.name, pa.nulls(rows, field.type)) for field in EVENT_SCHEMA],
+        schema=EVENT_SCHEMA,
+    )
+
+
+def test_no_recording_shrinks_as_far_as_a_file_may_unpack(tmp_path: Path) -> None:
+    path = tmp_path / "events.arrows"
+    stream = StreamWriter(path, EVENT_SCHEMA, "events", run_id="r1", rank=3)
+    for _ in range(20):
+        stream.write(_all_alike(50_000))
+    stream.close()
+    found = expansion(memoryview(path.read_bytes()))
+    assert found.readable == path.stat().st_size
+    assert found.unpacked > 64 << 20
+    assert found.unpacked < found.allowed / 2
+    read = read_stream(path, "events")
+    assert (read.table.num_rows, read.problem, read.left_out) == (1_000_000, None, None)
+
+
+def test_what_unpacks_is_counted_as_arrow_allocates_it(tmp_path: Path) -> None:
+    """Columns of eight and of four bytes a row, bits for null, and dictionaries that grow."""
+    path = tmp_path / "events.arrows"
+    _write(path, [["a"] * 1000, ["b"] * 1000])
+    found = expansion(memoryview(path.read_bytes()))
+    eight = sum(field.type == pa.int64() for field in EVENT_SCHEMA)
+    four = len(EVENT_SCHEMA) - eight
+    assert found.unpacked >= 2000 * (8 * eight + 4 * four)
+    assert found.unpacked < 2000 * (8 * eight + 4 * four) + 2000 * len(EVENT_SCHEMA) / 8 + 1000
+
+
+def test_a_stream_that_is_no_arrow_stream_unpacks_to_nothing() -> None:
+    for content in (b"", b"\xff\xff\xff\xff", b"\xff" * 64, bytes(64), b"text" * 20):
+        found = expansion(memoryview(content))
+        assert (found.readable, found.unpacked) == (len(content), 0)
+
+
+def test_columns_come_in_the_order_of_the_format_and_no_others(tmp_path: Path) -> None:
+    path = tmp_path / "events.arrows"
+    table = pa.Table.from_batches([_all_alike(3)]).select(EVENT_SCHEMA.names[::-1])
+    table = table.append_column("more", pa.array([1, 2, 3]))
+    metadata = file_metadata("events", run_id="r", rank=0)
+    with pa.ipc.new_stream(path, table.schema.with_metadata(metadata)) as writer:
+        writer.write_table(table.replace_schema_metadata(metadata))
+    read = read_stream(path, "events").table
+    assert read.schema.equals(EVENT_SCHEMA)
+    assert read["start"].to_pylist() == [0, 1024, 2048]
+
+
+def test_long_words_are_cut_and_stay_apart(tmp_path: Path) -> None:
+    path = tmp_path / "events.arrows"
+    _write(path, [["k" * 5000 + "a", "k" * 5000 + "b", "tab\there"]])
+    first, second, third = read_stream(path, "events").table["name"].to_pylist()
+    assert first != second
+    assert first.startswith("k" * 2000 + "… (5,001 characters, ")
+    assert third == r"tab\there"

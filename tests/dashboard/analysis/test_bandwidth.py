@@ -143,3 +143,21 @@ def test_a_barrier_has_no_bandwidth(tmp_path: Path) -> None:
 )
 def test_bus_factors_of_four_ranks(op: str, factor: float) -> None:
     assert BUS_FACTORS[op](4) == pytest.approx(factor)
+
+
+def test_a_message_number_that_is_used_again_is_counted_and_not_paired(tmp_path: Path) -> None:
+    common = {"group": "pp:0-1", "seq": 0, "bytes": 8}
+    step = Event(start=0, duration=100, kind="step")
+    sends = [
+        Event(start=10 + n, duration=1, kind="send", name="send", peer=1, **common)
+        for n in range(3)
+    ]
+    receives = [
+        Event(start=20 + n, duration=1, kind="recv", name="recv", peer=0, **common)
+        for n in range(2)
+    ]
+    run = open_run(write_run(tmp_path / "run", {0: [step, *sends], 1: [step, *receives]}))
+    found = run.bandwidth()
+    assert found.operations.num_rows == 1
+    # Two sends and one receive too many.
+    assert found.summary.to_pylist()[0]["incomplete"] == 3
