@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import datetime
-import json
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
@@ -20,13 +17,14 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from tracer import environment
+from tracer.about import AboutTheRun
 from tracer.black_box import BlackBox
 from tracer.clocks.exchange import ClockExchange
 from tracer.directory import Claim, attempt_directory, claim
 from tracer.errors import UsageError
 from tracer.protocol import Collector
 from tracer.recorder import Recorder, warn
-from tracer.run_files import RankFacts, RunMeta, write_run_meta
+from tracer.run_files import RankFacts
 from tracer.schema import Kind
 from tracer.settings import settle
 from tracer.signals import Signals
@@ -112,32 +110,23 @@ class Tracer:
         self.path = attempt_directory(chosen.path)
         self.enabled = chosen.enabled
         self.recorder = Recorder(kernels=chosen.kernels)
+        self._about = AboutTheRun(self.recorder, config=config, link_peaks=link_peaks)
         self._given = mesh, schedule
-        self._config = _json_copy("config", config)
-        self._link_peaks = _json_copy("link_peaks", link_peaks)
         self._collectors = collectors
         self._installed: list[Collector] = []
         self._steps = Steps(
             self.recorder,
             automatic=automatic_steps,
             every=chosen.every,
-            on_end=self._look_at_device,
+            on_end=self._about.look_at_device,
         )
         self._flush_interval_s = chosen.flush_interval_s
+        self._watch = chosen.black_box
         self._box: BlackBox | None = None
         self._signals: Signals | None = None
-        if chosen.black_box is not None and self.enabled:
-            self._box = BlackBox(
-                self.recorder, chosen.black_box, is_paused=lambda: self._steps.is_paused
-            )
-            self._signals = Signals()
         self._refused_counters = False
         self._writer: Writer | None = None
         self._clocks: ClockExchange | None = None
-        self._created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._device = "cpu"
-        self.topology = Topology(rank=0, world_size=1)
-        self._run_id = ""
         self._claim: Claim | None = None
         try:
             self._claim_directory(overwrite=overwrite)
@@ -146,6 +135,11 @@ class Tracer:
         except Exception as error:
             self.enabled = False
             self.recorder.fault(error)
+
+    @property
+    def topology(self) -> Topology:
+        """Where this rank stands: its coordinates, stages and groups as found so far."""
+        return self._about.topology
 
     def __enter__(self) -> Tracer:
         self.start()
@@ -192,7 +186,7 @@ class Tracer:
             return
         try:
             self._steps.finish()
-            self._look_at_device()
+            self._about.look_at_device()
         except Exception as error:
             self.recorder.fault(error)
         self.recorder.active = False
@@ -290,11 +284,14 @@ class Tracer:
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
             raise RuntimeError("free-threaded Python is not supported")
         recorder = self.recorder
+        if self._watch is not None:
+            self._box = BlackBox(recorder, self._watch, is_paused=lambda: self._steps.is_paused)
+            self._signals = Signals()
         self._writer = Writer(
             self.path,
             recorder,
             facts=self._facts,
-            on_facts=self._write_meta,
+            on_facts=lambda: self._about.write_meta(self.path),
             flush_interval_s=self._flush_interval_s,
             box=self._box,
             signals=self._signals,
@@ -323,7 +320,7 @@ class Tracer:
                 self.recorder,
                 rank=self.topology.rank,
                 clock_id=environment.boot_id(),
-                key=f"{self._run_id}/{self.path.name}/{_recordings}",
+                key=f"{self._about.run_id}/{self.path.name}/{_recordings}",
             )
             self._clocks.start()
 
@@ -337,15 +334,22 @@ class Tracer:
 
     def _claim_directory(self, *, overwrite: bool) -> None:
         rank, world_size = environment.rank_and_world_size()
-        self.topology = Topology(rank=rank, world_size=world_size)
-        self._run_id = environment.run_id(world_size)
+        self._about.topology = Topology(rank=rank, world_size=world_size)
+        self._about.run_id = environment.run_id(world_size)
         if self.enabled and environment.helps_recorder(self.path):
             self.enabled = False
         if self.enabled:
             if _current is not None and _current.path == self.path:
                 raise UsageError(f"{self.path}: this process is recording into it now")
-            self._claim = claim(self.path, rank, world_size, self._run_id, overwrite=overwrite)
+            self._claim = claim(
+                self.path, rank, world_size, self._about.run_id, overwrite=overwrite
+            )
             environment.note_recording(self.path)
+
+    def _facts(self) -> RankFacts:
+        if self._claim is not None:
+            self._claim.check()
+        return self._about.rank(keep_last=self._watch.keep_last if self._watch else 0)
 
     def _release(self) -> None:
         if self._claim is not None:
@@ -385,47 +389,6 @@ class Tracer:
         if self._writer is not None:
             self._writer.stop()
 
-    def _look_at_device(self) -> None:
-        """Asked on the training's own thread, since each thread has a current device of its own."""
-        if self._device == "cpu":
-            self._device = environment.device()
-
-    def _facts(self) -> RankFacts:
-        if self._claim is not None:
-            self._claim.check()
-        topology = self.topology
-        return RankFacts(
-            rank=topology.rank,
-            run_id=self._run_id,
-            host=socket.gethostname(),
-            boot_id=environment.boot_id(),
-            pid=os.getpid(),
-            device=self._device,
-            coordinates=topology.coordinates,
-            stages=tuple(sorted(topology.stages)),
-            groups=topology.group_facts,
-            dropped=self.recorder.dropped,
-            keep_last=self._box.watch.keep_last if self._box is not None else 0,
-            unseen=self.recorder.unseen,
-            world_size=topology.world_size,
-        )
-
-    def _write_meta(self) -> None:
-        if self.topology.rank == 0:
-            write_run_meta(
-                self.path,
-                RunMeta(
-                    run_id=self._run_id,
-                    world_size=self.topology.world_size,
-                    created=self._created,
-                    mesh=self.topology.mesh,
-                    schedule=self.topology.schedule,
-                    config=self._config,
-                    versions=environment.versions(),
-                    link_peaks=self._link_peaks,
-                ),
-            )
-
 
 def _installed_collectors() -> list[Collector]:
     found = [entry.load()() for entry in entry_points(group=ENTRY_POINTS)]
@@ -434,15 +397,6 @@ def _installed_collectors() -> list[Collector]:
             "no collectors: Rankscope is on the path but not installed; pip install it here"
         )
     return found
-
-
-def _json_copy(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy that later changes cannot reach; what JSON does not know becomes its `str`."""
-    try:
-        copied: dict[str, Any] = json.loads(json.dumps(dict(given or {}), default=str))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name} must be a mapping of JSON values: {error}") from error
-    return copied
 
 
 def _before_fork() -> None:

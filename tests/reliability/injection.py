@@ -52,9 +52,9 @@ EXEMPT: Final[dict[str, str]] = {
         "what a thread runs, likewise"
     ),
     r"tracer\.recorder:Recorder\.fault": "takes the faults; what it calls is made to fail",
-    r"tracer\.session:(Tracer\.__init__|_json_copy|json\..*|datetime\..*)": (
-        "raises for wrong use, before recording begins"
-    ),
+    r"tracer\.session:Tracer\.__init__": "raises for wrong use, before recording begins",
+    r"tracer\.about:(AboutTheRun\.__init__|_json_copy|json.*|datetime.*)": "likewise",
+    r"tracer\.black_box:Watch\..*": "sets attributes, before recording begins",
     r"tracer\.(settings|windows):.*(settle|_positive|_kernels_of|__init__|__post_init__|get).*": (
         "raises for wrong use, before recording begins"
     ),
