@@ -45,47 +45,63 @@ LIMITS: Final[Mapping[str, tuple[int, int]]] = {
 """Column → the least and the greatest value that can be; null is for the schema to allow."""
 
 
-def possible_rows(batch: pa.RecordBatch, wanted: pa.Schema) -> tuple[pa.RecordBatch, Counter[str]]:
-    """The rows that can be, with exactly the columns of `wanted`, and why the others cannot.
+def without_null_words(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
+    """The batch with exactly the columns of `wanted`; a row that points to a null word is null.
+
+    Arrow allows null among the words of a dictionary, and cannot join two such dictionaries.
+    """
+    columns = []
+    for field in wanted:
+        column = batch.column(field.name)
+        if isinstance(column, pa.DictionaryArray) and column.dictionary.null_count:
+            column = column.dictionary_decode().dictionary_encode().cast(field.type)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+def possible_rows(table: pa.Table) -> tuple[pa.Table, Counter[str]]:
+    """The rows that can be, their words as plain text, and why the others cannot.
+
+    `table` has the same dictionary in all chunks of a column.
 
     Before                     After
     start 5, duration 2        start 5, duration 2
     start 9, duration -7       {"duration is not in 0 … 9007199254740992": 1}
     """
-    columns = [_column(batch.column(field.name), field) for field in wanted]
     reasons: Counter[str] = Counter()
     possible = None
-    for field, column in zip(wanted, columns, strict=True):
+    for place, field in enumerate(table.schema):
+        column = _plain(table.column(place))
+        table = table.set_column(place, field, column)
         for why, impossible in _impossible(field, column).items():
             count = pc.sum(impossible).as_py() or 0
             if count:
                 reasons[why] += count
                 good = pc.invert(impossible)
                 possible = good if possible is None else pc.and_(possible, good)
-    schema = wanted.with_metadata(batch.schema.metadata)
-    found = pa.RecordBatch.from_arrays(columns, schema=schema)
-    return (found if possible is None else found.filter(possible)), reasons
+    return (table if possible is None else table.filter(possible)), reasons
 
 
-def _column(column: pa.Array, field: pa.Field) -> pa.Array:
-    """The column with words that are plain text and nulls that are nulls of the column."""
-    if not isinstance(column, pa.DictionaryArray):
+def _words(column: pa.ChunkedArray) -> pa.Array | None:
+    """The dictionary that all chunks share."""
+    is_words = pa.types.is_dictionary(column.type) and column.num_chunks
+    return column.chunk(0).dictionary if is_words else None
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    words = _words(column)
+    if words is None:
         return column
-    words = column.dictionary
-    if words.null_count:
-        column = column.dictionary_decode().dictionary_encode().cast(field.type)
-        words = column.dictionary
     longest = pc.max(pc.utf8_length(words)).as_py() or 0
-    if (
-        longest <= MAX_WORD
-        and not pc.any(pc.match_substring_regex(words, r"[\pC\p{Zl}\p{Zp}]")).as_py()
-    ):
+    odd = pc.any(pc.match_substring_regex(words, r"[\pC\p{Zl}\p{Zp}]")).as_py()
+    if longest <= MAX_WORD and not odd:
         return column
     plain = pa.array([plain_text(word) for word in words.to_pylist()], pa.string())
-    return pa.DictionaryArray.from_arrays(column.indices, plain)
+    chunks = [pa.DictionaryArray.from_arrays(chunk.indices, plain) for chunk in column.chunks]
+    return pa.chunked_array(chunks, column.type)
 
 
-def _impossible(field: pa.Field, column: pa.Array) -> dict[str, pa.Array]:
+def _impossible(field: pa.Field, column: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     """Reason → the rows that it is true of."""
     found = {}
     if not field.nullable and column.null_count:
@@ -97,10 +113,10 @@ def _impossible(field: pa.Field, column: pa.Array) -> dict[str, pa.Array]:
         if least is not None and (least < low or most > high):
             outside = pc.or_(pc.less(column, low), pc.greater(column, high))
             found[f"{field.name} is not in {low} … {high}"] = pc.fill_null(outside, False)
-    if field.name == "kind":
-        unknown = pc.invert(pc.is_in(column.dictionary, pa.array(KINDS)))
+    words = _words(column) if field.name == "kind" else None
+    if words is not None:
+        unknown = pc.invert(pc.is_in(words, pa.array(KINDS)))
         if pc.any(unknown).as_py():
-            found["kind is none of the format's"] = pc.fill_null(
-                unknown.take(column.indices), False
-            )
+            rows = [pc.fill_null(unknown.take(chunk.indices), False) for chunk in column.chunks]
+            found["kind is none of the format's"] = pa.chunked_array(rows, pa.bool_())
     return found

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +13,7 @@ from pyarrow import ipc
 
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace
 from tracer.expansion import expansion
-from tracer.rows import possible_rows
+from tracer.rows import possible_rows, without_null_words
 from tracer.schema import FORMAT_VERSION, MAX_RANK, SCHEMAS, file_metadata
 from tracer.text import plain_text
 
@@ -94,17 +92,23 @@ class StreamContent:
     def __init__(
         self,
         path: Path,
-        schema: pa.Schema,
         batches: list[pa.RecordBatch],
+        schema: pa.Schema,
         *,
-        problem: str | None,
-        left_out: str | None,
+        damage: str | None,
     ) -> None:
         self.path = path
         self.schema = schema
-        self.problem = problem
-        self.left_out = left_out
-        self.table = pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
+        self.problem = f"{path}: {damage}" if damage else None
+        found = pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
+        self.table, reasons = possible_rows(found)
+        left_out = found.num_rows - self.table.num_rows
+        said = "; ".join(f"{why} ({count:,})" for why, count in reasons.most_common())
+        self.left_out = (
+            f"{path}: {left_out:,} of {found.num_rows:,} rows cannot be: {said}"
+            if left_out
+            else None
+        )
 
     @property
     def run_id(self) -> str:
@@ -138,53 +142,33 @@ def read_stream(path: Path, content: str) -> StreamContent:
             raise NotATrace(f"{path}: not an Arrow stream ({_first_line(error)})") from error
         _check_schema(path, reader.schema, content)
         wanted = SCHEMAS[content].with_metadata(reader.schema.metadata)
-        found = _read_batches(reader, wanted)
-        if found.damage is None and limit.readable < mapped.size:
-            found.damage = (
-                f"damaged after {found.rows:,} rows: claims {limit.unpacked / 1e9:,.1f} GB of "
+        batches, damage = _read_batches(reader, wanted)
+        if damage is None and limit.readable < mapped.size:
+            damage = (
+                f"damaged after {_rows(batches):,} rows: claims {limit.unpacked / 1e9:,.1f} GB of "
                 f"memory, a file of {mapped.size:,} bytes has {limit.allowed / 1e9:,.1f} at most"
             )
-        return StreamContent(
-            path,
-            wanted,
-            found.batches,
-            problem=f"{path}: {found.damage}" if found.damage else None,
-            left_out=f"{path}: {_said(found)}" if found.impossible else None,
-        )
+        return StreamContent(path, batches, wanted, damage=damage)
 
 
-@dataclass(slots=True)
-class _Found:
-    """The good batches, what stopped the reading if it was not the end, and what was left out."""
-
-    batches: list[pa.RecordBatch] = field(default_factory=list)
-    damage: str | None = None
-    rows: int = 0
-    kept: int = 0
-    impossible: Counter[str] = field(default_factory=Counter)
-
-
-def _read_batches(reader: ipc.RecordBatchStreamReader, wanted: pa.Schema) -> _Found:
-    found = _Found()
+def _read_batches(
+    reader: ipc.RecordBatchStreamReader, wanted: pa.Schema
+) -> tuple[list[pa.RecordBatch], str | None]:
+    """The good batches, and what stopped the reading if it was not the end of the stream."""
+    good: list[pa.RecordBatch] = []
     while True:
         try:
             batch = reader.read_next_batch()
             _validate(batch)
+            good.append(without_null_words(batch, wanted))
         except StopIteration:
-            return found
+            return good, None
         except (pa.ArrowException, OSError, ValueError) as error:
-            found.damage = f"cut off or damaged after {found.rows:,} rows: {_first_line(error)}"
-            return found
-        possible, why = possible_rows(batch, wanted)
-        found.batches.append(possible)
-        found.rows += batch.num_rows
-        found.kept += possible.num_rows
-        found.impossible += why
+            return good, f"cut off or damaged after {_rows(good):,} rows: {_first_line(error)}"
 
 
-def _said(found: _Found) -> str:
-    reasons = "; ".join(f"{why} ({count:,})" for why, count in found.impossible.most_common())
-    return f"{found.rows - found.kept:,} of {found.rows:,} rows cannot be: {reasons}"
+def _rows(batches: list[pa.RecordBatch]) -> int:
+    return sum(batch.num_rows for batch in batches)
 
 
 def _validate(batch: pa.RecordBatch) -> None:
