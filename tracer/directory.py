@@ -40,7 +40,8 @@ class Claim:
         self._descriptor = descriptor
 
     def __del__(self) -> None:
-        self.release()
+        with contextlib.suppress(Exception):
+            self.release()
 
     def check(self) -> None:
         """See to it that the files still are ours.

@@ -35,7 +35,7 @@ LATER: Final = 7
 """The second fault of a target comes at this call, or at its last one if it has fewer."""
 
 EXEMPT: Final[dict[str, str]] = {
-    r"tracer\.session:Tracer\.(__enter__|__exit__|start|stop|step|span|counter|pause)": (
+    r"tracer\.session:Tracer\.(__enter__|__exit__|start|stop|step|span|counter|pause|dump)": (
         "called by the user, with nothing of ours around it; what it calls is made to fail"
     ),
     r"tracer\.spans:Span\.__call__": "called by the user, likewise",
@@ -51,14 +51,19 @@ EXEMPT: Final[dict[str, str]] = {
     r"tracer\.(writer:Writer|clocks\.exchange:ClockExchange)\._run": (
         "what a thread runs, likewise"
     ),
+    r"tracer\.(session:(_before_fork|_after_fork|_stop_in_child|_of_signals)|signals:_nothing)": (
+        "called by the interpreter, likewise"
+    ),
     r"tracer\.recorder:Recorder\.fault": "takes the faults; what it calls is made to fail",
     r"tracer\.session:Tracer\.__init__": "raises for wrong use, before recording begins",
     r"tracer\.about:(AboutTheRun\.__init__|_json_copy|json.*|datetime.*)": "likewise",
     r"tracer\.black_box:Watch\..*": "sets attributes, before recording begins",
+    r"tracer\.settings:_black_box": "raises for wrong use, before recording begins",
     r"tracer\.(settings|windows):.*(settle|_positive|_kernels_of|__init__|__post_init__|get).*": (
-        "raises for wrong use, before recording begins"
+        "likewise"
     ),
     r"tracer\.directory:(attempt_directory|os\..*)": "before recording begins",
+    r"tracer\.locks:_acquire": "an OSError is a directory for UsageError, before recording begins",
     r"tracer\.(recorder:(Recorder|Names)|steps:Steps|topology:Topology)\.__init__": (
         "sets attributes, before recording begins"
     ),
