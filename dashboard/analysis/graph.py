@@ -17,25 +17,23 @@ other weights it lies where it would have been. Building it takes time O(n log n
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dashboard.analysis.matching import Row, matched
+from dashboard.analysis.matching import Row
 from dashboard.analysis.operations import category_of, operations
 from dashboard.analysis.own_work import PIECES, own_work
-from dashboard.analysis.steps import step_windows
+from dashboard.analysis.points import Ints, Points
+from dashboard.analysis.steps import Windows, chained
+from dashboard.analysis.waiting import Block, alike, block_of, links_of, usual_lengths
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
-
-Ints = npt.NDArray[np.int64]
 
 TRANSFERS: Final = pa.schema(
     [
@@ -93,73 +91,17 @@ def dependency_graph(run: Recording, steps: Collection[int] | None = None) -> Gr
     """The graph of all complete steps, or of those of `steps`."""
     issued = operations(run).to_pylist()
     parts: list[Graph] = []
-    for windows in _chained(run, steps):
+    for windows in chained(run, steps):
         parts.append(_graph_of(run, windows, issued))
     return _joined(parts)
 
 
-@dataclass(kw_only=True, slots=True)
-class _Windows:
-    """The step windows of a chain: step → rank → (start, end), ns."""
-
-    by_step: dict[int, dict[int, tuple[int, int]]]
-
-    def of(self, rank: int) -> tuple[int, int]:
-        """From the rank's first start to its last end."""
-        spans = [ranks[rank] for ranks in self.by_step.values()]
-        return spans[0][0], spans[-1][1]
-
-
-def _chained(run: Recording, steps: Collection[int] | None) -> Iterator[_Windows]:
-    """Windows in chains: a step begins a new one where some rank has a gap before it."""
-    by_step: dict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
-    for row in step_windows(run, steps).to_pylist():
-        by_step[row["step"]][row["rank"]] = (row["start"], row["start"] + row["duration"])
-    chain: dict[int, dict[int, tuple[int, int]]] = {}
-    before: dict[int, tuple[int, int]] = {}
-    for step, ranks in sorted(by_step.items()):
-        follows = all(before.get(rank, (0, -1))[1] == span[0] for rank, span in ranks.items())
-        if chain and not follows:
-            yield _Windows(by_step=chain)
-            chain = {}
-        chain[step] = before = ranks
-    if chain:
-        yield _Windows(by_step=chain)
-
-
-@dataclass(slots=True)
-class _Block:
-    """An operation on one rank while it could be held up: from `begin` to `end`.
-
-    `cause` is what it waited for, ns and rank, if that came while it waited.
-    """
-
-    row: Row
-    begin: int
-    end: int
-    is_caused: bool = False
-
-
-@dataclass(slots=True)
-class _Link:
-    """The end of a block comes no earlier than `cause` on `cause_rank` plus `weight`.
-
-    `cause_rank` is -1 for the last arrival at the collective `arrival`.
-    """
-
-    block: _Block
-    cause: int
-    cause_rank: int
-    weight: int
-    arrival: tuple[str, int] | None = None
-
-
-def _graph_of(run: Recording, windows: _Windows, issued: Sequence[Row]) -> Graph:
+def _graph_of(run: Recording, windows: Windows, issued: Sequence[Row]) -> Graph:
     spans = {rank: windows.of(rank) for rank in run.ranks}
     rows = [row for row in issued if _lies_in(row, spans[row["rank"]])]
-    blocks = {id(row): _block(row) for row in rows}
-    links, arrivals = _links(rows, blocks)
-    points = _Points(spans, windows, blocks.values(), arrivals)
+    blocks = {id(row): block_of(row) for row in rows}
+    links, arrivals = links_of(rows, blocks)
+    points = Points(spans, windows, blocks.values(), arrivals)
     edges = _Edges()
     for rank in run.ranks:
         _along(run, rank, points, [b for b in blocks.values() if b.row["rank"] == rank], edges)
@@ -194,110 +136,6 @@ def _lies_in(row: Row, span: tuple[int, int]) -> bool:
     return bool(span[0] <= row["start"] and (row["wait_end"] or row["call_end"]) <= span[1])
 
 
-def _block(row: Row) -> _Block:
-    if row["wait_start"] is not None:
-        return _Block(row, row["wait_start"], max(row["wait_end"], row["wait_start"]))
-    return _Block(row, row["start"], row["call_end"])
-
-
-def _links(
-    rows: Iterable[Row], blocks: dict[int, _Block]
-) -> tuple[list[_Link], dict[tuple[str, int], list[Row]]]:
-    """What the ends of blocks wait for, and the members of each collective."""
-    messages, collectives = matched(rows)
-    links: list[_Link] = []
-    for ends in messages.values():
-        if len(ends) == 2:
-            send, recv = blocks[id(ends["send"])], blocks[id(ends["recv"])]
-            links += _link(recv, send.row["start"], send.row["rank"])
-            if send.begin < recv.row["start"] < send.end:
-                links += _link(send, recv.row["start"], recv.row["rank"])
-    arrivals: dict[tuple[str, int], list[Row]] = {}
-    for key, arrived in collectives.items():
-        members = list(arrived.values())
-        if len(members) < 2:
-            continue
-        arrivals[key] = members
-        last = max(row["start"] for row in members)
-        for row in members:
-            links += _link(blocks[id(row)], last, -1, arrival=key)
-    _bound_transfers(links)
-    return links, arrivals
-
-
-def _link(
-    block: _Block, cause: int, rank: int, *, arrival: tuple[str, int] | None = None
-) -> Iterator[_Link]:
-    if cause < block.end:
-        block.is_caused = block.is_caused or block.begin < cause
-        yield _Link(block, cause, rank, block.end - cause, arrival)
-
-
-def _bound_transfers(links: Iterable[_Link]) -> None:
-    """A rank that came late to a wait cannot tell how long the transfer took, only a bound: there
-    it is taken to be like those of the same operation, group and size that were waited for.
-    """
-    seen: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    bounds: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for link in links:
-        waited = link.block.begin < link.cause
-        (seen if waited else bounds)[_alike(link.block.row)].append(link.weight)
-    for link in links:
-        if link.block.begin >= link.cause:
-            key = _alike(link.block.row)
-            usual = median(seen[key]) if key in seen else min(bounds[key])
-            link.weight = min(link.weight, int(usual))
-
-
-def _alike(row: Row) -> tuple[Any, ...]:
-    return row["op"], row["group"], row["bytes"]
-
-
-class _Points:
-    """The instants of all ranks, numbered in order of time."""
-
-    def __init__(
-        self,
-        spans: dict[int, tuple[int, int]],
-        windows: _Windows,
-        blocks: Iterable[_Block],
-        arrivals: dict[tuple[str, int], list[Row]],
-    ) -> None:
-        found: dict[int, set[int]] = {rank: set(span) for rank, span in spans.items()}
-        for ranks in windows.by_step.values():
-            for rank, (_, end) in ranks.items():
-                found[rank].add(end)
-        for block in blocks:
-            found[block.row["rank"]].update((block.row["start"], block.begin, block.end))
-        self.times = {rank: np.array(sorted(times), np.int64) for rank, times in found.items()}
-        self._keys = list(arrivals)
-        last = [max(row["start"] for row in members) for members in arrivals.values()]
-        time = np.concatenate([*self.times.values(), np.array(last, np.int64)])
-        rank = np.concatenate(
-            [np.full(len(times), rank, np.int32) for rank, times in self.times.items()]
-            + [np.full(len(last), -1, np.int32)]
-        )
-        # At one instant, an arrival comes after what it collects.
-        order = np.lexsort((rank < 0, time))
-        number = np.empty(len(order), np.int64)
-        number[order] = np.arange(len(order))
-        self.time, self.rank = time[order], rank[order]
-        self.numbers: dict[int, Ints] = {}
-        at = 0
-        for r, times in self.times.items():
-            self.numbers[r] = number[at : at + len(times)]
-            at += len(times)
-        self._arrivals = dict(zip(self._keys, number[at:].tolist(), strict=True))
-
-    def of(self, rank: int, time: int) -> int:
-        """The number of the point at `time` of `rank`, which must be one."""
-        return int(self.numbers[rank][np.searchsorted(self.times[rank], time)])
-
-    def arrival(self, key: tuple[str, int]) -> int:
-        """The number of the last arrival at a collective."""
-        return int(self._arrivals[key])
-
-
 class _Edges:
     """Edges as they are found."""
 
@@ -315,7 +153,7 @@ class _Edges:
         self.weight.append(weight)
         return len(self.source) - 1
 
-    def graph(self, points: _Points, chain: Chain) -> Graph:
+    def graph(self, points: Points, chain: Chain) -> Graph:
         """All of it, edges in order of target."""
         target = np.array(self.target, np.int64)
         order = np.argsort(target, kind="stable")
@@ -336,19 +174,19 @@ class _Edges:
 
 
 def _along(
-    run: Recording, rank: int, points: _Points, blocks: Sequence[_Block], edges: _Edges
+    run: Recording, rank: int, points: Points, blocks: Sequence[Block], edges: _Edges
 ) -> None:
     """The edges from each point of a rank to its next, and what they are made of."""
     times, numbers = points.times[rank], points.numbers[rank]
     lengths = np.diff(times)
     held_up = np.zeros(len(lengths), bool)
     least = np.zeros(len(lengths), np.int64)
-    usual = _usual_lengths(blocks)
+    usual = usual_lengths(blocks)
     for block in blocks:
         if block.is_caused:
             first, last = np.searchsorted(times, (block.begin, block.end))
             held_up[first:last] = True
-            least[last - 1] = min(lengths[last - 1], usual.get(_alike(block.row), 0))
+            least[last - 1] = min(lengths[last - 1], usual.get(alike(block.row), 0))
     weight = np.where(held_up, least, lengths)
     base = len(edges.source)
     edges.source += numbers[:-1].tolist()
@@ -357,16 +195,7 @@ def _along(
     edges.pieces.append(own_work(run, rank, times, ~held_up, first_edge=base))
 
 
-def _usual_lengths(blocks: Iterable[_Block]) -> dict[tuple[Any, ...], int]:
-    """How long a wait takes where there is nothing to wait for."""
-    free: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for block in blocks:
-        if not block.is_caused:
-            free[_alike(block.row)].append(block.end - block.begin)
-    return {key: int(median(lengths)) for key, lengths in free.items()}
-
-
-def _chain(points: _Points, windows: _Windows) -> Chain:
+def _chain(points: Points, windows: Windows) -> Chain:
     first = next(iter(windows.by_step.values()))
     return Chain(
         steps=tuple(windows.by_step),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dashboard.analysis.graph import Graph, Ints
+from dashboard.analysis.graph import Graph
+from dashboard.analysis.points import Ints
 from dashboard.analysis.results import Result
 
 

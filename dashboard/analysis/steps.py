@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -19,3 +21,32 @@ def step_windows(run: Recording, steps: Collection[int] | None = None) -> pa.Tab
     wanted = [step for step in run.steps if steps is None or step in steps]
     events = run.events(steps=wanted, kinds=("step",), columns=("step", "start", "duration"))
     return events.sort_by([("rank", "ascending"), ("step", "ascending")])
+
+
+@dataclass(kw_only=True, slots=True)
+class Windows:
+    """The step windows of a chain: step → rank → (start, end), ns."""
+
+    by_step: dict[int, dict[int, tuple[int, int]]]
+
+    def of(self, rank: int) -> tuple[int, int]:
+        """From the rank's first start to its last end."""
+        spans = [ranks[rank] for ranks in self.by_step.values()]
+        return spans[0][0], spans[-1][1]
+
+
+def chained(run: Recording, steps: Collection[int] | None) -> Iterator[Windows]:
+    """Windows in chains: a step begins a new one where some rank has a gap before it."""
+    by_step: dict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
+    for row in step_windows(run, steps).to_pylist():
+        by_step[row["step"]][row["rank"]] = (row["start"], row["start"] + row["duration"])
+    chain: dict[int, dict[int, tuple[int, int]]] = {}
+    before: dict[int, tuple[int, int]] = {}
+    for step, ranks in sorted(by_step.items()):
+        follows = all(before.get(rank, (0, -1))[1] == span[0] for rank, span in ranks.items())
+        if chain and not follows:
+            yield Windows(by_step=chain)
+            chain = {}
+        chain[step] = before = ranks
+    if chain:
+        yield Windows(by_step=chain)
