@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from dashboard.runs import Recording, open_recording
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dashboard.analysis.bubbles import Bubbles
     from dashboard.analysis.compare import Comparison
     from dashboard.analysis.critical_path import CriticalPath
+    from dashboard.analysis.scenarios import Scenario
+    from dashboard.analysis.whatif import WhatIf
     from dashboard.sql import QueryResult
 
 
@@ -66,6 +68,14 @@ class Run(Recording):
         from dashboard.analysis.critical_path import critical_path
 
         return self.answer(critical_path, steps)
+
+    def what_if(
+        self, scenarios: Sequence[Scenario] | None = None, steps: Collection[int] | None = None
+    ) -> WhatIf:
+        """What the step would take if something were otherwise, by replay."""
+        from dashboard.analysis.whatif import what_if
+
+        return what_if(self, scenarios, steps)
 
     def compare(self, other: Run) -> Comparison:
         """From this run's step time to the other's, by category, with intervals."""

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "compare": "dashboard.cli.compare",
     "dashboard": "dashboard.cli.dashboard",
     "critical-path": "dashboard.cli.critical_path",
+    "whatif": "dashboard.cli.whatif",
     "check": "dashboard.cli.check",
     "query": "dashboard.cli.query",
 }

@@ -1,0 +1,149 @@
+"""`rankscope whatif RUN`: what the step would take if something were otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from dashboard.analysis.scenarios import (
+    Scenario,
+    balanced_stages,
+    faster_communication,
+    moved_layers,
+    no_stragglers,
+    stage_takes,
+    together,
+)
+from dashboard.analysis.whatif import Prediction, WhatIf, what_if
+from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.tables import console, ms, percent, show, table
+from dashboard.run import open_run
+
+
+@click.command("whatif")
+@run_argument
+@click.option("--no-stragglers", "straightened", is_flag=True, help="No action beyond its usual.")
+@click.option("--balance", is_flag=True, help="All stages compute equally long.")
+@click.option(
+    "--stage", "stages", multiple=True, metavar="K=P%", help="Stage K takes P % of its time: 2=80%."
+)
+@click.option(
+    "--move", "moves", multiple=True, metavar="K:L=P%", help="Move P % of stage K's layers to L."
+)
+@click.option(
+    "--comm", "faster", multiple=True, metavar="DIM=F", help="DIM is F times as fast: tp=2, dp=inf."
+)
+@steps_option
+@json_option
+def whatif(
+    path: Path,
+    straightened: bool,
+    balance: bool,
+    stages: Sequence[str],
+    moves: Sequence[str],
+    faster: Sequence[str],
+    steps: slice | None,
+    as_json: bool,
+) -> None:
+    """Predict the step time of RUN if something were otherwise.
+
+    The dependency graph of the recorded steps is replayed with other durations; replayed
+    unchanged it must give back the measured step time, and by how much it is off is printed.
+    Without options: the scenarios that make sense for the run, each alone. With options: all of
+    them together.
+
+    \b
+    Examples:
+      rankscope whatif runs/a                          what would help most
+      rankscope whatif runs/a --stage 2=80%            stage 2 a fifth faster
+      rankscope whatif runs/a --move 2:3=10%           a tenth of stage 2's layers to stage 3
+      rankscope whatif runs/a --balance --comm pp=inf  both together
+    """
+    chosen = [
+        *([no_stragglers()] if straightened else []),
+        *([balanced_stages()] if balance else []),
+        *(_stage(said) for said in stages),
+        *(_move(said) for said in moves),
+        *(_faster(said) for said in faster),
+    ]
+    run = open_run(path)
+    found = what_if(run, [together(chosen)] if chosen else None, chosen_steps(run, steps))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+        return
+    _print(found)
+
+
+def _stage(said: str) -> Scenario:
+    stage, _, share = said.partition("=")
+    return stage_takes(_number("--stage", said, stage), _share("--stage", said, share))
+
+
+def _move(said: str) -> Scenario:
+    stages, _, share = said.partition("=")
+    source, _, target = stages.partition(":")
+    part = _share("--move", said, share)
+    if part > 1:
+        raise click.BadParameter(f"{said!r}: more than the whole stage", param_hint="--move")
+    return moved_layers(_number("--move", said, source), _number("--move", said, target), part)
+
+
+def _faster(said: str) -> Scenario:
+    dim, _, times = said.partition("=")
+    try:
+        factor = float(times)
+    except ValueError:
+        factor = 0.0
+    if not factor > 0:
+        raise click.BadParameter(f"{said!r}; write tp=2 or dp=inf", param_hint="--comm")
+    return faster_communication(dim, factor)
+
+
+def _number(option: str, said: str, number: str) -> int:
+    if not number.isdigit():
+        raise click.BadParameter(f"{said!r} begins with no number of a stage", param_hint=option)
+    return int(number)
+
+
+def _share(option: str, said: str, share: str) -> float:
+    try:
+        found = float(share.removesuffix("%")) / 100
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < float("inf") or not share.endswith("%"):
+        raise click.BadParameter(f"{said!r}; end with a share: 80%", param_hint=option)
+    return found
+
+
+def _print(found: WhatIf) -> None:
+    out = console()
+    if not found.steps:
+        out.print("No step is complete on every rank: call t.step() after each optimizer step.")
+        return
+    rows = [_row(prediction, found.measured_ns) for prediction in found.predictions]
+    title = f"Predicted step time, ms (mean of {len(found.steps)} steps; saved: 95 % interval)"
+    columns = ["if", "step", "saved", "interval", "of the step"]
+    show(out, table(title, columns, rows, words=1))
+    out.print(
+        Text(
+            f"Measured {ms(found.measured_ns)} ms, replayed unchanged {ms(found.replayed_ns)} ms: "
+            f"error {100 * found.replay_error:.2g} %"
+        )
+    )
+    for note in found.notes:
+        out.print(Text(note, style="yellow"))
+
+
+def _row(prediction: Prediction, measured_ns: float) -> list[str]:
+    low, high = prediction.low_ns, prediction.high_ns
+    return [
+        prediction.scenario,
+        ms(prediction.step_ns),
+        ms(prediction.saved_ns),
+        "–" if low is None or high is None else f"{ms(low)} to {ms(high)}",
+        percent(prediction.saved_ns / measured_ns),
+    ]
