@@ -123,8 +123,8 @@ def _communication(run: Recording, graph: Graph) -> Iterator[Finding]:
             run,
             graph,
             faster_communication(dim, float("inf")),
-            f"communication of {dim} holds up the step for {{saved}} of {{step}} ms; twice as fast, "
-            f"it would save {half.saved_ns / 1e6:.1f} ms",
+            f"communication of {dim} holds up the step for {{saved}} of {{step}} ms; twice as "
+            f"fast, it would save {half.saved_ns / 1e6:.1f} ms",
             evidence=(f"the transfers of {dim} that work waited for, as measured",),
             page="/communication",
         )

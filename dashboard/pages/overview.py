@@ -13,7 +13,7 @@ from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
 from dashboard.figures.units import percent_text, time_text
 from dashboard.pages import communication, pipeline, timeline
-from dashboard.pages.markup import address, figure_card, no_steps, tile
+from dashboard.pages.markup import address, figure_card, no_steps, tile, view_link
 
 if TYPE_CHECKING:
     from dashboard.analysis.findings import Finding
@@ -117,7 +117,7 @@ def _finding(finding: Finding, state: ViewState) -> list[Any]:
     said = f"confidence {finding.confidence}: {interval}{'; '.join(finding.evidence)}"
     return [
         html.Span(f"{finding.ms_per_step:,.1f} ms / step", className="finding-cost"),
-        html.A(sentence(finding.text), href=address(finding.page, state), title=said),
+        view_link(sentence(finding.text), finding.page, state, title=said),
         html.Span(f" {finding.confidence} confidence", className="muted"),
     ]
 
