@@ -1,108 +1,166 @@
-"""What a run's numbers say in a sentence: the largest things that a step loses time to."""
+"""What to do about a run: its most costly troubles, each with what mending it is worth.
+
+Every number is by replay (whatif.py): the mean step time as measured, less that of the same steps
+with the trouble taken out. What a replay cannot price is no finding.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-from dashboard.analysis.accounting import account
-from dashboard.analysis.actions import pipeline_actions
 from dashboard.analysis.bubble_summary import ratios
 from dashboard.analysis.bubbles import measure_bubbles
+from dashboard.analysis.graph import Graph, dependency_graph
+from dashboard.analysis.replay import step_times
 from dashboard.analysis.results import Result
+from dashboard.analysis.scenarios import (
+    Scenario,
+    as_recorded,
+    balanced_stages,
+    faster_communication,
+    no_stragglers,
+    stage_totals,
+)
+from dashboard.analysis.whatif import Prediction, dimensions, notes_on, predict, replay_error
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-_WORTH_SAYING: Final = 0.05
-"""Share of the step time below which nothing is a finding: less is the noise of most machines."""
+Confidence = Literal["high", "medium", "low"]
+
+MOST: Final = 5
+WORTH_SAYING: Final = 0.01
+"""Share of the step time below which nothing is a finding."""
+
+_UNBALANCED: Final = 0.05
+"""By which share a stage must exceed the median of the others: less is the noise of machines."""
+_GOOD_REPLAY: Final = 0.01
 
 
 @dataclass(kw_only=True, frozen=True)
 class Finding(Result):
-    """One sentence, and the ms per step that it is about (an upper bound of what a mend saves)."""
+    """One trouble, in a sentence.
+
+    ms_per_step: what mending it saves of step_ms; low_ms to high_ms its 95 % interval over the
+    steps, None where there is none. confidence: `high` if the interval leaves out 0 and the
+    unchanged replay is off by less than 1 %; `medium` if not, or if the replay's notes say that it
+    may not hold; `low` for the schedule's own bubble, which is worth no replay but a formula.
+    evidence: what was measured. page: the page of the dashboard that shows it.
+    """
 
     text: str
     ms_per_step: float
+    low_ms: float | None
+    high_ms: float | None
+    step_ms: float
+    confidence: Confidence
+    evidence: tuple[str, ...]
+    page: str
 
 
 def findings(run: Recording, steps: Collection[int] | None = None) -> list[Finding]:
-    """All findings, the largest first; empty if nothing stands out.
+    """At most `MOST`, the one that saves most first; empty if nothing stands out.
 
     The bubble that the schedule has by design comes last, whatever its size: it is mended by
     another plan, not by mending what is slow.
     """
-    step_ms = _step_ms(run, steps)
-    if not step_ms:
+    graph = run.answer(dependency_graph, steps)
+    if not graph.steps:
         return []
-    found = [*_slow_stage(run, steps), *_bubble(run, steps), *_exposed(run, steps)]
+    found = [*_imbalance(run, graph), *_stragglers(run, graph), *_communication(run, graph)]
+    found = [f for f in found if 0 < WORTH_SAYING * f.step_ms <= f.ms_per_step]
     found.sort(key=lambda finding: -finding.ms_per_step)
-    found += _by_design(run, steps)
-    return [finding for finding in found if finding.ms_per_step >= _WORTH_SAYING * step_ms]
+    by_design = [*_by_design(run, graph, steps)]
+    return found[: MOST - len(by_design)] + by_design
 
 
-def _step_ms(run: Recording, steps: Collection[int] | None) -> float:
-    durations = run.answer(account, steps).windows["duration"].to_pylist()
-    return fmean(durations) / 1e6 if durations else 0.0
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    return text[:1].upper() + text[1:] + "."
 
 
-def _slow_stage(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
-    """The stage whose work per step is longest, against the median of the others."""
-    busy: dict[int, list[float]] = defaultdict(list)
-    for actions in pipeline_actions(run, steps).values():
-        per_stage: dict[int, float] = defaultdict(float)
-        ranks: dict[int, set[int]] = defaultdict(set)
-        for action in actions:
-            per_stage[action.stage] += action.duration / 1e6
-            ranks[action.stage].add(action.rank)
-        for stage, total in per_stage.items():
-            busy[stage].append(total / len(ranks[stage]))
-    if len(busy) < 2:
+def _imbalance(run: Recording, graph: Graph) -> Iterator[Finding]:
+    totals = stage_totals(graph, as_recorded(graph))
+    if len(totals) < 2:
         return
-    means = {stage: median(values) for stage, values in busy.items()}
-    slowest = max(means, key=lambda stage: means[stage])
-    others = median(value for stage, value in means.items() if stage != slowest)
-    excess = means[slowest] - others
-    if others > 0 and excess / others >= _WORTH_SAYING:
-        yield Finding(
-            text=(
-                f"stage {slowest} works {100 * excess / others:.0f} % longer than the median of "
-                f"the other stages: {means[slowest]:.1f} ms against {others:.1f} ms per step"
-            ),
-            ms_per_step=excess,
-        )
-
-
-def _bubble(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
-    """Pipeline window beyond what the plan would need if nothing waited for communication."""
-    rows = [
-        row
-        for row in run.answer(measure_bubbles, steps).steps.to_pylist()
-        if row["plan_bound_fraction_of_window"] is not None
-    ]
-    if not rows:
+    slowest = max(totals, key=lambda stage: totals[stage])
+    others = median(total for stage, total in totals.items() if stage != slowest)
+    if others <= 0 or totals[slowest] < (1 + _UNBALANCED) * others:
         return
-    excess, share, bound = [], [], []
-    for row in rows:
-        busy_share = 1 - row["bubble_fraction_of_window"]
-        least = row["window_ns"] * busy_share / (1 - row["plan_bound_fraction_of_window"])
-        excess.append((row["window_ns"] - least) / 1e6)
-        share.append(row["bubble_fraction_of_window"])
-        bound.append(row["plan_bound_fraction_of_window"])
-    yield Finding(
-        text=(
-            f"the pipeline is idle {100 * median(share):.0f} % of its window, "
-            f"{100 * median(bound):.0f} % if nothing waited for communication: "
-            f"{median(excess):.1f} ms per step are lost to waiting beyond the plan"
+    per_step = [total / len(graph.steps) / 1e6 for total in (totals[slowest], others)]
+    yield _priced(
+        run,
+        graph,
+        balanced_stages(),
+        f"stage {slowest} computes {100 * (totals[slowest] / others - 1):.0f} % longer than the "
+        "median of the other stages; balancing the stages is worth {saved} of {step} ms per step",
+        evidence=(
+            f"stage {slowest} computes {per_step[0]:.1f} ms per step, the median of the other "
+            f"stages {per_step[1]:.1f} ms",
         ),
-        ms_per_step=median(excess),
+        page="/pipeline",
     )
 
 
-def _by_design(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
+def _stragglers(run: Recording, graph: Graph) -> Iterator[Finding]:
+    yield _priced(
+        run,
+        graph,
+        no_stragglers(),
+        "work that takes longer than is usual for it costs {saved} of {step} ms per step",
+        evidence=("actions, gaps and data loading beyond their median, see `rankscope whatif`",),
+        page="/timeline",
+    )
+
+
+def _communication(run: Recording, graph: Graph) -> Iterator[Finding]:
+    for dim in dimensions(graph):
+        half = predict(graph, faster_communication(dim, 2))
+        yield _priced(
+            run,
+            graph,
+            faster_communication(dim, float("inf")),
+            f"communication of {dim} holds up the step for {{saved}} of {{step}} ms; twice as "
+            f"fast, it would save {half.saved_ns / 1e6:.1f} ms",
+            evidence=(f"the transfers of {dim} that work waited for, as measured",),
+            page="/communication",
+        )
+
+
+def _priced(
+    run: Recording,
+    graph: Graph,
+    scenario: Scenario,
+    text: str,
+    *,
+    evidence: tuple[str, ...],
+    page: str,
+) -> Finding:
+    """The finding that `scenario` would mend; `text` has places for what it saves and the step."""
+    found = predict(graph, scenario)
+    step_ms = (found.step_ns + found.saved_ns) / 1e6
+    error = replay_error(graph)
+    return Finding(
+        text=text.format(saved=f"{found.saved_ns / 1e6:.1f}", step=f"{step_ms:.1f}"),
+        ms_per_step=found.saved_ns / 1e6,
+        low_ms=None if found.low_ns is None else found.low_ns / 1e6,
+        high_ms=None if found.high_ns is None else found.high_ns / 1e6,
+        step_ms=step_ms,
+        confidence=_confidence(run, found, error),
+        evidence=(*evidence, f"replayed unchanged, the steps are off by {100 * error:.2g} %"),
+        page=page,
+    )
+
+
+def _confidence(run: Recording, found: Prediction, error: float) -> Confidence:
+    sure = found.low_ns is not None and found.low_ns > 0
+    return "high" if sure and abs(error) < _GOOD_REPLAY and not notes_on(run) else "medium"
+
+
+def _by_design(run: Recording, graph: Graph, steps: Collection[int] | None) -> Iterator[Finding]:
     """The bubble that the schedule itself has, of the time that the ranks really worked: by
     theory, or where there is no closed form, by the plan bound.
     """
@@ -113,32 +171,28 @@ def _by_design(run: Recording, steps: Collection[int] | None) -> Iterator[Findin
     if theory is not None and theory.over_ideal is not None:
         over_ideal, share = theory.over_ideal, theory.fraction_of_window or 0.0
         what = f"{theory.schedule} with {theory.p} pipeline ranks and {theory.m} microbatches"
-        how = "by design"
+        how, source = "by design", theory.source
     else:
         _, bound = ratios(bubbles)
         if bound.over_ideal is None or bound.fraction_of_window is None:
             return
         over_ideal, share = bound.over_ideal, bound.fraction_of_window
         what, how = "the pipeline", "even if nothing waited for communication"
-    ms = over_ideal * fmean(bubbles.ranks["busy_ns"].to_pylist()) / 1e6
+        source = "the recorded actions, replayed without messages (the plan bound)"
+    saved = over_ideal * fmean(bubbles.ranks["busy_ns"].to_pylist()) / 1e6
+    step_ms = step_times(graph, graph.time).mean_ns / 1e6
+    if not 0 < WORTH_SAYING * step_ms <= saved:
+        return
     yield Finding(
         text=(
-            f"{what} is idle {100 * share:.0f} % of the window {how}, {ms:.1f} ms per step: more "
-            "microbatches or virtual stages shrink that"
+            f"{what} is idle {100 * share:.0f} % of the window {how}, {saved:.1f} of "
+            f"{step_ms:.1f} ms per step: more microbatches or virtual stages shrink that"
         ),
-        ms_per_step=ms,
+        ms_per_step=saved,
+        low_ms=None,
+        high_ms=None,
+        step_ms=step_ms,
+        confidence="low",
+        evidence=(source,),
+        page="/pipeline",
     )
-
-
-def _exposed(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
-    """Communication inside the step that no compute hides, other than the pipeline's waits."""
-    exposed: dict[str, list[int]] = defaultdict(list)
-    for row in run.answer(account, steps).overlap.to_pylist():
-        exposed[row["dim"]].append(row["exposed_ns"])
-    for dim, values in exposed.items():
-        if dim != "pp":
-            ms = fmean(values) / 1e6
-            yield Finding(
-                text=f"{ms:.1f} ms of {dim} communication per step is not hidden by compute",
-                ms_per_step=ms,
-            )

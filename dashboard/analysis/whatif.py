@@ -75,17 +75,16 @@ def what_if(
     """
     graph = run.answer(dependency_graph, steps)
     measured = step_times(graph, graph.time)
-    again = step_times(graph, replay(graph))
     chosen = usual_scenarios(graph) if scenarios is None else scenarios
     found = [predict(graph, scenario) for scenario in chosen] if measured.steps else []
     found.sort(key=lambda prediction: prediction.step_ns)
     return WhatIf(
         steps=measured.steps,
         measured_ns=measured.mean_ns,
-        replayed_ns=again.mean_ns,
-        replay_error=again.mean_ns / measured.mean_ns - 1 if measured.steps else float("nan"),
+        replayed_ns=step_times(graph, replay(graph)).mean_ns,
+        replay_error=replay_error(graph),
         predictions=tuple(found),
-        notes=_notes(run),
+        notes=notes_on(run),
     )
 
 
@@ -116,10 +115,22 @@ def usual_scenarios(graph: Graph) -> list[Scenario]:
     found = [no_stragglers()]
     if len(stage_totals(graph, as_recorded(graph))) > 1:
         found.append(balanced_stages())
-    for category in sorted(pc.unique(graph.transfers["category"]).to_pylist()):
-        dim = category.removeprefix("comm:")
+    for dim in dimensions(graph):
         found += [faster_communication(dim, 2), faster_communication(dim, _FREE)]
     return found
+
+
+def dimensions(graph: Graph) -> list[str]:
+    """The mesh dimensions whose transfers somebody waited for, in order."""
+    found = pc.unique(graph.transfers["category"]).to_pylist()
+    return sorted(category.removeprefix("comm:") for category in found)
+
+
+def replay_error(graph: Graph) -> float:
+    """By which share the mean step time of the unchanged replay is off; NaN without step time."""
+    measured = step_times(graph, graph.time).mean_ns
+    again = step_times(graph, replay(graph)).mean_ns
+    return again / measured - 1 if measured else float("nan")
 
 
 def _interval(saved: Ints) -> tuple[float | None, float | None]:
@@ -130,7 +141,8 @@ def _interval(saved: Ints) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-def _notes(run: Recording) -> tuple[str, ...]:
+def notes_on(run: Recording) -> tuple[str, ...]:
+    """What makes predictions for this run less sure."""
     events = run.events(kinds=COMPUTE_KINDS, columns=("lane",))
     lanes = pc.unique(events["lane"]).to_pylist()
     if any(lane.startswith("device:") for lane in lanes):

@@ -18,7 +18,7 @@ from dashboard.analysis.bandwidth import Bandwidth
 from dashboard.analysis.bubble_summary import mean_parts, ratios
 from dashboard.analysis.bubbles import Bubbles
 from dashboard.analysis.coverage import incidents
-from dashboard.analysis.findings import findings
+from dashboard.analysis.findings import Finding, findings, sentence
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.tables import console, gbps, ms, percent, share, show, size, table, width_of
 from dashboard.run import Run, open_run
@@ -96,7 +96,7 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     bandwidth = run.bandwidth(steps)
     if bandwidth.summary.num_rows:
         yield _bandwidth(bandwidth)
-    yield _closing(run, steps)
+    yield from _closing(run, steps)
 
 
 def _header(run: Run) -> Text:
@@ -209,8 +209,19 @@ def _bandwidth(bandwidth: Bandwidth) -> Table:
     return table(title, [*columns, "algbw s.f.", "busbw s.f.", "skew"], rows, words=2)
 
 
-def _closing(run: Run, steps: Collection[int] | None) -> Text:
+def _closing(run: Run, steps: Collection[int] | None) -> Iterator[Text]:
     found = findings(run, steps)
     if not found:
-        return Text("Nothing stands out: no stage, wait or communication costs 5 % of the step.")
-    return Text("Largest finding: " + found[0].text + ".", style="bold")
+        yield Text("Nothing stands out: mending nothing would save 1 % of the step.")
+        return
+    yield Text("What to mend first (by replay of the recorded steps):", style="bold")
+    for number, finding in enumerate(found, 1):
+        yield Text(f"{number}. {sentence(finding.text)}", style="bold" if number == 1 else "")
+        yield Text(f"   {_how_sure(finding)}", style="dim")
+
+
+def _how_sure(finding: Finding) -> str:
+    said = [f"confidence {finding.confidence}"]
+    if finding.low_ms is not None and finding.high_ms is not None:
+        said.append(f"saves {finding.low_ms:.1f} to {finding.high_ms:.1f} ms (95 %)")
+    return "; ".join((*said, *finding.evidence))

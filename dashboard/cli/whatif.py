@@ -145,5 +145,5 @@ def _row(prediction: Prediction, measured_ns: float) -> list[str]:
         ms(prediction.step_ns),
         ms(prediction.saved_ns),
         "–" if low is None or high is None else f"{ms(low)} to {ms(high)}",
-        percent(prediction.saved_ns / measured_ns),
+        percent(prediction.saved_ns / measured_ns if measured_ns else None),
     ]

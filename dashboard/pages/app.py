@@ -27,6 +27,7 @@ from dashboard.pages import (
     pipeline,
     timeline,
     timeline_api,
+    whatif,
 )
 from dashboard.pages.markup import dashed, notice
 from dashboard.pages.state import BadView, parse
@@ -35,7 +36,14 @@ from tracer.errors import RankscopeError
 if TYPE_CHECKING:
     from dashboard.run import Run
 
-PAGES: Final[tuple[ModuleType, ...]] = (overview, timeline, pipeline, communication, compare)
+PAGES: Final[tuple[ModuleType, ...]] = (
+    overview,
+    timeline,
+    pipeline,
+    communication,
+    whatif,
+    compare,
+)
 """In the order of the navigation."""
 
 _ASSETS: Final = Path(__file__).parent.parent / "assets"

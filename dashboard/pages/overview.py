@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import ClientsideFunction, Dash, Input, html
 
-from dashboard.analysis.findings import findings
+from dashboard.analysis.findings import findings, sentence
 from dashboard.analysis.summary import KeyFigures, key_figures
 from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
 from dashboard.figures.units import percent_text, time_text
 from dashboard.pages import communication, pipeline, timeline
-from dashboard.pages.markup import address, figure_card, no_steps, tile
+from dashboard.pages.markup import address, figure_card, no_steps, tile, view_link
 
 if TYPE_CHECKING:
     from dashboard.analysis.findings import Finding
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 TITLE: Final = "Overview"
 PATH: Final = "/overview"
-_MOST_FINDINGS: Final = 4
 
 
 def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
@@ -35,7 +34,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     return html.Div(
         [
             _facts(run),
-            _findings(findings(run, steps)),
+            _findings(findings(run, steps), state),
             html.Div(_tiles(key_figures(run, steps), state), className="tiles"),
             figure_card(
                 "overview-accounting",
@@ -94,35 +93,33 @@ def _places(run: Run) -> str:
     return f"{devices}, {len(hosts)} hosts" if len(hosts) > 1 else devices
 
 
-def _findings(found: Sequence[Finding]) -> html.Section:
+def _findings(found: Sequence[Finding], state: ViewState) -> html.Section:
     """The largest finding in large type, the next ones below it."""
     if not found:
-        said = "Nothing stands out: no stage, wait or communication costs 5 % of the step."
+        said = "Nothing stands out: mending nothing would save 1 % of the step."
         return html.Section(html.Div(said, className="lead"), className="card")
-    first, *others = found[:_MOST_FINDINGS]
-    lines = [
-        html.Li([html.Span(_cost(other), className="finding-cost"), _sentence(other)])
-        for other in others
-    ]
+    first, *others = found
     return html.Section(
         [
-            html.H3("Largest finding"),
-            html.Div(
-                [html.Span(_cost(first), className="finding-cost"), _sentence(first)],
-                className="lead",
-            ),
-            html.Ul(lines, className="findings"),
+            html.H3("What to mend first"),
+            html.Div(_finding(first, state), className="lead"),
+            html.Ul([html.Li(_finding(other, state)) for other in others], className="findings"),
         ],
         className="card finding",
     )
 
 
-def _cost(finding: Finding) -> str:
-    return f"{finding.ms_per_step:,.1f} ms / step"
-
-
-def _sentence(finding: Finding) -> str:
-    return finding.text[:1].upper() + finding.text[1:] + "."
+def _finding(finding: Finding, state: ViewState) -> list[Any]:
+    """What it costs, in words, and on hovering how sure that is; it leads to its page."""
+    interval = ""
+    if finding.low_ms is not None and finding.high_ms is not None:
+        interval = f"saves {finding.low_ms:.1f} to {finding.high_ms:.1f} ms (95 %); "
+    said = f"confidence {finding.confidence}: {interval}{'; '.join(finding.evidence)}"
+    return [
+        html.Span(f"{finding.ms_per_step:,.1f} ms / step", className="finding-cost"),
+        view_link(sentence(finding.text), finding.page, state, title=said),
+        html.Span(f" {finding.confidence} confidence", className="muted"),
+    ]
 
 
 def _tiles(figures: KeyFigures, state: ViewState) -> list[Any]:

@@ -25,6 +25,7 @@ COMMANDS: Final = (
     ("report", "{run}", "--json"),
     ("check", "{run}"),
     ("critical-path", "{run}"),
+    ("whatif", "{run}"),
     ("compare", "{run}", "{run}"),
     ("query", "{run}", "select * from collectives, accounting, steps, ranks, events limit 3"),
 )

@@ -154,3 +154,35 @@ def test_run_puts_the_tracer_before_the_script() -> None:
     ]  # fmt: skip
     with pytest.raises(UsageError, match="no script"):
         with_tracer(("torchrun", "-m", "module"), Path("x"), overwrite=False)
+
+
+def test_whatif_predicts_the_paper_example(path: str) -> None:
+    done = rankscope("whatif", path, "--stage", "2=50%", "--comm", "pp=inf", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["measured_ns"], found["replay_error"]) == (130_000, 0)
+    assert found["predictions"][0]["scenario"] == (
+        "stage 2 takes 50 % of its time, pp communication free"
+    )
+    # In a run of several steps, what a rank has left over helps it in the next one.
+    assert found["predictions"][0]["step_ns"] <= 102_000
+    table = rankscope("whatif", path)
+    assert "balanced stages" in table.stdout
+    assert "Measured 0.13 ms, replayed unchanged 0.13 ms: error 0 %" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--stage", "2"), "'2'; end with a share: 80%"),
+        (("--stage", "two=80%"), "begins with no number of a stage"),
+        (("--move", "1:2=130%"), "more than the whole stage"),
+        (("--comm", "pp=-1"), "write tp=2 or dp=inf"),
+    ],
+)
+def test_whatif_says_what_is_wrong_with_an_option(
+    path: str, option: tuple[str, str], said: str
+) -> None:
+    done = rankscope("whatif", path, *option)
+    assert done.returncode == 2
+    assert said in done.stderr

@@ -22,6 +22,8 @@ COMMANDS = {
     "report": (),
     "report as JSON": ("--json",),
     "critical-path": (),
+    "whatif": (),
+    "whatif as JSON": ("--no-stragglers", "--balance", "--json"),
     "check": (),
     "query": ("select * from collectives, accounting, steps, ranks, events limit 3",),
 }

@@ -1,0 +1,50 @@
+"""The What-if page in a real browser: on a recorded run with a slow stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dashboard import open_run
+from dashboard.analysis.scenarios import balanced_stages, faster_communication, together
+from tests.browser.conftest import Tab
+from tests.browser.reading import traces
+
+pytestmark = pytest.mark.browser
+
+SAMPLE = "pp4-1f1b-slow-stage"
+
+
+def _number(sample_runs: list[Path]) -> int:
+    return [path.name for path in sample_runs].index(SAMPLE) + 1
+
+
+def test_the_bars_are_what_the_replay_saves(tab: Tab, sample_runs: list[Path]) -> None:
+    found = open_run(next(path for path in sample_runs if path.name == SAMPLE)).what_if()
+    (bars,) = traces(tab.open(f"/whatif?run={_number(sample_runs)}"), "whatif-savings").values()
+    assert bars["y"][::-1] == [prediction.scenario for prediction in found.predictions]
+    expected = [prediction.saved_ns / 1e6 for prediction in found.predictions]
+    assert bars["x"][::-1] == pytest.approx(expected)
+
+
+def test_choices_are_put_together_and_survive_a_reload(tab: Tab, sample_runs: list[Path]) -> None:
+    page = tab.open(f"/whatif?run={_number(sample_runs)}")
+    assert page.locator(".tile").count() == 0
+    page.locator("#whatif-balance").select_option("1")
+    page.locator(".tile").first.wait_for()
+    page.locator("#whatif-comm_pp").select_option("free")
+    page.get_by_text("balanced stages, pp communication free").wait_for()
+    assert "balance=1" in page.url
+    run = open_run(next(path for path in sample_runs if path.name == SAMPLE))
+    both = together([balanced_stages(), faster_communication("pp", float("inf"))])
+    step_ms = run.what_if([both]).predictions[0].step_ns / 1e6
+    page.reload()
+    assert page.locator(".tile-value").first.inner_text().split() == [f"{step_ms:.0f}", "ms"]
+
+
+def test_values_that_are_no_choice_do_nothing(tab: Tab, sample_runs: list[Path]) -> None:
+    query = "stage=99&takes=1&comm_pp=-3&comm_xx=2"
+    page = tab.open(f"/whatif?run={_number(sample_runs)}&{query}")
+    page.locator("#whatif-savings").wait_for()
+    assert page.locator(".tile").count() == 0
