@@ -114,7 +114,8 @@ def _holders(work: Work) -> dict[int, list[int]]:
 
 
 def _compute(work: Work, rank: int, stage: int) -> Bools:
-    return work.computes & (work.rank == rank) & (work.stage == stage)
+    found: Bools = work.computes & (work.rank == rank) & (work.stage == stage)
+    return found
 
 
 def _only_stage(work: Work, rank: int) -> int | None:

@@ -128,7 +128,8 @@ class Work:
 
     def of(self, rank: int, role: int) -> Bools:
         """The pieces of a rank in a role."""
-        return (self.rank == rank) & (self.role == role)
+        found: Bools = (self.rank == rank) & (self.role == role)
+        return found
 
     def peers(self, rank: int) -> tuple[int, ...]:
         """The other ranks that do the same work."""

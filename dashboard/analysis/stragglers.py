@@ -7,7 +7,7 @@ measured, less that of the replay.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -131,7 +131,7 @@ def _priced(graph: Graph, suspect: Suspect, *, is_sure: bool) -> Straggler:
     )
 
 
-def _without(suspect: Suspect):  # noqa: ANN202
+def _without(suspect: Suspect) -> Callable[[Graph, Durations], Durations]:
     def apply(graph: Graph, before: Durations) -> Durations:
         pieces, transfers = before.pieces, before.transfers
         if suspect.pieces is not None:
