@@ -1,25 +1,37 @@
-"""Slow links: a pair of ranks, or a group, whose transfers take longer than those of its peers."""
+"""Slow links: a pair of ranks, or a group, whose transfers take longer than those of its peers.
+
+A transfer lasts from when both ends, or all members, have asked for it (concepts: skew-free). How
+long a rank that was late sat in it is the rank's own time in the graph, so both are made shorter
+where a link is priced: the edges between ranks, and the pieces of waits.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from dashboard.analysis.graph import Graph
+from dashboard.analysis.matching import Row, matched
+from dashboard.analysis.operations import operations
 from dashboard.analysis.points import Ints
 from dashboard.analysis.straggler_work import (
     CLEAR,
+    COMMUNICATION,
     FEWEST_STEPS,
     MOST_EVIDENCE,
+    Bools,
     Evidence,
     Suspect,
     Work,
     scatter,
 )
+
+if TYPE_CHECKING:
+    from dashboard.runs import Recording
 
 _SLOWER: Final = 0.5
 """By which share the median transfer of a link must exceed that of its peers. Links are shared,
@@ -28,78 +40,140 @@ _NEEDED_OF_WORK: Final = 0.01
 """Share of a rank's usual work per step that the excess of a link must reach in sum: less is
 worth no line, however much slower the link is."""
 
+_Link: TypeAlias = tuple[int, int] | str
+"""Sender and receiver, or the group of a collective."""
 
-def slow_links(work: Work) -> Iterator[Suspect]:
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _Transfer:
+    """One message or collective as one rank saw it end, from `start` to `end`, ns."""
+
+    rank: int
+    step: int
+    stage: int | None
+    microbatch: int | None
+    op: str
+    start: int
+    end: int
+
+    @property
+    def duration(self) -> int:
+        return self.end - self.start
+
+
+def slow_links(run: Recording, work: Work) -> Iterator[Suspect]:
     """Compare the transfers of each link with those of the same op, dimension and size."""
     usual = [work.usual(rank) for rank in work.ranks]
     if len(work.steps) < FEWEST_STEPS or not usual:
         return
     least = _NEEDED_OF_WORK * max(usual)
-    duration = work.graph.transfers["duration"].to_numpy()
-    for links in _alike(work).values():
-        medians = {link: median(duration[rows].tolist()) for link, rows in links.items()}
-        for link, rows in links.items():
-            others = [found for other, found in medians.items() if other != link]
+    for links in _alike(run, work).values():
+        medians = {link: median(t.duration for t in found) for link, found in links.items()}
+        for link, found in links.items():
+            others = [ns for other, ns in medians.items() if other != link]
             if not others:
                 continue
             expected = median(others)
-            mine = duration[np.array(rows)].astype(np.float64)
-            error = scatter(mine) / np.sqrt(len(mine))
-            excess = (medians[link] - expected) * len(mine) / len(work.steps)
+            durations = np.array([t.duration for t in found], np.float64)
+            error = scatter(durations) / np.sqrt(len(durations))
+            excess = medians[link] - expected
             needed = max(_SLOWER * expected, CLEAR * float(error))
-            if medians[link] - expected > needed and excess > least:
-                clearness = (medians[link] - expected) / needed if needed else np.inf
-                yield _suspect(work, np.array(rows), expected, medians[link], clearness)
+            per_step = excess * len(found) / len(work.steps)
+            if excess > needed > 0 and per_step > least:
+                yield _suspect(work, link, found, expected, medians[link], excess / needed)
 
 
-def _alike(work: Work) -> dict[Any, dict[Any, list[int]]]:
-    """What is transferred alike → link → rows of `graph.transfers`."""
-    steps = set(work.steps)
-    found: dict[Any, dict[Any, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for number, row in enumerate(work.graph.transfers.to_pylist()):
-        # A send that waits for its receive tells of the receiver and not of the link.
-        if row["step"] not in steps or row["op"] == "send":
-            continue
-        link = row["group"] if row["src"] is None else (row["src"], row["rank"])
-        found[row["op"], row["category"], row["bytes"]][link].append(number)
+def _alike(
+    run: Recording, work: Work
+) -> dict[tuple[str, str, int | None], dict[_Link, list[_Transfer]]]:
+    """What is transferred alike (op, dimension, bytes) → link → its transfers."""
+    found: dict[tuple[str, str, int | None], dict[_Link, list[_Transfer]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    rows = operations(run, work.steps).to_pylist()
+    messages, collectives = matched(rows)
+    for ends in messages.values():
+        if len(ends) == 2:
+            recv = ends["recv"]
+            start = max(ends["send"]["start"], recv["start"])
+            alike = found[recv["op"], recv["dim"], recv["bytes"]]
+            alike[ends["send"]["rank"], recv["rank"]] += _seen(recv, start)
+    for arrived in collectives.values():
+        last = max(row["start"] for row in arrived.values())
+        for row in arrived.values():
+            if len(arrived) > 1:
+                found[row["op"], row["dim"], row["bytes"]][row["group"]] += _seen(row, last)
     return found
 
 
-def _suspect(work: Work, rows: Ints, expected: float, measured: float, clearness: float) -> Suspect:
-    graph = work.graph
-    duration = graph.transfers["duration"].to_numpy()
-    factor = expected / measured
-    without = duration.copy()
-    without[rows] = np.rint(duration[rows] * factor).astype(np.int64)
-    first = graph.transfers.slice(int(rows[0]), 1).to_pylist()[0]
-    is_pair = first["src"] is not None
+def _seen(row: Row, start: int) -> Iterator[_Transfer]:
+    end = row["wait_end"] or row["call_end"]
+    if end >= start:
+        yield _Transfer(
+            rank=row["rank"],
+            step=row["step"],
+            stage=row["stage"],
+            microbatch=row["microbatch"],
+            op=row["op"],
+            start=start,
+            end=end,
+        )
+
+
+def _suspect(
+    work: Work,
+    link: _Link,
+    transfers: Sequence[_Transfer],
+    expected: float,
+    measured: float,
+    clearness: float,
+) -> Suspect:
+    graph, factor = work.graph, expected / measured
+    edges = graph.transfers
+    end = graph.time[graph.target[edges["edge"].to_numpy()]]
+    on_link = _lies_in(edges["rank"].to_numpy(), end, transfers)
+    duration = edges["duration"].to_numpy()
+    sat = work.role == COMMUNICATION
+    sat &= _lies_in(work.rank, graph.pieces["start"].to_numpy() + work.ns, transfers)
+    src, rank = link if isinstance(link, tuple) else (None, None)
     return Suspect(
         cause="slow link",
-        rank=first["rank"] if is_pair else None,
-        src=first["src"],
-        group=None if is_pair else first["group"],
-        steps=tuple(sorted(set(graph.transfers["step"].take(rows).to_pylist()))),
+        rank=rank,
+        src=src,
+        group=link if isinstance(link, str) else None,
+        steps=tuple(sorted({t.step for t in transfers})),
         slowdown=1 / factor - 1 if factor > 0 else None,
         clearness=clearness,
-        transfers=without,
-        evidence=_evidence(graph, rows, expected),
+        pieces=np.where(sat, np.rint(work.ns * factor), work.ns).astype(np.int64),
+        transfers=np.where(on_link, np.rint(duration * factor), duration).astype(np.int64),
+        evidence=_evidence(transfers, expected),
     )
 
 
-def _evidence(graph: Graph, rows: Ints, expected: float) -> tuple[Evidence, ...]:
-    """The longest transfers; each begins at the point that it waited for."""
-    duration = graph.transfers["duration"].to_numpy()[rows]
-    longest = rows[np.argsort(-duration, kind="stable")[:MOST_EVIDENCE]]
+def _lies_in(rank: Ints, end: Ints, transfers: Sequence[_Transfer]) -> Bools:
+    """Which of the instants `end` of `rank` lie in one of the transfers, its end included."""
+    found = np.zeros(len(end), np.bool_)
+    for r in {t.rank for t in transfers}:
+        mine = sorted((t.start, t.end) for t in transfers if t.rank == r)
+        starts, ends = (np.array(times, np.int64) for times in zip(*mine, strict=True))
+        at = np.searchsorted(starts, end, side="left") - 1
+        found |= (rank == r) & (at >= 0) & (end <= ends[np.maximum(at, 0)])
+    return found
+
+
+def _evidence(transfers: Sequence[_Transfer], expected: float) -> tuple[Evidence, ...]:
+    """The longest ones."""
+    longest = sorted(transfers, key=lambda t: (-t.duration, t.start))[:MOST_EVIDENCE]
     return tuple(
         Evidence(
-            rank=row["rank"],
-            step=row["step"],
-            stage=None,
-            microbatch=None,
-            name=row["op"],
-            start=int(graph.time[graph.source[row["edge"]]]),
-            duration=row["duration"],
+            rank=t.rank,
+            step=t.step,
+            stage=t.stage,
+            microbatch=t.microbatch,
+            name=t.op,
+            start=t.start,
+            duration=t.duration,
             expected=round(expected),
         )
-        for row in graph.transfers.take(longest).to_pylist()
+        for t in longest
     )

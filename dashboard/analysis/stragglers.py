@@ -90,7 +90,7 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
     suspects: list[Suspect] = []
     if measured.steps and graph.pieces.num_rows:
         work = work_of(run, graph)
-        suspects = [*slow_ranks(work), *slow_stages(work), *jitter(work), *slow_links(work)]
+        suspects = [*slow_ranks(work), *slow_stages(work), *jitter(work), *slow_links(run, work)]
     suspects.sort(key=lambda suspect: -suspect.clearness)
     error = replay_error(graph)
     is_sure = abs(error) < _GOOD_REPLAY and not notes
