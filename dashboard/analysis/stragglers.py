@@ -148,9 +148,7 @@ def _text(suspect: Suspect) -> str:
     who = f"rank {suspect.rank}"
     some = f"in {len(suspect.steps)} step" + ("s" if len(suspect.steps) > 1 else "")
     if suspect.cause == "slow stage":
-        told = (
-            f" (only rank {suspect.rank} holds it: the rank or its work)" if suspect.alone else ""
-        )
+        told = f"; only rank {suspect.rank} holds it" if suspect.alone else ""
         return f"stage {suspect.stage} computes {much}longer than the other stages{told}"
     if suspect.cause == "slow rank":
         return f"{who} works {much}longer than the ranks that do the same"
