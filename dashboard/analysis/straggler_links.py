@@ -19,7 +19,6 @@ from dashboard.analysis.matching import Row, matched
 from dashboard.analysis.operations import operations
 from dashboard.analysis.points import Ints
 from dashboard.analysis.straggler_work import (
-    CLEAR,
     COMMUNICATION,
     FEWEST_STEPS,
     MOST_EVIDENCE,
@@ -33,9 +32,13 @@ from dashboard.analysis.straggler_work import (
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-_SLOWER: Final = 0.5
-"""By which share the median transfer of a link must exceed that of its peers. Links are shared,
-and hosts take them up when they get to it: medians of like links differ by tens of per cent."""
+_SLOWER: Final = 0.25
+"""By which share the median transfer of a link must exceed that of its peers: less is the noise of
+shared links."""
+_APART: Final = 3.0
+"""Standard deviations (robust) of single transfers by which it must do so as well. Where hosts take
+up transfers when they get to it, as over gloo, the medians of like links differ by tens of per
+cent in every run: then only a link that is slow nearly every time is a slow one."""
 _NEEDED_OF_WORK: Final = 0.01
 """Share of a rank's usual work per step that the excess of a link must reach in sum: less is
 worth no line, however much slower the link is."""
@@ -68,16 +71,17 @@ def slow_links(run: Recording, work: Work) -> Iterator[Suspect]:
         return
     least = _NEEDED_OF_WORK * max(usual)
     for links in _alike(run, work).values():
-        medians = {link: median(t.duration for t in found) for link, found in links.items()}
+        seen = {k: np.array([t.duration for t in found], np.float64) for k, found in links.items()}
+        medians = {link: float(np.median(durations)) for link, durations in seen.items()}
+        scatters = {link: scatter(durations) for link, durations in seen.items()}
         for link, found in links.items():
-            others = [ns for other, ns in medians.items() if other != link]
+            others = [other for other in links if other != link]
             if not others:
                 continue
-            expected = median(others)
-            durations = np.array([t.duration for t in found], np.float64)
-            error = scatter(durations) / np.sqrt(len(durations))
+            expected = median(medians[other] for other in others)
+            noise = max(scatters[link], median(scatters[other] for other in others))
             excess = medians[link] - expected
-            needed = max(_SLOWER * expected, CLEAR * float(error))
+            needed = max(_SLOWER * expected, _APART * noise)
             per_step = excess * len(found) / len(work.steps)
             if excess > needed > 0 and per_step > least:
                 yield _suspect(work, link, found, expected, medians[link], excess / needed)

@@ -31,8 +31,10 @@ Confidence = Literal["high", "medium"]
 WORTH: Final = 0.01
 """Share of the step time that a straggler must cost in the steps that it concerns."""
 WORTH_OF_ALL: Final = 0.003
-"""Share of the mean step time that it must cost over all steps: one hiccup of the machine in a
-dozen steps is no straggler."""
+"""Share of the mean step time that it must cost over all steps."""
+WORTH_OF_ONE: Final = 0.01
+"""The same for what concerns a single step: one hiccup of the machine is no pattern, and must cost
+as much as a lasting straggler to be worth a line."""
 _SURE: Final = 2.0
 """How often its excess must exceed what is noticed for a cause to be beyond doubt."""
 _GOOD_REPLAY: Final = 0.01
@@ -106,8 +108,9 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
 
 
 def _is_worth_it(found: Straggler, steps: int) -> bool:
+    least = WORTH_OF_ALL if len(found.steps) > 1 else WORTH_OF_ONE
     where_it_is = found.share * steps / max(len(found.steps), 1)
-    return found.share >= WORTH_OF_ALL and where_it_is >= WORTH
+    return found.share >= least and where_it_is >= WORTH
 
 
 def _priced(graph: Graph, suspect: Suspect, *, is_sure: bool) -> Straggler:
