@@ -13,11 +13,11 @@ from typing import Final
 from dashboard.analysis.results import Result
 from tracer.run_files import SchedulePlan
 
-_GPIPE: Final = "Huang et al., GPipe, arXiv 1811.06965, section 2.3"
-_MEGATRON: Final = "Narayanan et al., Megatron-LM, arXiv 2104.04473, section 2.2"
-_BREADTH_FIRST: Final = "Lamy-Poirier, Breadth-First Pipeline Parallelism, arXiv 2211.05953"
-_ZERO_BUBBLE: Final = "Qi et al., Zero Bubble Pipeline Parallelism, arXiv 2401.10241"
-_DUAL_PIPE: Final = "DeepSeek-AI, DualPipe and DualPipeV, github.com/deepseek-ai/DualPipe"
+GPIPE: Final = "Huang et al., GPipe, arXiv 1811.06965, section 2.3"
+MEGATRON: Final = "Narayanan et al., Megatron-LM, arXiv 2104.04473, section 2.2"
+BREADTH_FIRST: Final = "Lamy-Poirier, Breadth-First Pipeline Parallelism, arXiv 2211.05953"
+ZERO_BUBBLE: Final = "Qi et al., Zero Bubble Pipeline Parallelism, arXiv 2401.10241"
+DUAL_PIPE: Final = "DeepSeek-AI, DualPipe and DualPipeV, github.com/deepseek-ai/DualPipe"
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -46,22 +46,22 @@ def _interleaved(p: int, m: int, v: int) -> float:
 
 
 _OVER_IDEAL: Final[dict[str, tuple[Callable[[int, int, int], float], str]]] = {
-    "ScheduleGPipe": (_one_stage, _GPIPE),
-    "Schedule1F1B": (_one_stage, _MEGATRON),
-    "ScheduleInterleaved1F1B": (_interleaved, _MEGATRON),
-    "ScheduleLoopedBFS": (_interleaved, _BREADTH_FIRST),
+    "ScheduleGPipe": (_one_stage, GPIPE),
+    "Schedule1F1B": (_one_stage, MEGATRON),
+    "ScheduleInterleaved1F1B": (_interleaved, MEGATRON),
+    "ScheduleLoopedBFS": (_interleaved, BREADTH_FIRST),
 }
 _DEPENDS_ON_DURATIONS: Final[dict[str, tuple[str, str]]] = {
     "ScheduleInterleavedZeroBubble": (
-        _ZERO_BUBBLE,
+        ZERO_BUBBLE,
         "depends on the durations of F, B and W: compare with the plan bound",
     ),
     "ScheduleZBVZeroBubble": (
-        _ZERO_BUBBLE,
+        ZERO_BUBBLE,
         "zero if F, B and W take equally long; otherwise compare with the plan bound",
     ),
     "ScheduleDualPipeV": (
-        _DUAL_PIPE,
+        DUAL_PIPE,
         "depends on how well F and B overlap: compare with the plan bound",
     ),
 }
