@@ -40,9 +40,9 @@ NOTICED: Final = 0.03
 """Share of a rank's usual work per step from which an excess is looked at. A slowdown of 5 % that
 is measured with some noise must not be missed; what the noise itself makes is kept out by
 `CLEAR`."""
-CLEAR: Final = 5.0
-"""Standard deviations (robust) that an excess must have. Of 1,000 normally distributed values
-fewer than one in a thousand runs has one so far out, and times are less tame than that."""
+CLEAR: Final = 3.5
+"""Standard deviations (robust) that an excess must have: the usual bound for outliers (Iglewicz
+and Hoaglin, How to Detect and Handle Outliers, 1993)."""
 FEWEST_STEPS: Final = 4
 """With fewer steps neither a median nor its scatter says anything."""
 MOST_EVIDENCE: Final = 5
