@@ -6,7 +6,7 @@ garbage collections, or in gaps in which the rank waited for nobody and no span 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -41,17 +41,34 @@ def jitter(work: Work) -> Iterator[Suspect]:
     """For each rank and cause, the steps in which it took more than usual for the rank."""
     if len(work.steps) < FEWEST_STEPS:
         return
+    late = {rank: _excess(work.per_step(work.of(rank, WORK))) for rank in work.ranks}
     for rank in work.ranks:
         noticed = NOTICED * work.usual(rank)
         for cause, role in _CAUSES:
             mine = work.of(rank, role)
             spent = work.per_step(mine)
+            shared = _shared(late, rank) if role == WORK else np.zeros(len(spent))
             # No garbage collection is needed at all, but some of everything else.
             usual = 0.0 if role == GARBAGE else float(np.median(spent))
             needed = max(noticed, 0.0 if role == GARBAGE else CLEAR * scatter(spent))
-            slow = spent - usual > needed
+            slow = spent - usual - shared > needed
             if needed > 0 and slow.any():
                 yield _suspect(work, rank, cause, mine, spent, usual, slow, needed)
+
+
+def _excess(spent: Floats) -> Floats:
+    return spent - np.median(spent)
+
+
+def _shared(late: Mapping[int, Floats], rank: int) -> Floats:
+    """By how much the other ranks were late in each step, the median: what slows down all of them
+    (a busy machine, a longer batch) makes no single one a straggler.
+    """
+    others = [excess for other, excess in late.items() if other != rank]
+    if not others:
+        return np.zeros(len(late[rank]))
+    found: Floats = np.maximum(np.median(others, axis=0), 0.0)
+    return found
 
 
 def _suspect(

@@ -119,6 +119,11 @@ def test_of_two_that_are_late_together_only_the_later_costs_anything(tmp_path: P
     assert _units(found) == pytest.approx(20 / COUNTED)
 
 
+def test_a_step_that_is_slow_for_all_makes_none_of_them_a_straggler(tmp_path: Path) -> None:
+    more = {(step, rank): More(work=50) for step in (3, 5) for rank in range(3)}
+    assert _stragglers(tmp_path, Toy(more=more)).found == ()
+
+
 def test_a_link_that_is_slower_than_those_of_the_other_pairs(tmp_path: Path) -> None:
     """Messages take 4; from rank 2 to rank 3 they take 24. The step is 20 longer for all."""
     toy = Toy(ranks=6, pairs=True, slow_link={1: 20})
