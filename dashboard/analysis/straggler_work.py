@@ -28,6 +28,7 @@ Cause = Literal[
     "slow rank",
     "slow stage",
     "slow steps",
+    "stalls",
     "data loading",
     "garbage collection",
     "host gaps",

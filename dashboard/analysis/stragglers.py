@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 Confidence = Literal["high", "medium"]
 
-WORTH: Final = 0.01
+WORTH: Final = 0.005
 """Share of the step time that a straggler must cost in the steps that it concerns."""
 WORTH_OF_ALL: Final = 0.003
 """Share of the mean step time that it must cost over all steps."""
 WORTH_OF_ONE: Final = 0.01
 """The same for what concerns a single step: one hiccup of the machine is no pattern, and must cost
-as much as a lasting straggler to be worth a line."""
+more to be worth a line."""
 _SURE: Final = 2.0
 """How often its excess must exceed what is noticed for a cause to be beyond doubt."""
 _GOOD_REPLAY: Final = 0.01
@@ -157,6 +157,8 @@ def _text(suspect: Suspect) -> str:
         return f"{who} works {much}longer than the ranks that do the same"
     if suspect.cause == "slow steps":
         return f"{who} works {much}longer than usual {some}"
+    if suspect.cause == "stalls":
+        return f"{who} stalls in single actions for {much}of its work {some}"
     if suspect.cause == "slow link":
         link = f"{suspect.src} → {suspect.rank}" if suspect.group is None else suspect.group
         return f"link {link} takes {much}longer than its peers"
