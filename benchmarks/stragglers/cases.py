@@ -62,6 +62,8 @@ WHERE: Final[tuple[tuple[Cause, str, tuple[int, ...], int | None], ...]] = (
     ("slow steps", "pp4", (1,), None),
     ("slow steps", "pp2-tp2", (3,), None),
     ("slow steps", "pp2-dp2", (2,), None),
+    ("stalls", "pp4", (3,), None),
+    ("stalls", "pp2-dp2", (1,), None),
     ("data loading", "pp4", (0,), None),
     ("data loading", "pp2-tp2", (1,), None),
     ("data loading", "pp2-dp2", (0,), None),

@@ -79,10 +79,12 @@ class Slowness:
             while _seconds_to_collect() < wanted:
                 self.garbage += [[] for _ in range(10_000)]
 
-    def collect(self) -> None:
-        """In the second microbatch of a step."""
+    def interrupt(self) -> None:
+        """In the first forward of a step."""
         if self.case.cause == "garbage collection" and self._hits_now:
             gc.collect()
+        if self.case.cause == "stalls" and self._hits_now:
+            time.sleep(self.case.amount * WORK_S)
 
     def clear(self) -> None:
         """After the run."""
@@ -143,7 +145,7 @@ class Stage(nn.Module):
         """One microbatch."""
         self.calls += 1
         if self.calls % MICROBATCHES == 1:
-            SLOWNESS.collect()
+            SLOWNESS.interrupt()
         out: torch.Tensor = _Sleep.apply(torch.tanh(self.linear(x)))
         return out
 

@@ -47,9 +47,10 @@ def stragglers(path: Path, least: float, steps: slice | None, as_json: bool) -> 
     """Find what holds up the steps of RUN, and price each cause by replay.
 
     Told apart are a rank that is slower than those that do the same work, a stage that computes
-    longer than the others, steps in which a rank works longer than usual, data loading, garbage
-    collection and gaps that come now and then, and links that are slower than their peers. What
-    one costs is the mean step time less that of a replay without its excess.
+    longer than the others, steps in which a rank works longer than usual, stalls of single actions,
+    data loading, garbage collection and gaps that come now and then, and links that are slower
+    than their peers. What one costs is the mean step time less that of a replay without its
+    excess.
 
     \b
     Examples:

@@ -4,6 +4,7 @@
     rank 1  load 10 | forward 100            | ...
     step = 10 + 100 + 10 = 120, and by how much the slowest rank is slower, if one is
 
+The forward may be in `parts` of equal length, one after the other; a stall is in the first of them.
 A garbage collection lies inside the forward and makes it longer by itself. With `pairs`, the work
 of the second of two ranks begins with a message from the first, which works before.
 """
@@ -30,6 +31,7 @@ class More:
 
     load: int = 0
     work: int = 0
+    stall: int = 0
     garbage: int = 0
     gap: int = 0
 
@@ -40,6 +42,7 @@ class Toy:
 
     ranks: int = 3
     steps: int = 8
+    parts: int = 1
     more: Mapping[tuple[int, int], More] = field(default_factory=dict)
     pairs: bool = False
     slow_link: Mapping[int, int] = field(default_factory=dict)
@@ -81,22 +84,24 @@ class Toy:
         mine.append(Event(start=begin, duration=now - begin, kind="data", name="load", step=step))
         if self.pairs and rank % 2:
             now = self._message(events, step, rank, now, arrived[rank - 1])
-        length = WORK + more.work + more.garbage
-        stage = rank % 2 if self.pairs else None
-        mine.append(
-            Event(
-                start=now, duration=length, kind="forward", name="F", step=step,
-                stage=stage, microbatch=0,
-            )
-        )  # fmt: skip
+        begin = now
+        for part in range(self.parts):
+            length = (WORK + more.work + more.garbage) // self.parts + more.stall * (part == 0)
+            mine.append(
+                Event(
+                    start=now, duration=length, kind="forward", name="F", step=step,
+                    stage=rank % 2 if self.pairs else None, microbatch=part,
+                )
+            )  # fmt: skip
+            now += length
         if more.garbage:
             mine.append(
                 Event(
-                    start=now + WORK // 2, duration=more.garbage, kind="user",
+                    start=begin + 1, duration=more.garbage, kind="user",
                     name=GARBAGE_COLLECTION, step=step,
                 )
             )  # fmt: skip
-        return now + length + more.gap
+        return now + more.gap
 
     def _message(
         self, events: Mapping[int, list[Event]], step: int, rank: int, now: int, sent: int

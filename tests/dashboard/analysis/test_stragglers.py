@@ -109,6 +109,23 @@ def test_what_comes_now_and_then_is_told_by_where_it_lies(
     assert {evidence.step for evidence in found.evidence[:2]} == {3, 5}
 
 
+def test_a_stall_in_one_action_is_told_from_a_step_that_is_slow_throughout(tmp_path: Path) -> None:
+    """Work is five actions of 20. All take 30 on rank 0 in steps 3 and 5, and one takes 70 on
+    rank 1 in steps 2 and 6: each is 50 late.
+    """
+    more = in_steps((3, 5), 0, More(work=50)) | in_steps((2, 6), 1, More(stall=50))
+    found = _stragglers(tmp_path, Toy(parts=5, more=more)).found
+    by_cause = {straggler.cause: straggler for straggler in found}
+    assert len(found) == 2
+    slow, stalls = by_cause["slow steps"], by_cause["stalls"]
+    assert (slow.rank, slow.steps, stalls.rank, stalls.steps) == (0, (3, 5), 1, (2, 6))
+    for straggler in found:
+        assert straggler.slowdown == pytest.approx(0.5)
+        assert _units(straggler) == pytest.approx(2 * 50 / COUNTED)
+    assert [e.duration // SCALE for e in stalls.evidence[:2]] == [70, 70]
+    assert {e.expected // SCALE for e in (*slow.evidence, *stalls.evidence)} == {20}
+
+
 def test_of_two_that_are_late_together_only_the_later_costs_anything(tmp_path: Path) -> None:
     """Ranks 0 and 1 are 50 and 30 late in step 3. Without rank 0's delay the step takes 150, not
     170; without rank 1's it takes 170 still.
@@ -158,21 +175,24 @@ def test_the_longest_pieces_are_cut_to_one_length() -> None:
             More,
             load=st.integers(0, 60),
             work=st.integers(-50, 80),
+            stall=st.integers(0, 60),
             garbage=st.integers(0, 40),
             gap=st.integers(0, 60),
         ),
         max_size=12,
     ),
     pairs=st.booleans(),
+    parts=st.integers(1, 5),
     slow_link=st.dictionaries(st.integers(0, 1), st.integers(0, 60)),
 )
 def test_no_straggler_costs_less_than_nothing_or_more_than_the_step(
     tmp_path_factory: pytest.TempPathFactory,
     more: dict[tuple[int, int], More],
     pairs: bool,
+    parts: int,
     slow_link: dict[int, int],
 ) -> None:
-    toy = Toy(ranks=4, more=more, pairs=pairs, slow_link=slow_link)
+    toy = Toy(ranks=4, more=more, pairs=pairs, parts=parts, slow_link=slow_link)
     found = _stragglers(tmp_path_factory.mktemp("toy"), toy)
     assert found.replay_error == 0
     for straggler in found.found:
