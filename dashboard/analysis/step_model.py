@@ -14,7 +14,7 @@ of each stage how long its actions took, and of the run
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -215,51 +215,89 @@ def simulate(
     scale: how long each action takes in proportion (of microbatches cut finer, say).
     """
     costs = _Costs(model, plan, np.random.default_rng(seed), scale)
+    tasks = [
+        [_task(plan, rank, action) for action in found] for rank, found in enumerate(plan.actions)
+    ]
     free = [0.0] * plan.p
     ends: list[float] = []
-    actions: list[Action] = []
-    for step in range(steps + 1):
-        actions = list(_carry_out(plan, costs, free, step))
-        done = {action.rank: action.end for action in actions}
-        free = [done.get(rank, 0) + costs.outside(rank) for rank in range(plan.p)]
+    spans: list[_Span] = []
+    for _ in range(steps + 1):
+        spans = _carry_out(tasks, costs, free)
+        done = {rank: end for rank, _, _, end in spans}
+        free = [done.get(rank, 0.0) + costs.outside(rank) for rank in range(plan.p)]
         ends.append(max(free))
-    return Simulation(step_ns=np.diff(ends), last=tuple(actions))
+    actions = tuple(
+        Action(
+            rank=rank,
+            step=steps,
+            kind=task.action.kind,
+            stage=task.action.stage,
+            microbatch=task.action.microbatch,
+            start=round(start),
+            duration=round(end) - round(start),
+        )
+        for rank, task, start, end in spans
+    )
+    return Simulation(step_ns=np.diff(ends), last=actions)
 
 
-def _carry_out(plan: Plan, costs: _Costs, free: Sequence[float], step: int) -> Iterator[Action]:
-    """One step, each rank's actions in its order, if the ranks are free from `free` on."""
-    done: dict[tuple[str, int, int], float] = {}
+_Key: TypeAlias = tuple[str, int, int]
+
+
+@dataclass(slots=True, frozen=True)
+class _Task:
+    """An action, what it needs (None: nothing), whether another rank does that, and what it gives
+    others (None: nothing).
+    """
+
+    action: PlannedAction
+    need: _Key | None
+    is_elsewhere: bool
+    gives: _Key | None
+
+
+_Span: TypeAlias = tuple[int, _Task, float, float]
+"""rank, task, start, end"""
+
+
+def _task(plan: Plan, rank: int, action: PlannedAction) -> _Task:
+    gives = (_direction(action), action.stage, action.microbatch)
+    need = _need(action)
+    if action.kind in _OWN:
+        return _Task(action, None, False, None)
+    if not 0 <= need[1] < len(plan.rank_of_stage):
+        return _Task(action, None, False, gives)
+    return _Task(action, need, plan.rank_of_stage[need[1]] != rank, gives)
+
+
+def _carry_out(
+    tasks: Sequence[Sequence[_Task]], costs: _Costs, free: Sequence[float]
+) -> list[_Span]:
+    """One step, each rank's tasks in its order, if the ranks are free from `free` on."""
+    done: dict[_Key, float] = {}
     now = list(free)
-    at = [0] * plan.p
-    left = sum(len(actions) for actions in plan.actions)
-    while left:
-        before = left
-        for rank, actions in enumerate(plan.actions):
-            while at[rank] < len(actions):
-                action = actions[at[rank]]
+    at = [0] * len(tasks)
+    spans: list[_Span] = []
+    left = sum(map(len, tasks))
+    while len(spans) < left:
+        before = len(spans)
+        for rank, mine in enumerate(tasks):
+            while at[rank] < len(mine):
+                task = mine[at[rank]]
+                if task.need is not None and task.need not in done:
+                    break
                 start = now[rank] + (costs.turnaround() if at[rank] else 0.0)
-                need = _need(action)
-                if 0 <= need[1] < len(plan.rank_of_stage) and action.kind not in _OWN:
-                    if need not in done:
-                        break
-                    elsewhere = plan.rank_of_stage[need[1]] != rank
-                    start = max(start, done[need] + (costs.hand_over() if elsewhere else 0.0))
-                now[rank] = start + costs.of(action)
-                if action.kind not in _OWN:
-                    done[_direction(action), action.stage, action.microbatch] = now[rank]
+                if task.need is not None:
+                    ready = done[task.need] + (costs.hand_over() if task.is_elsewhere else 0.0)
+                    start = max(start, ready)
+                now[rank] = end = start + costs.of(task.action)
+                if task.gives is not None:
+                    done[task.gives] = end
                 at[rank] += 1
-                left -= 1
-                yield Action(
-                    rank=rank,
-                    step=step,
-                    kind=action.kind,
-                    stage=action.stage,
-                    microbatch=action.microbatch,
-                    start=round(start),
-                    duration=round(now[rank]) - round(start),
-                )
-        if left == before:
-            raise UsageError(f"the plan of {plan.schedule} waits for itself")
+                spans.append((rank, task, start, end))
+        if len(spans) == before:
+            raise UsageError("the plan waits for itself")
+    return spans
 
 
 _AT_ONCE: Final = 256
