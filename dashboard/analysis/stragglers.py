@@ -38,7 +38,7 @@ more to be worth a line."""
 _SURE: Final = 2.0
 """How often its excess must exceed what is noticed for a cause to be beyond doubt."""
 _GOOD_REPLAY: Final = 0.01
-_MOST_PRICED: Final = 40
+_MOST_PRICED: Final = 20
 """Each price is a replay of the whole graph; the clearest suspects come first."""
 
 
