@@ -184,12 +184,7 @@ def usual_plans(model: StepModel) -> list[Plan]:
 
 
 def _assumed(model: StepModel, plan: Plan) -> Iterator[str]:
-    was_split = any(kind == "backward_input" for _, kind in model.durations)
-    if plan.splits_backward and not was_split:
-        yield (
-            f"the input part takes {100 * model.input_share:.0f} % of a backward"
-            if model.is_share_assumed
-            else f"the input part takes {100 * model.input_share:.0f} % of a backward, as given"
-        )
+    if plan.splits_backward and model.is_share_assumed:
+        yield f"the input part takes {100 * model.input_share:.0f} % of a backward"
     if plan.p * plan.v != model.stages:
         yield "layers cost the same throughout a recorded stage"

@@ -46,7 +46,8 @@ class StepModel:
     durations: (stage, kind) → those recorded, from all ranks that hold the stage.
     turnaround, hand_over, outside: see above; outside by pipeline rank.
     p, m, v, schedule: of the recorded run. step_ns: its measured step times.
-    input_share: of a full backward, the part for the input; is_share_assumed: nobody said so.
+    input_share: of a backward, the part for the input: as given, else as seen where it was done in
+        two parts, else assumed: is_share_assumed.
     """
 
     durations: Mapping[tuple[int, str], Samples]
@@ -87,6 +88,7 @@ def step_model(
     if {stage for stage, _ in found} != set(range(recorded.stages)):
         raise UsageError(f"{run.path}: work of some stages is missing; `rankscope check` says why")
     turnaround, hand_over = _gaps(by_step.values())
+    seen = _seen_share(found)
     return StepModel(
         durations={key: np.array(values) for key, values in found.items()},
         turnaround=turnaround,
@@ -98,9 +100,19 @@ def step_model(
         v=recorded.virtual_stages,
         schedule=recorded.name,
         step_ns=_step_lengths(run, steps),
-        input_share=INPUT_SHARE if input_share is None else input_share,
-        is_share_assumed=input_share is None,
+        input_share=next(share for share in (input_share, seen, INPUT_SHARE) if share is not None),
+        is_share_assumed=input_share is None and seen is None,
     )
+
+
+def _seen_share(found: Mapping[tuple[int, str], Sequence[float]]) -> float | None:
+    """The input's part of all backwards in two parts, the first stage's left out; None without."""
+    totals = {
+        kind: sum(sum(spent) for (stage, k), spent in found.items() if k == kind and stage)
+        for kind in _HALVES
+    }
+    both = sum(totals.values())
+    return totals["backward_input"] / both if both else None
 
 
 def _without_first(by_step: Mapping[int, list[Action]]) -> dict[int, list[Action]]:
@@ -127,7 +139,9 @@ def _gaps(steps: Iterable[Sequence[Action]]) -> tuple[Samples, Samples]:
     return np.array(turnarounds or [0.0]), np.array(hand_overs or [0.0])
 
 
+_HALVES: Final = ("backward_input", "backward_weight")
 _OWN: Final = ("backward_weight",)
+"""Actions that no other stage waits for."""
 
 
 def _direction(action: Action | PlannedAction) -> str:
@@ -271,8 +285,21 @@ class _Costs:
 
     def of(self, action: PlannedAction) -> float:
         """The duration of one action, ns."""
-        return self._scale * sum(
-            share * self._draw(stage, action.kind) for stage, share in self._parts[action.stage]
+        parts = self._parts[action.stage]
+        if action.kind not in _HALVES:
+            return self._scale * sum(
+                share * self._draw(stage, action.kind) for stage, share in parts
+            )
+        known = self._model.durations.get((action.stage, action.kind))
+        if known is not None and len(self._parts) == self._model.stages:
+            return self._scale * self._one_of(known)
+        # The first stage has no input that wants a gradient: torch does all of it with the weights.
+        half = self._model.input_share if action.stage else 0.0
+        half = half if action.kind == "backward_input" else 1 - half
+        return (
+            self._scale
+            * half
+            * sum(share * self._draw(stage, "backward") for stage, share in parts)
         )
 
     def turnaround(self) -> float:
@@ -297,13 +324,12 @@ class _Costs:
         return drawn.pop()
 
     def _draw(self, stage: int, kind: str) -> float:
+        """Of a recorded stage; a full backward may have been recorded in two parts."""
         known = self._model.durations
         if (stage, kind) in known:
             return self._one_of(known[stage, kind])
-        if kind == "backward":
-            return self._draw(stage, "backward_input") + self._draw(stage, "backward_weight")
-        share = self._model.input_share
-        return (share if kind == "backward_input" else 1 - share) * self._draw(stage, "backward")
+        halves = [known[stage, half] for half in _HALVES if (stage, half) in known]
+        return sum(self._one_of(samples) for samples in halves)
 
 
 def parts_of_stages(recorded: int, wanted: int) -> list[list[tuple[int, float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,25 @@ def _ideal(stages: int) -> StepModel:
         p=stages, m=1, v=1, schedule="ScheduleGPipe", step_ns=none, input_share=0.5,
         is_share_assumed=True,
     )  # fmt: skip
+
+
+def test_backwards_in_two_parts_and_whole_ones() -> None:
+    """B is 20, of which the input has half, but on the first stage, which has no input to mind.
+
+    rank 0: F0 0-10, F1 10-20, W0 and W1 all of B; rank 1 splits 10 and 10.
+    """
+    made = simulate(
+        _ideal(2), plan("ScheduleInterleavedZeroBubble", p=2, m=2), steps=1, seed=0
+    ).last
+    took = {(a.rank, a.kind): a.duration / 1000 for a in made}
+    assert (took[0, "backward_input"], took[0, "backward_weight"]) == (0, 20)
+    assert (took[1, "backward_input"], took[1, "backward_weight"]) == (10, 10)
+    halves = {(s, "backward_input"): np.array([8_000.0]) for s in (0, 1)}
+    halves |= {(s, "backward_weight"): np.array([12_000.0]) for s in (0, 1)}
+    forwards = {(s, "forward"): np.array([10_000.0]) for s in (0, 1)}
+    split = replace(_ideal(2), durations=forwards | halves)
+    whole = simulate(split, plan("Schedule1F1B", p=2, m=2), steps=1, seed=0).last
+    assert {a.duration / 1000 for a in whole if a.kind == "backward"} == {20}
 
 
 @given(p=st.integers(1, 6), rounds=st.integers(1, 4), v=st.integers(1, 3))
