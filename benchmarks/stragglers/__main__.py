@@ -1,7 +1,10 @@
 """Record the injection matrix, and print what was found of it.
 
-    python -m benchmarks.stragglers DIRECTORY    record into it (7 minutes), then judge
+    python -m benchmarks.stragglers DIRECTORY    record into it (8 minutes), then judge
     python -m benchmarks.stragglers DIRECTORY    again: judge what is there
+
+Other work on the machine makes slow steps of its own. With `chrt -r 5` before the command
+(real-time priority, which needs root) it does not reach the processes, which mostly sleep.
 
 It is a package and no script beside the other benchmarks because it takes minutes, and those run
 with the tests. A few of its cases do: tests/end_to_end/test_stragglers.py.

@@ -45,14 +45,15 @@ def judged(directory: Path) -> list[Judged]:
 
 def tables(all_judged: Sequence[Judged]) -> Iterator[str]:
     """Markdown: by cause, then what went wrong, then the prices."""
-    yield from _by_cause(all_judged)
+    yield from by_cause(all_judged)
     yield ""
     yield from _wrong(all_judged)
     yield ""
     yield from _prices(all_judged)
 
 
-def _by_cause(all_judged: Sequence[Judged]) -> Iterator[str]:
+def by_cause(all_judged: Sequence[Judged]) -> Iterator[str]:
+    """Recall and precision of each cause, and how many clean runs stayed quiet."""
     amounts = " | ".join(f"{100 * amount:.0f} %" for amount in AMOUNTS)
     yield f"| cause | cases | found at {amounts} | recall | findings | right | precision |"
     yield "| --- " * (6 + len(AMOUNTS)) + "|"
@@ -73,7 +74,8 @@ def _line(name: str, cases: Sequence[Judged], findings: Sequence[tuple[Judged, S
     by_amount = []
     for amount in AMOUNTS:
         mine = [one for one in cases if one.case.amount == amount]
-        by_amount.append(f"{sum(bool(one.hits) for one in mine)} of {len(mine)}")
+        hits = sum(bool(one.hits) for one in mine)
+        by_amount.append(f"{hits} of {len(mine)}" if mine else "–")
     hit = sum(bool(one.hits) for one in cases)
     right = sum(is_right(one.case, found) for one, found in findings)
     return (
@@ -87,8 +89,13 @@ def _ratio(part: int, whole: int) -> str:
 
 
 def _wrong(all_judged: Sequence[Judged]) -> Iterator[str]:
+    """One line for each; none where all is right."""
     yield "Missed or wrong:"
     yield ""
+    if all(one.case.cause is None or one.hits for one in all_judged) and all(
+        is_right(one.case, found) for one in all_judged for found in one.found.found
+    ):
+        yield "- nothing"
     for one in all_judged:
         if one.case.cause is not None and not one.hits:
             yield f"- {one.case.name}: not found"

@@ -30,7 +30,7 @@ Confidence = Literal["high", "medium"]
 
 WORTH: Final = 0.005
 """Share of the step time that a straggler must cost in the steps that it concerns."""
-WORTH_OF_ALL: Final = 0.003
+WORTH_OF_ALL: Final = 0.002
 """Share of the mean step time that it must cost over all steps."""
 WORTH_OF_ONE: Final = 0.01
 """The same for what concerns a single step: one hiccup of the machine is no pattern, and must cost
@@ -38,7 +38,7 @@ more to be worth a line."""
 _SURE: Final = 2.0
 """How often its excess must exceed what is noticed for a cause to be beyond doubt."""
 _GOOD_REPLAY: Final = 0.01
-_MOST_PRICED: Final = 40
+_MOST_PRICED: Final = 20
 """Each price is a replay of the whole graph; the clearest suspects come first."""
 
 
