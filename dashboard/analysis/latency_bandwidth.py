@@ -35,6 +35,11 @@ LEAST_SPREAD: Final = 2.0
 times, so that the noise decides what is latency and what is bandwidth."""
 
 
+RARE: Final = 0.05
+"""Of the operations of the most frequent size: sizes with fewer are left out. A few messages of
+some bytes, sent once when a pipeline is set up, would weigh as much as a thousand that follow."""
+
+
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Line(Result):
     """alpha_ns and beta_gbps (1e9 B/s, a bus bandwidth) of one operation of one group.
@@ -44,8 +49,8 @@ class Line(Result):
     alpha_ns is all there is to it. `why` says so.
     low_bytes, high_bytes: the sizes seen; between them the line is measured, beyond it is
     extrapolated. median_ns: of all times. count: operations, sizes: points of the fit, left_out:
-    operations whose end nobody waited for. error: the median of |t(S) / t - 1| over the
-    operations.
+    operations whose end nobody waited for, or of sizes that are `RARE`. error: the median of
+    |t(S) / t - 1| over the operations.
     """
 
     group: str
@@ -86,7 +91,7 @@ def fit_lines(operations: pa.Table) -> tuple[Line, ...]:
     """
     all_of = _by_operation(operations)
     told = _by_operation(telling_transfers(operations))
-    return tuple(_line(rows, all_of[key].num_rows) for key, rows in sorted(told.items()))
+    return tuple(_line(_common(rows), all_of[key].num_rows) for key, rows in sorted(told.items()))
 
 
 def _by_operation(operations: pa.Table) -> dict[tuple[str, str], pa.Table]:
@@ -95,6 +100,12 @@ def _by_operation(operations: pa.Table) -> dict[tuple[str, str], pa.Table]:
     for place, key in enumerate(pairs):
         places.setdefault(key, []).append(place)
     return {key: operations.take(pa.array(found)) for key, found in places.items()}
+
+
+def _common(rows: pa.Table) -> pa.Table:
+    """Without the sizes that are rare."""
+    _, which, counts = np.unique(rows["bytes"].to_numpy(), return_inverse=True, return_counts=True)
+    return rows.filter(pa.array(counts[which] >= RARE * counts.max()))
 
 
 def _line(rows: pa.Table, all_count: int) -> Line:
