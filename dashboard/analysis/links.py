@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from dashboard.analysis.bandwidth import measure_bandwidth
+from dashboard.analysis.bandwidth_by_size import time_by_size
 from dashboard.analysis.latency_bandwidth import Line, fit_lines
 from dashboard.analysis.link_peaks import Peak, link_peaks, peak_utilization
 from dashboard.analysis.results import Result
 from dashboard.analysis.slow_links import SlowLink, slow_links
 from dashboard.runs.calibration import calibration_beside, calibration_notes
-from tracer.calibration_file import Calibration
+from tracer.calibration_file import Calibration, CalibrationPoint
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, frozen=True)
 class Links(Result):
-    """lines: of the run's own operations; calibrated: of `rankscope calibrate`; peaks by mesh
-    dimension; utilization: see `peak_utilization`; slow: the slow links, the dearest first; notes:
-    what of the calibration does not fit the run, or could not be read.
+    """lines: of the run's own operations; calibrated: of `rankscope calibrate`.
+    times, calibrated_times: what they were fitted to (`time_by_size`).
+    peaks: by mesh dimension. utilization: see `peak_utilization`.
+    slow: the slow links, the dearest first.
+    notes: what of the calibration does not fit the run, or could not be read.
     """
 
     lines: tuple[Line, ...]
     calibrated: tuple[Line, ...]
+    times: pa.Table
+    calibrated_times: pa.Table
     peaks: Mapping[str, Peak]
     utilization: pa.Table
     slow: tuple[SlowLink, ...]
@@ -68,9 +73,12 @@ def links(
     if calibration is not None:
         notes += tuple(calibration_notes(run, calibration))
     peaks = link_peaks(run.meta.link_peaks, calibration, given)
+    swept = calibrated_operations(() if calibration is None else calibration.points)
     return Links(
         lines=fit_lines(bandwidth.operations),
-        calibrated=() if calibration is None else fit_lines(calibrated_operations(calibration)),
+        calibrated=fit_lines(swept),
+        times=time_by_size(bandwidth.operations),
+        calibrated_times=time_by_size(swept),
         peaks=peaks,
         utilization=peak_utilization(bandwidth, peaks),
         slow=slow_links(run, steps),
@@ -78,9 +86,8 @@ def links(
     )
 
 
-def calibrated_operations(calibration: Calibration) -> pa.Table:
+def calibrated_operations(points: Sequence[CalibrationPoint]) -> pa.Table:
     """The points as rows of `Bandwidth.operations`, with what a fit needs."""
-    points = calibration.points
     times = np.array([point.ns for point in points], np.float64)
     return pa.table(
         {

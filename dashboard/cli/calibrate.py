@@ -96,7 +96,7 @@ def calibrate(
         click.echo(said, err=True)
     _measure([str(path.absolute()), *sweep], run.meta.world_size)
     found = read_calibration(target)
-    lines = fit_lines(calibrated_operations(found))
+    lines = fit_lines(calibrated_operations(found.points))
     peaks = link_peaks({}, found)
     notes = list(calibration_notes(run, found))
     if as_json:
