@@ -24,6 +24,8 @@ COMMANDS: Final = {
     "bandwidth": "dashboard.cli.bandwidth",
     "calibrate": "dashboard.cli.calibrate",
     "whatif": "dashboard.cli.whatif",
+    "layouts": "dashboard.cli.layouts",
+    "stragglers": "dashboard.cli.stragglers",
     "check": "dashboard.cli.check",
     "query": "dashboard.cli.query",
 }
