@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dashboard.analysis.latency_bandwidth import Line
 from dashboard.analysis.links import Links
 from dashboard.analysis.operations import category_of
-from dashboard.figures.base import empty, figure, legend_above
+from dashboard.figures.base import empty, figure, legend_above, log_ticks
 from dashboard.figures.theme import CATEGORIES, Theme
 from dashboard.figures.units import Unit, byte_text, rate_text, time_text, time_unit
 
@@ -47,10 +47,20 @@ def time_by_size(links: Links, theme: Theme = "light") -> go.Figure:
             line = next((ln for ln in lines if (ln.group, ln.op) == (group, op)), None)
             if mine and line is not None:
                 _add(made, mine, line, symbol + hollow, dash, unit, theme)
+    shown = [trace for trace in made.data if trace.mode == "markers"]
     made.update_xaxes(
-        title_text="message size, bytes", type="log", tickformat=".2~s", ticksuffix="B"
+        title_text="message size, bytes",
+        type="log",
+        tickformat=".2~s",
+        ticksuffix="B",
+        dtick=log_ticks(size for trace in shown for size in trace.x),
     )
-    made.update_yaxes(title_text=f"time, {unit.label}", type="log", tickformat=".2~r")
+    made.update_yaxes(
+        title_text=f"time, {unit.label}",
+        type="log",
+        tickformat=".2~r",
+        dtick=log_ticks(time for trace in shown for time in trace.y),
+    )
     return made
 
 
