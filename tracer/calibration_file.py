@@ -24,6 +24,9 @@ OPS: Final = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 """What is measured, in this order; the names are those of the analyses."""
 
 _MOST_BYTES: Final = 1 << 50
+_LEAST_NS: Final = 1e-3
+_MOST_NS: Final = 1e15
+"""Eleven days. Within these two lies every operation, and what is computed of it is finite."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -103,7 +106,7 @@ def read_calibration(path: Path) -> Calibration:
 
 def _point(raw: Mapping[str, Any]) -> CalibrationPoint:
     op, ns = text(raw["op"]), number(raw["ns"])
-    if op not in OPS or not ns > 0:
+    if op not in OPS or not _LEAST_NS <= ns <= _MOST_NS:
         raise ValueError(f"{op!r} in {ns:g} ns: wanted one of {', '.join(OPS)}, and some time")
     return CalibrationPoint(
         group=text(raw["group"]),

@@ -74,16 +74,25 @@ def links(
         notes += tuple(calibration_notes(run, calibration))
     peaks = link_peaks(run.meta.link_peaks, calibration, given)
     swept = calibrated_operations(() if calibration is None else calibration.points)
+    lines, times, slow = run.answer(_measured, steps)
     return Links(
-        lines=fit_lines(bandwidth.operations),
+        lines=lines,
         calibrated=fit_lines(swept),
-        times=time_by_size(bandwidth.operations),
+        times=times,
         calibrated_times=time_by_size(swept),
         peaks=peaks,
         utilization=peak_utilization(bandwidth, peaks),
-        slow=slow_links(run, steps),
+        slow=slow,
         notes=notes,
     )
+
+
+def _measured(
+    run: Recording, steps: Collection[int]
+) -> tuple[tuple[Line, ...], pa.Table, tuple[SlowLink, ...]]:
+    """What the run alone tells, which does not change: its lines, times by size and slow links."""
+    operations = run.answer(measure_bandwidth, steps).operations
+    return fit_lines(operations), time_by_size(operations), slow_links(run, steps)
 
 
 def calibrated_operations(points: Sequence[CalibrationPoint]) -> pa.Table:

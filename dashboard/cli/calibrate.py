@@ -81,7 +81,7 @@ def calibrate(
 
     \b
     Examples:
-      rankscope calibrate runs/a                     half a minute per mesh dimension
+      rankscope calibrate runs/a                     about a minute per mesh dimension
       rankscope calibrate runs/a --high 1000000      up to 1 MB only
       rankscope calibrate runs/a --out links.json && rankscope bandwidth runs/b --calibration links.json
     """  # noqa: E501 - a command to copy

@@ -28,6 +28,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ({"hosts": [1]}, DamagedTrace, "wanted text"),
         ({"points": [{"group": "a"}]}, DamagedTrace, "is missing"),
         ({"points": [{"op": "all_reduce", "ns": 0}]}, DamagedTrace, "some time"),
+        ({"points": [{"op": "p2p", "ns": 1e-300}]}, DamagedTrace, "some time"),
+        ({"points": [{"op": "p2p", "ns": 1e200}]}, DamagedTrace, "some time"),
         ({"points": [{"op": "barrier", "ns": 1}]}, DamagedTrace, "wanted one of"),
         ({"points": [{"op": "p2p", "ns": float("nan")}]}, DamagedTrace, "finite"),
     ],
