@@ -11,7 +11,8 @@ own share of a machine with fewer cores. Three questions, each answered from one
 * layouts: from 2 pipeline x 2 tensor ranks, 4 x 1, 1 x 4, and other microbatches and schedules.
 
 Every configuration is recorded `--repeats` times; measured is the mean of them. Predictions come
-from the first recording of the base. Prints a JSON line each and a table at the end.
+from the first recording of the base. Prints a JSON line each and a table at the end. Where other
+work runs on the machine, `chrt -r 5 python -m benchmarks.predictions` keeps it away.
 """
 
 from __future__ import annotations
