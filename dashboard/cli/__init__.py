@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "compare": "dashboard.cli.compare",
     "dashboard": "dashboard.cli.dashboard",
     "critical-path": "dashboard.cli.critical_path",
+    "bandwidth": "dashboard.cli.bandwidth",
+    "calibrate": "dashboard.cli.calibrate",
     "whatif": "dashboard.cli.whatif",
     "layouts": "dashboard.cli.layouts",
     "stragglers": "dashboard.cli.stragglers",
