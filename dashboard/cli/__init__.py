@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "calibrate": "dashboard.cli.calibrate",
     "whatif": "dashboard.cli.whatif",
     "layouts": "dashboard.cli.layouts",
+    "memory": "dashboard.cli.memory",
     "stragglers": "dashboard.cli.stragglers",
     "check": "dashboard.cli.check",
     "query": "dashboard.cli.query",

@@ -9,6 +9,7 @@ from dash import ClientsideFunction, Dash, Input, html
 
 from dashboard.analysis.findings import findings, sentence
 from dashboard.analysis.summary import KeyFigures, key_figures
+from dashboard.figures.memory import memory_over_time
 from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
 from dashboard.figures.units import percent_text, time_text
@@ -49,6 +50,12 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 "Median over the ranks; the band reaches from the fastest to the slowest rank. "
                 "A click opens the step in the timeline.",
                 step_times(accounting, state.theme),
+            ),
+            figure_card(
+                "overview-memory",
+                "Memory and microbatches held",
+                "A microbatch is held from its forward on a stage to its backward there.",
+                memory_over_time(run.memory(steps), state.theme),
             ),
         ],
         className="page-stack",
