@@ -33,10 +33,12 @@ import numpy as np
 
 from dashboard import open_run
 from dashboard.analysis.graph import dependency_graph
+from dashboard.analysis.layout_costs import action_costs
 from dashboard.analysis.layouts import Layout, explore_layouts, rank_correlation
 from dashboard.analysis.other_plans import other_plans, plan_like
 from dashboard.analysis.replay import replay, step_times
 from dashboard.analysis.scenarios import stage_takes
+from dashboard.analysis.step_model import step_model
 from dashboard.analysis.whatif import what_if
 from dashboard.run import Run
 
@@ -163,8 +165,11 @@ def layouts(recorder: Recorder) -> Iterator[Row]:
         Layout(p=2, t=2, d=1, m=4, v=1, schedule="ScheduleGPipe"),
         Layout(p=1, t=4, d=1, m=8, v=1, schedule="ScheduleGPipe"),
     ]
+    share = _sleep_share(base)
     found = explore_layouts(base, asked)
     predicted = {prediction.layout: prediction for prediction in found.predictions}
+    known = explore_layouts(base, asked, split_share=share)
+    informed = {prediction.layout: prediction for prediction in known.predictions}
     for layout in asked:
         arguments = [
             "--schedule", layout.schedule.removeprefix("Schedule"),
@@ -173,10 +178,23 @@ def layouts(recorder: Recorder) -> Iterator[Row]:
         arguments += ["--tensor-parallel", str(layout.t)] if layout.t > 1 else []
         arguments += ["--virtual-stages", str(layout.v)] if layout.v > 1 else []
         arguments += _LONG
-        yield _row(
-            "layout", "p2 t2 m8", str(layout), predicted[layout].step_ns,
-            recorder.runs(*arguments), found.model_error,
-        )  # fmt: skip
+        runs = recorder.runs(*arguments)
+        for question, answers in (("layout", predicted), ("layout, share known", informed)):
+            asked_for = str(layout) if answers is predicted else f"  … {100 * share:.0f} % shared"
+            step_ns = answers[layout].step_ns
+            yield _row(question, "p2 t2 m8", asked_for, step_ns, runs, found.model_error)
+
+
+def _sleep_share(run: Run) -> float:
+    """Which part of the compute is sleep, the part that tensor ranks really share here: the rest is
+    Python, of DTensor above all, which every rank does for itself.
+    """
+    model = step_model(run)
+    costs = action_costs(run, model)
+    seconds = float(_LONG[1]) / 1e3 * LAYERS / model.stages / 2
+    slept = {"forward": seconds * 1e9, "backward": 2 * seconds * 1e9}
+    shares = [slept[kind] / spent for (_, kind), spent in costs.compute.items()]
+    return fmean(shares)
 
 
 def _compute(run: Run, stage: int) -> float:
@@ -215,12 +233,15 @@ def _table(rows: list[Row]) -> None:
             f"{row.base:<14} {row.asked:<34} {row.predicted:>9.1f} {row.measured:>9.1f} "
             f"{100 * row.error:>+6.1f}% {100 * row.spread:>6.1f}%"
         )
-    errors = [abs(row.error) for row in rows]
-    print(f"|error|: median {100 * median(errors):.1f} %, worst {100 * max(errors):.1f} %")
-    mine = [row for row in rows if row.question == "layout"]
-    if mine:
-        found = rank_correlation([r.predicted for r in mine], [r.measured for r in mine])
-        print(f"layouts: rank correlation {found:.2f} over {len(mine)}")
+    for question in dict.fromkeys(row.question for row in rows):
+        errors = [abs(row.error) for row in rows if row.question == question]
+        middle, worst = 100 * median(errors), 100 * max(errors)
+        print(f"{question}: |error| median {middle:.1f} %, worst {worst:.1f} % of {len(errors)}")
+    for question in ("layout", "layout, share known"):
+        mine = [row for row in rows if row.question == question]
+        if mine:
+            found = rank_correlation([r.predicted for r in mine], [r.measured for r in mine])
+            print(f"{question}: rank correlation {found:.2f} over {len(mine)}")
 
 
 def _replays(recorder: Recorder) -> None:
