@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dash import ClientsideFunction, Dash, Input, html
 
 from dashboard.analysis.findings import findings, sentence
+from dashboard.analysis.flops import flops_utilization
 from dashboard.analysis.summary import KeyFigures, key_figures
 from dashboard.figures.memory import memory_over_time
 from dashboard.figures.overview import accounting_bars, step_times
@@ -20,6 +21,7 @@ from dashboard.pages.markup import address, card, data_table, figure_card, no_st
 if TYPE_CHECKING:
     from dashboard.analysis.critical_path import CriticalPath
     from dashboard.analysis.findings import Finding
+    from dashboard.analysis.flops import FlopsUtilization
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 
@@ -40,7 +42,10 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
         [
             _facts(run),
             _findings(findings(run, steps), state),
-            html.Div(_tiles(key_figures(run, steps), state), className="tiles"),
+            html.Div(
+                _tiles(key_figures(run, steps), flops_utilization(run, steps), state),
+                className="tiles",
+            ),
             figure_card(
                 "overview-accounting",
                 "Where each rank's time goes",
@@ -163,7 +168,7 @@ def _critical_path(found: CriticalPath, state: ViewState) -> html.Section:
     )
 
 
-def _tiles(figures: KeyFigures, state: ViewState) -> list[Any]:
+def _tiles(figures: KeyFigures, flops: FlopsUtilization, state: ViewState) -> list[Any]:
     to_timeline = address(timeline.PATH, state)
     to_communication = address(communication.PATH, state)
     span = f"{time_text(figures.step_low_ns)} to {time_text(figures.step_high_ns)}"
@@ -185,6 +190,9 @@ def _tiles(figures: KeyFigures, state: ViewState) -> list[Any]:
             to_communication,
         ),
     ]
+    if flops.per_rank is not None:
+        reached = f"{flops.per_rank / 1e12:,.1f} TFLOP/s per rank"
+        tiles.append(tile("Model FLOPs utilization", percent_text(flops.mfu), reached))
     if figures.bubble is not None:
         said = f"plan bound {percent_text(figures.plan_bound)}"
         if figures.theory is not None:
