@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -63,10 +64,9 @@ def measure_memory(run: Recording, steps: Collection[int] | None = None) -> Memo
     windows = step_windows(run, steps)
     ends = pc.add(windows["start"], windows["duration"])
     begin, end = pc.min(windows["start"]).as_py() or 0, pc.max(ends).as_py() or 0
-    counters = run.counters
-    inside = pc.and_(pc.greater_equal(counters["ts"], begin), pc.less_equal(counters["ts"], end))
-    counters = counters.filter(inside)
-    names = set(pc.unique(counters["name"]).to_pylist())
+    counters = run.counters.filter(pc.less_equal(run.counters["ts"], end))
+    inside = counters.filter(pc.greater_equal(counters["ts"], begin))
+    names = set(pc.unique(inside["name"]).to_pylist())
     counter = next((name for name in (ALLOCATED, RESIDENT) if name in names), None)
     by_rank: dict[int, list[Action]] = {rank: [] for rank in run.ranks}
     for actions in pipeline_actions(run, steps).values():
@@ -76,8 +76,8 @@ def measure_memory(run: Recording, steps: Collection[int] | None = None) -> Memo
     rows: list[dict[str, Any]] = []
     timeline, held = [_TIMELINE.empty_table()], [_IN_FLIGHT.empty_table()]
     for rank in run.ranks:
-        mine = counters.filter(pc.equal(counters["rank"], rank))
-        samples = mine.filter(pc.equal(mine["name"], counter or ""))
+        of_rank = pc.and_(pc.equal(inside["rank"], rank), pc.equal(inside["name"], counter or ""))
+        samples = inside.filter(of_rank)
         changes = list(_held(by_rank[rank]))
         rows.append(
             {
@@ -85,7 +85,7 @@ def measure_memory(run: Recording, steps: Collection[int] | None = None) -> Memo
                 "mean_bytes": pc.mean(samples["value"]).as_py(),
                 "peak_in_flight": max((count for _, count in changes), default=0),
                 "plan_in_flight": planned.get(rank),
-                **_peak(mine, samples),
+                **_peak(counters.filter(pc.equal(counters["rank"], rank)), samples, begin),
             }
         )
         timeline.append(_bounded(rank, samples["ts"], samples["value"], _TIMELINE))
@@ -99,30 +99,40 @@ def measure_memory(run: Recording, steps: Collection[int] | None = None) -> Memo
     )
 
 
-def _peak(mine: pa.Table, samples: pa.Table) -> dict[str, Any]:
-    """The allocator's own peak where it tells one, else the largest sample; and when that was."""
+def _peak(mine: pa.Table, samples: pa.Table, begin: int) -> dict[str, Any]:
+    """The largest sample and when that was; or the allocator's own peak, if it rose since `begin`:
+    it counts from the start of the process, so that one of an earlier step says nothing of these.
+    """
     if not samples.num_rows:
         return {"peak_bytes": None, "peak_at": None}
     at = int(np.argmax(samples["value"].to_numpy()))
-    told = mine.filter(pc.equal(mine["name"], PEAK))["value"]
-    most = max(samples["value"][at].as_py(), pc.max(told).as_py() or 0.0)
+    most = samples["value"][at].as_py()
+    told = mine.filter(pc.equal(mine["name"], PEAK))
+    earlier = pc.less(told["ts"], begin)
+    before = pc.max(told.filter(earlier)["value"]).as_py() or 0.0
+    since = pc.max(told.filter(pc.invert(earlier))["value"]).as_py() or 0.0
+    most = max(most, since) if since > before else most
     return {"peak_bytes": most, "peak_at": samples["ts"][at].as_py()}
 
 
 def _held(actions: Sequence[Action]) -> Iterator[tuple[int, int]]:
     """When the number of microbatches that a rank holds changes, and to what.
 
-    F 0-10, F 10-20, B 20-40 → (0, 1), (10, 2), (40, 1)
+    Only forwards that a backward of their step follows hold anything: an evaluation keeps nothing.
+
+    F 0-10, F 10-20, B 20-40, B 40-60 → (0, 1), (10, 2), (40, 1), (60, 0)
     """
-    changes = []
-    for action in actions:
+    forwards: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    changes: list[tuple[int, int]] = []
+    for action in sorted(actions, key=lambda action: action.start):
+        begun = forwards[action.step, action.stage, action.microbatch]
         if action.kind == "forward":
-            changes.append((action.start, 1))
-        elif action.kind != "backward_input":
-            changes.append((action.end, -1))
+            begun.append(action.start)
+        elif action.kind != "backward_input" and begun:
+            changes += [(begun.pop(), 1), (action.end, -1)]
     held = 0
     for at, change in sorted(changes):
-        held = max(held + change, 0)
+        held += change
         yield at, held
 
 

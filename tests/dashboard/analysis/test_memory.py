@@ -55,6 +55,38 @@ def test_memory_beside_microbatches_on_paper(tmp_path: Path) -> None:
     assert found.timeline["bytes"].to_pylist() == [100.0, 300.0, 200.0]
 
 
+def test_a_peak_of_earlier_steps_is_not_that_of_the_chosen_ones(tmp_path: Path) -> None:
+    """Steps 0-130, 130-260, 260-390; the allocator tells the highest since the process began."""
+    path = write_pipeline(tmp_path / "run", steps=3)
+    rows = [(at, PEAK, peak) for at, peak in ((50_000, 500.0), (150_000, 500.0), (300_000, 700.0))]
+    rows += [(at, ALLOCATED, 100.0) for at in (50_001, 150_001, 300_001)]
+    _sample(path, 0, rows)
+    run = open_run(path)
+    found = [measure_memory(run, [step]).ranks["peak_bytes"][0].as_py() for step in range(3)]
+    assert found == [500.0, 100.0, 700.0]
+
+
+def test_an_evaluation_holds_nothing(tmp_path: Path) -> None:
+    """F0 of the evaluation 0-10; then F0 10-20, F1 20-30, B0 30-50, and B1 in parts 50-60-70."""
+    rows = [
+        ("forward", 0, 0, 10),
+        ("forward", 0, 10, 20),
+        ("forward", 1, 20, 30),
+        ("backward", 0, 30, 50),
+        ("backward_input", 1, 50, 60),
+        ("backward_weight", 1, 60, 70),
+    ]
+    events = [Event(start=0, duration=80, kind="step", name="step")]
+    events += [
+        Event(start=start, duration=end - start, kind=kind, stage=0, microbatch=number)
+        for kind, number, start, end in rows
+    ]
+    found = measure_memory(open_run(write_run(tmp_path / "run", {0: events})))
+    held = [(row["ts"], row["count"]) for row in found.in_flight.to_pylist()]
+    assert held == [(10, 1), (20, 2), (50, 1), (70, 0)]
+    assert found.ranks["peak_in_flight"].to_pylist() == [2]
+
+
 def test_counters_of_another_run_or_damaged_are_left_out(tmp_path: Path) -> None:
     path = write_pipeline(tmp_path / "run")
     _sample(path, 0, [(5_000, RESIDENT, 1.0)], run_id="other")
