@@ -77,8 +77,8 @@ class Run(Recording):
 
         return what_if(self, scenarios, steps)
 
-    def compare(self, other: Run) -> Comparison:
-        """From this run's step time to the other's, by category, with intervals."""
+    def compare(self, other: Run, steps: Collection[int] | None = None) -> Comparison:
+        """From this run's step time to the other's, by category and operation, with intervals."""
         from dashboard.analysis.compare import compare
 
-        return compare(self, other)
+        return compare(self, other, steps)

@@ -33,7 +33,7 @@ from dashboard.figures.units import time_unit
 
 _NO_STEPS: Final = "One of the runs has no complete step."
 _FAINT: Final = 0.35
-"""Opacity of differences whose interval includes zero."""
+"""Opacity of differences within chance, all of them taken together."""
 
 _ROOM: Final = 3
 _PAIR_PX: Final = 260
@@ -41,7 +41,7 @@ _NS_PER_MS: Final = 1e6
 
 
 def differences(comparison: Comparison, theme: Theme = "light") -> go.Figure:
-    """B − A in ms per step by category, with 95 % intervals; faint where they include zero."""
+    """B − A in ms per step by category, with 95 % intervals; faint where within chance."""
     title = f"{comparison.a} → {comparison.b}: what changed"
     rows = _used(comparison)
     if not rows:

@@ -39,7 +39,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
         return _one_run_only()
     other = _other(state)
     a, b = runs[state.run], runs[other]
-    comparison = a.compare(b)
+    comparison = a.compare(b, _chosen(a, b, state))
     accountings = a.accounting(comparison.steps_a), b.accounting(comparison.steps_b)
     theme = state.theme
     return html.Div(
@@ -49,8 +49,8 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
             figure_card(
                 "compare-differences",
                 "What changed, by category",
-                "B − A per step. Whiskers are bootstrap 95 % intervals; a faint bar's interval "
-                "includes zero. The categories add up to the step time.",
+                "B − A per step. Whiskers are bootstrap 95 % intervals; a faint bar is within "
+                "chance, all bars taken together. The categories add up to the step time.",
                 differences(comparison, theme),
             ),
             html.Div(
@@ -74,11 +74,18 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
             card(
                 "What was compared",
                 "",
-                html.Ul([html.Li(note) for note in comparison.notes], className="notes"),
+                html.Ul(
+                    [html.Li(str(said)) for said in (*comparison.notes, *comparison.differences)],
+                    className="notes",
+                ),
             ),
         ],
         className="page-stack",
     )
+
+
+def _chosen(a: Run, b: Run, state: ViewState) -> set[int] | None:
+    return None if state.steps is None else {*state.chosen(a.steps), *state.chosen(b.steps)}
 
 
 def _other(state: ViewState) -> int:
@@ -140,7 +147,8 @@ def _table(comparison: Comparison, state: ViewState) -> html.Section:
     ]
     return card(
         "In numbers",
-        "Per step; mean over matched ranks and steps. The mark is for intervals without zero.",
+        "Per step; mean over matched ranks and steps. The mark is for what is beyond chance, "
+        "all rows taken together.",
         data_table(_COLUMNS, [_row(row, comparison, state) for row in rows]),
         tools=[
             csv_link(
