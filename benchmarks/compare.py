@@ -7,8 +7,8 @@ categories: the share of trials in which a category's own 95 % interval holds ze
 report marks no difference at all.
 
 Recorded: the same training again and again (two stages, whose work is sleeping). All pairs of the
-recordings, pairs of one and the next, and the two halves of each: the share of reports that mark
-nothing, and of step times whose own interval holds zero.
+recordings, pairs of one and the next, the two halves of each, and each against all others as
+repeats: the share of reports that mark nothing, and of step times whose own interval holds zero.
 """
 
 from __future__ import annotations
@@ -75,6 +75,12 @@ def halves(run: Run) -> Comparison:
     return first.compare(second)
 
 
+def against_the_others(runs: Sequence[Run], number: int) -> Comparison:
+    """One recording against the mean of all others."""
+    first, *repeats = (run for other, run in enumerate(runs) if other != number)
+    return first.compare(runs[number], repeats=repeats)
+
+
 def marks_nothing(comparison: Comparison) -> bool:
     """Whether nothing in the report is marked."""
     tables = (comparison.categories, comparison.operations, comparison.ratios)
@@ -86,6 +92,7 @@ def _show_recorded(runs: Sequence[Run]) -> None:
         "all_pairs": (a.compare(b) for a, b in combinations(runs, 2)),
         "neighbours": (a.compare(b) for a, b in pairwise(runs)),
         "halves": map(halves, runs),
+        "against_repeats": (against_the_others(runs, number) for number in range(len(runs))),
     }
     for way, comparisons in ways.items():
         found = list(comparisons)

@@ -77,8 +77,17 @@ class Run(Recording):
 
         return what_if(self, scenarios, steps)
 
-    def compare(self, other: Run, steps: Collection[int] | None = None) -> Comparison:
-        """From this run's step time to the other's, by category and operation, with intervals."""
+    def compare(
+        self,
+        other: Run,
+        steps: Collection[int] | None = None,
+        *,
+        repeats: Sequence[Run] = (),
+    ) -> Comparison:
+        """From this run's step time to the other's, by category and operation, with intervals.
+
+        repeats: more recordings of what this run records; chance is then what they differ by.
+        """
         from dashboard.analysis.compare import compare
 
-        return compare(self, other, steps)
+        return compare(self, other, steps, repeats=repeats)

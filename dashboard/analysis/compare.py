@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from dashboard.analysis.mean_difference import (
     MeanDifference,
     Samples,
     block_length,
+    difference_from_repeats,
     mean_difference,
 )
 from dashboard.analysis.results import Result
@@ -107,10 +108,17 @@ class Comparison(Result):
 
 
 def compare(
-    a: Recording, b: Recording, steps: Collection[int] | None = None, *, families: int = 1
+    a: Recording,
+    b: Recording,
+    steps: Collection[int] | None = None,
+    *,
+    repeats: Sequence[Recording] = (),
+    families: int = 1,
 ) -> Comparison:
     """The differences from run `a` to run `b`, in all steps or those of `steps`.
 
+    repeats: more recordings of what `a` records. With them, A is the mean of all its recordings,
+        and chance is what these differ by, instead of what steps differ by.
     families: of how many comparisons this is one, so that all of them together mark something by
         chance in at most 5 % of cases.
     """
@@ -121,17 +129,19 @@ def compare(
     for run, chosen in ((a, steps_a), (b, steps_b)):
         if len(chosen) < FEWEST_STEPS:
             notes.append(f"{run.name} has {len(chosen)} steps to compare: no interval can be given")
-    headline_a = _headline(a, steps_a, matching.a)
-    headline_b = _headline(b, steps_b, matching.b)
-    whole = headline_a.shape[1] if headline_a.shape[1] == headline_b.shape[1] else _TIMES
-    headline_a, headline_b = headline_a[:, :whole], headline_b[:, :whole]
-    found = mean_difference(headline_a, headline_b, families=families)
-    rows = _rows(headline_a, headline_b, found)
-    names = (STEP_TIME, *CATEGORIES)
-    categories = [{"category": name} | row for name, row in zip(names, rows, strict=False)]
+    sides = _Sides(
+        a=[(run, _of_repeat(run, steps_a), match(run, b).a) for run in (a, *repeats)],
+        b=(b, steps_b, matching.b),
+        families=families,
+    )
+    headline = _headlines(sides)
+    categories = [
+        {"category": name} | row
+        for name, row in zip((STEP_TIME, *CATEGORIES), headline, strict=False)
+    ]
     ratios = [
         {"ratio": BUBBLE_RATIO} | {name.removesuffix("_ms"): value for name, value in row.items()}
-        for row in rows[_TIMES:]
+        for row in headline[_TIMES:]
     ]
     marked = {row["category"] for row in categories if row.get("significant")}
     return Comparison(
@@ -140,11 +150,35 @@ def compare(
         steps_a=steps_a,
         steps_b=steps_b,
         categories=pa.Table.from_pylist(categories, schema=_CATEGORIES),
-        operations=_operations(a, b, (steps_a, steps_b), matching, marked, families),
+        operations=_operations(sides, matching, marked),
         ratios=pa.Table.from_pylist(ratios, schema=_RATIOS),
         differences=run_differences(a, b),
-        notes=(*notes, *_of_the_intervals(steps_a, steps_b)),
+        notes=(*notes, *_of_the_intervals(steps_a, steps_b, len(repeats))),
     )
+
+
+_Side: TypeAlias = tuple["Recording", Sequence[int], Weights]
+"""A recording, its steps, and the weights of its ranks."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _Sides:
+    """What is compared: A and its repeats, and B."""
+
+    a: Sequence[_Side]
+    b: _Side
+    families: int
+
+    def rows(self, samples: Sequence[Samples]) -> list[dict[str, Any]]:
+        """One per column of `samples`, those of A's recordings and then B's."""
+        *of_a, of_b = samples
+        if any(len(found) == 0 for found in samples):
+            return [{} for _ in range(of_b.shape[1])]
+        if len(of_a) == 1:
+            return _rows(of_a[0], of_b, mean_difference(of_a[0], of_b, families=self.families))
+        means = np.array([found.mean(axis=0) for found in of_a])
+        found = difference_from_repeats(means, of_b.mean(axis=0), families=self.families)
+        return _rows(means, of_b, found)
 
 
 _TIMES: Final = 1 + len(CATEGORIES)
@@ -190,21 +224,36 @@ def _paired(
     return a, b
 
 
-def _of_the_intervals(a: Sequence[int], b: Sequence[int]) -> tuple[str, ...]:
+def _of_repeat(run: Recording, steps_a: Sequence[int]) -> tuple[int, ...]:
+    """The steps of a recording of A that A's are compared with; all warm ones if it has none."""
+    warm = warm_steps(run)
+    return tuple(step for step in run.steps if step in set(steps_a)) or warm
+
+
+def _of_the_intervals(a: Sequence[int], b: Sequence[int], repeats: int) -> tuple[str, ...]:
+    if repeats:
+        return (
+            f"A is the mean of {repeats + 1} recordings; 95 % intervals: what B may differ from "
+            "them if recordings of B vary as they do",
+        )
     if min(len(a), len(b)) < FEWEST_STEPS:
         return ()
     blocks = " and ".join(str(n) for n in dict.fromkeys(block_length(len(s)) for s in (a, b)))
     return (
         f"95 % intervals: bootstrap of blocks of {blocks} steps; they tell steps of these two "
-        "recordings apart, not what differs each time a job is started",
+        "recordings apart, not what differs each time a job is started (see --repeat)",
     )
 
 
-def _headline(run: Recording, steps: Sequence[int], weights: Weights) -> Samples:
-    """Per step: the step time, the categories (ms), and the bubble ratio where it is known."""
-    times = _times(run, steps, weights)
-    ratio = _bubble_ratio(run, steps)
-    return times if ratio is None else np.column_stack([times, ratio])
+def _headlines(sides: _Sides) -> list[dict[str, Any]]:
+    """Rows of the step time, the categories (ms), and the bubble ratio where all have one."""
+    every = (*sides.a, sides.b)
+    samples = [_times(*side) for side in every]
+    found = [_bubble_ratio(run, steps) for run, steps, _ in every]
+    known = [ratio for ratio in found if ratio is not None]
+    if len(known) == len(every):
+        samples = [np.column_stack(pair) for pair in zip(samples, known, strict=True)]
+    return sides.rows(samples)
 
 
 def _times(run: Recording, steps: Sequence[int], weights: Weights) -> Samples:
@@ -242,29 +291,24 @@ def _by_key(
     return samples
 
 
-def _operations(
-    a: Recording,
-    b: Recording,
-    steps: tuple[Sequence[int], Sequence[int]],
-    matching: Matching,
-    marked: Collection[str],
-    families: int,
-) -> pa.Table:
-    tables = [
-        run.answer(time_by_operation, chosen) for run, chosen in zip((a, b), steps, strict=True)
-    ]
+def _operations(sides: _Sides, matching: Matching, marked: Collection[str]) -> pa.Table:
+    every = (*sides.a, sides.b)
+    tables = [run.answer(time_by_operation, steps) for run, steps, _ in every]
     if not matching.same_stages:
         tables = [_without_stage(table) for table in tables]
     keys = sorted(
         {tuple(r[name] for name in _OPERATION) for table in tables for r in table.to_pylist()},
         key=str,
     )
-    samples_a = _by_key(tables[0], steps[0], matching.a, keys, _OPERATION)
-    samples_b = _by_key(tables[1], steps[1], matching.b, keys, _OPERATION)
-    found = mean_difference(samples_a, samples_b, families=families) if keys else None
+    if not keys:
+        return _OPERATIONS.empty_table()
+    samples = [
+        _by_key(table, steps, weights, keys, _OPERATION)
+        for table, (_, steps, weights) in zip(tables, every, strict=True)
+    ]
     rows = [
         dict(zip(_OPERATION, key, strict=True)) | row
-        for key, row in zip(keys, _rows(samples_a, samples_b, found), strict=True)
+        for key, row in zip(keys, sides.rows(samples), strict=True)
         if row.get("a_ms") or row.get("b_ms")
     ]
     for row in rows:
@@ -279,9 +323,7 @@ def _without_stage(table: pa.Table) -> pa.Table:
 
 
 def _rows(a: Samples, b: Samples, found: MeanDifference | None) -> list[dict[str, Any]]:
-    """One per column; empty ones where a run has no step, without interval where it has one."""
-    if len(a) == 0 or len(b) == 0:
-        return [{} for _ in range(a.shape[1])]
+    """One per column; without interval where nothing was `found`."""
     deltas = b.mean(axis=0) - a.mean(axis=0) if found is None else found.delta
     rows: list[dict[str, Any]] = []
     for i, delta in enumerate(deltas):

@@ -27,6 +27,7 @@ Samples: TypeAlias = npt.NDArray[np.float64]
 
 FEWEST_STEPS: Final = 2
 """One step says nothing of how much steps vary."""
+FEWEST_REPEATS: Final = 2
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 10_000
 _RESAMPLES_AT_ONCE: Final = 500
@@ -85,6 +86,35 @@ def mean_difference(a: Samples, b: Samples, *, families: int = 1) -> MeanDiffere
     family_half[varies] = error[varies] * np.quantile(
         t.max(axis=1), 1 - (1 - CONFIDENCE) / families
     )
+    return MeanDifference(delta=delta, half=half, family_half=family_half)
+
+
+def difference_from_repeats(
+    repeats: Samples, b: npt.NDArray[np.float64], *, families: int = 1
+) -> MeanDifference:
+    """From the mean of several recordings, shape (recordings, columns), to a single one.
+
+    What is new in a recording is as uncertain as recordings of the same thing differ: a prediction
+    interval, with the variance s^2 (1 + 1/k) and Student's k - 1 degrees of freedom (Hahn and
+    Meeker, Statistical Intervals, 1991, section 4.8). Of a family, columns count as independent.
+
+    Raises:
+        ValueError: fewer than two recordings.
+    """
+    if len(repeats) < FEWEST_REPEATS:
+        raise ValueError(f"{len(repeats)} recordings do not say how much recordings differ")
+    random = np.random.default_rng(_SEED)
+    k = len(repeats)
+    delta = b - repeats.mean(axis=0)
+    size = np.maximum(np.abs(repeats).max(axis=0), np.abs(b))
+    delta = np.where(np.abs(delta) > _NOTHING * size, delta, 0.0)
+    error = np.sqrt(repeats.var(axis=0, ddof=1) * (1 + 1 / k))
+    error[error <= _NOTHING * size] = 0.0
+    t = np.abs(random.standard_t(k - 1, (RESAMPLES, np.count_nonzero(error))))
+    if t.size == 0:
+        return MeanDifference(delta=delta, half=error, family_half=error)
+    half = error * np.quantile(t, CONFIDENCE)
+    family_half = error * np.quantile(t.max(axis=1), 1 - (1 - CONFIDENCE) / families)
     return MeanDifference(delta=delta, half=half, family_half=family_half)
 
 

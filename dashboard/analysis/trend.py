@@ -45,10 +45,20 @@ class Trend(Result):
     comparisons: tuple[Comparison, ...]
 
 
-def trend(runs: Sequence[Recording], steps: Collection[int] | None = None) -> Trend:
-    """Compare each of `runs` (two or more) with the first, in all steps or those of `steps`."""
+def trend(
+    runs: Sequence[Recording],
+    steps: Collection[int] | None = None,
+    *,
+    repeats: Sequence[Recording] = (),
+) -> Trend:
+    """Compare each of `runs` (two or more) with the first, in all steps or those of `steps`.
+
+    repeats: more recordings of what the first run records; see `compare`.
+    """
     first, *others = runs
-    comparisons = tuple(compare(first, run, steps, families=len(others)) for run in others)
+    comparisons = tuple(
+        compare(first, run, steps, repeats=repeats, families=len(others)) for run in others
+    )
     rows = [_alone(first, steps)]
     for run, comparison in zip(others, comparisons, strict=True):
         total = comparison.categories.to_pylist()[0]

@@ -34,10 +34,23 @@ _OPERATIONS: Final = 8
     help="Exit with 1 if B is worse than A by more, and its interval leaves out zero: "
     "'step_time>2%', 'comm:pp>1.5ms', 'bubble_ratio>0.02'. May be repeated.",
 )
+@click.option(
+    "--repeat",
+    "repeats",
+    multiple=True,
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Another recording of what A records: only what differs more than these do counts. May "
+    "be repeated; five or more are best.",
+)
 @steps_option
 @json_option
 def compare(
-    paths: Sequence[Path], gates: tuple[str, ...], steps: slice | None, as_json: bool
+    paths: Sequence[Path],
+    gates: tuple[str, ...],
+    repeats: tuple[Path, ...],
+    steps: slice | None,
+    as_json: bool,
 ) -> None:
     """Show what changed from run A to run B, by category and operation, in ms per step.
 
@@ -50,6 +63,7 @@ def compare(
       rankscope compare runs/before runs/after
       rankscope compare runs/before runs/after --step 10:50
       rankscope compare runs/main runs/branch --fail-on 'step_time>2%' --fail-on 'bubble_ratio>0.02'
+      rankscope compare runs/main-1 runs/branch --repeat runs/main-2 --repeat runs/main-3
       rankscope compare runs/monday runs/tuesday runs/wednesday
     """
     if len(paths) < 2:
@@ -58,7 +72,7 @@ def compare(
         )
     checks = [parse_gate(said) for said in gates]
     runs = [open_run(path) for path in paths]
-    found = trend(runs, _chosen(runs, steps))
+    found = trend(runs, _chosen(runs, steps), repeats=[open_run(path) for path in repeats])
     failed = [
         said
         for comparison in found.comparisons
