@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dashboard.analysis.compare import Comparison
     from dashboard.analysis.critical_path import CriticalPath
     from dashboard.analysis.scenarios import Scenario
+    from dashboard.analysis.stragglers import Stragglers
     from dashboard.analysis.whatif import WhatIf
     from dashboard.sql import QueryResult
 
@@ -76,6 +77,12 @@ class Run(Recording):
         from dashboard.analysis.whatif import what_if
 
         return what_if(self, scenarios, steps)
+
+    def stragglers(self, steps: Collection[int] | None = None) -> Stragglers:
+        """Who holds up the others, why, and what each costs the step, by replay."""
+        from dashboard.analysis.stragglers import find_stragglers
+
+        return self.answer(find_stragglers, steps)
 
     def compare(
         self,

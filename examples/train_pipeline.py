@@ -30,39 +30,50 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
+V_SHAPED = ("ZBVZeroBubble", "DualPipeV")
+"""Schedules in which the first rank holds the last stage, too."""
+
 
 class Sleep(torch.autograd.Function):
-    """The identity, which takes time: `seconds` forward and twice that backward."""
+    """The identity, which takes time: `forward` seconds, and `backward` seconds on the way back."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, seconds: float) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, forward: float, backward: float) -> torch.Tensor:
         """Sleep; the shape stays."""
-        ctx.seconds = seconds
-        time.sleep(seconds)
+        ctx.seconds = backward
+        time.sleep(forward)
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Sleep twice as long; the gradient stays."""
-        time.sleep(2 * ctx.seconds)
-        return gradients[0], None
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Sleep again; the gradient stays."""
+        time.sleep(ctx.seconds)
+        return gradients[0], None, None
 
 
 class Block(nn.Module):
-    """Two linear layers and the sleep that stands for a real layer's work."""
+    """Two linear layers and the sleep that stands for a real layer's work: `seconds` forward, and
+    as long for each part of the backward, that for the input and that for the weights.
+    """
 
     def __init__(self, width: int, seconds: float) -> None:
         super().__init__()
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
+        self.scale = nn.Parameter(torch.ones(()))
         self.seconds = seconds
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape (batch, width) in and out."""
         x = x + self.down(torch.relu(self.up(x)))
+        if not self.seconds:
+            return x
         # Of the output, not the input: the first stage's input needs no gradient, so a sleep
         # there would have no backward, and that stage would look idle.
-        return Sleep.apply(x, self.seconds) if self.seconds else x
+        x = Sleep.apply(x, self.seconds, self.seconds)
+        # On the way to a parameter's gradient, so that schedules that split the backward sleep
+        # this part where they do the weights.
+        return x * Sleep.apply(self.scale, 0.0, self.seconds)
 
 
 def main() -> None:
@@ -98,19 +109,28 @@ def main() -> None:
 
 
 def build_stages(options: argparse.Namespace, mesh: Any) -> list[PipelineStage]:
-    """This rank's stages: `virtual_stages` of them, round the pipeline in turn."""
+    """This rank's stages: `virtual_stages` of them, round the pipeline in turn or as a V."""
     size, me = mesh["pp"].size(), mesh.get_local_rank("pp")
     count = size * options.virtual_stages
     stages = []
-    for index in range(me, count, size):
+    layers = options.layers or count
+    if layers % count:
+        raise SystemExit(f"--layers {layers} do not divide into {count} stages")
+    seconds = options.work_ms / 1e3
+    seconds /= options.tensor_parallel if options.layers else options.virtual_stages
+    v_shaped = options.schedule in V_SHAPED
+    mine = (me, count - 1 - me) if v_shaped else range(me, count, size)
+    for index in mine:
         slow = options.slow_factor if index == options.slow_stage else 1.0
         torch.manual_seed(index)
-        block = Block(options.width, options.work_ms * slow / 1e3 / options.virtual_stages)
+        blocks = [Block(options.width, seconds * slow) for _ in range(layers // count)]
         if options.tensor_parallel > 1:
             plan = {"up": ColwiseParallel(), "down": RowwiseParallel(use_local_output=True)}
-            parallelize_module(block, mesh["tp"], plan)
+            for block in blocks:
+                parallelize_module(block, mesh["tp"], plan)
+        module = blocks[0] if len(blocks) == 1 else nn.Sequential(*blocks)
         stages.append(
-            PipelineStage(block, index, count, torch.device("cpu"), group=mesh.get_group("pp"))
+            PipelineStage(module, index, count, torch.device("cpu"), group=mesh.get_group("pp"))
         )
     return stages
 
@@ -136,6 +156,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--tensor-parallel", type=int, default=1, metavar="T")
     parser.add_argument("--virtual-stages", type=int, default=1, metavar="V")
+    parser.add_argument(
+        "--layers", type=int, metavar="L", help="of the whole model, whose work tensor ranks share"
+    )
     parser.add_argument("--rows", type=int, default=16, help="rows of a microbatch")
     parser.add_argument("--width", type=int, default=64, help="features of a row")
     parser.add_argument("--work-ms", type=float, default=4.0, help="sleep per forward chunk")

@@ -40,8 +40,10 @@ class Claim:
         self._descriptor = descriptor
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):
+        try:  # noqa: SIM105 - nothing more may fail here, not even what suppresses
             self.release()
+        except Exception:
+            pass
 
     def check(self) -> None:
         """See to it that the files still are ours.

@@ -47,6 +47,8 @@ class Kind(IntEnum):
 KINDS: Final = tuple(kind.label for kind in Kind)
 COMPUTE_KINDS: Final = ("forward", "backward", "backward_input", "backward_weight")
 COMMUNICATION_KINDS: Final = ("collective", "send", "recv")
+GARBAGE_COLLECTION: Final = "garbage collection"
+"""Name of the spans (kind `user`) in which Python collected garbage."""
 
 
 def _field(

@@ -51,8 +51,10 @@ class Bandwidth(Result):
 
     operations: one row per collective (all members) or message (both ends): group, dim, op, seq,
         step, n, bytes, dtype, start, transfer_ns (skew-free), skew_ns (last arrival minus first),
-        seen_ns, algbw_seen, busbw_seen, algbw_skew_free, busbw_skew_free in GB/s, culprit_rank
-        (last to arrive), and src, dst of messages. The op of messages is `p2p`.
+        unwatched_ns (how much of transfer_ns had passed before all who tell its end waited for
+        it, and by how much it may be too long), seen_ns, algbw_seen, busbw_seen,
+        algbw_skew_free, busbw_skew_free in GB/s, culprit_rank (last to arrive), and src, dst of
+        messages. The op of messages is `p2p`.
     summary: per group and op: dim, n, count, bytes_total, bytes_median, the four bandwidths as
         total bytes over total time, skew_ns_mean, and incomplete: the operations left out because
         a member's record is missing, and the records that name no group, number or peer by which
@@ -109,6 +111,7 @@ def _collectives(table: pa.Table, members: dict[str, int]) -> tuple[pa.Table, _L
                 ("start", "max"),
                 ("end", "max"),
                 ("seen", "mean"),
+                ("watched_from", "max"),
             ]
         )
     )
@@ -131,6 +134,7 @@ def _collectives(table: pa.Table, members: dict[str, int]) -> tuple[pa.Table, _L
         first=grouped["start_min"].to_numpy(),
         last=grouped["start_max"].to_numpy(),
         end=grouped["end_max"].to_numpy(),
+        watched=grouped["watched_from_max"].to_numpy(),
         seen=grouped["seen_mean"].to_numpy(),
         culprit=culprits,
         src=nothing,
@@ -173,6 +177,7 @@ def _messages(table: pa.Table) -> tuple[pa.Table, _Lost]:
         first=np.minimum(sent, posted),
         last=np.maximum(sent, posted),
         end=end,
+        watched=both["watched_from_recv"].to_numpy(),
         seen=(end - posted).astype(np.float64),
         culprit=pa.array(
             np.where(late_sender, both["src"].to_numpy(), both["dst"].to_numpy()).astype(np.int32)
@@ -201,7 +206,7 @@ def _once(ends: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, _Lost]:
 
 
 def _ends(table: pa.Table, source: str, destination: str) -> pa.Table:
-    columns = ["group", "dim", "seq", "step", "bytes", "dtype", "start", "end"]
+    columns = ["group", "dim", "seq", "step", "bytes", "dtype", "start", "end", "watched_from"]
     ends = table.select(columns)
     return ends.append_column("src", table[source]).append_column("dst", table[destination])
 
@@ -219,6 +224,7 @@ def _rows(
     first: npt.NDArray[np.int64],
     last: npt.NDArray[np.int64],
     end: npt.NDArray[np.int64],
+    watched: npt.NDArray[np.int64],
     seen: npt.NDArray[np.float64],
     culprit: pa.Array,
     src: pa.ChunkedArray | pa.Array,
@@ -241,6 +247,7 @@ def _rows(
             "start": first,
             "transfer_ns": transfer,
             "skew_ns": last - first,
+            "unwatched_ns": np.clip(watched - last, 0, np.maximum(transfer, 0)),
             "seen_ns": seen,
             "algbw_seen": _bandwidth(algbw_seen),
             "busbw_seen": _bandwidth(algbw_seen * factor),

@@ -17,7 +17,7 @@ other weights it lies where it would have been. Building it takes time O(n log n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,8 +103,11 @@ def _graph_of(run: Recording, windows: Windows, issued: Sequence[Row]) -> Graph:
     links, arrivals = links_of(rows, blocks)
     points = Points(spans, windows, blocks.values(), arrivals)
     edges = _Edges()
+    # Over all ranks: one that is always early never sees how long a call takes by itself.
+    usual = usual_lengths(blocks.values())
     for rank in run.ranks:
-        _along(run, rank, points, [b for b in blocks.values() if b.row["rank"] == rank], edges)
+        mine = [b for b in blocks.values() if b.row["rank"] == rank]
+        _along(run, rank, points, mine, usual, edges)
     for key, members in arrivals.items():
         for row in members:
             edges.add(points.of(row["rank"], row["start"]), points.arrival(key), 0)
@@ -174,14 +177,18 @@ class _Edges:
 
 
 def _along(
-    run: Recording, rank: int, points: Points, blocks: Sequence[Block], edges: _Edges
+    run: Recording,
+    rank: int,
+    points: Points,
+    blocks: Sequence[Block],
+    usual: Mapping[tuple[Any, ...], int],
+    edges: _Edges,
 ) -> None:
     """The edges from each point of a rank to its next, and what they are made of."""
     times, numbers = points.times[rank], points.numbers[rank]
     lengths = np.diff(times)
     held_up = np.zeros(len(lengths), bool)
     least = np.zeros(len(lengths), np.int64)
-    usual = usual_lengths(blocks)
     for block in blocks:
         if block.is_caused:
             first, last = np.searchsorted(times, (block.begin, block.end))

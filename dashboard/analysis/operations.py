@@ -45,8 +45,9 @@ def operations(run: Recording, steps: Collection[int] | None = None) -> pa.Table
     """Operations of all ranks, in order of `start` per rank.
 
     Columns: rank, step, op, dim, group, seq, peer, bytes, dtype, stage, microbatch, correlation,
-    start and call_end (of the call), wait_start and wait_end (null where nobody waited), and
-    end: the completion, which is the end of the transfer, else of the wait, else of the call.
+    start and call_end (of the call), wait_start and wait_end (null where nobody waited), end: the
+    completion, which is the end of the transfer, else of the wait, else of the call, and
+    watched_from: when somebody began to wait for that end (the start, if it was not a wait).
     All times in ns on the common clock. `dim` is the group's mesh dimension.
 
     Before (events)                              After
@@ -67,6 +68,8 @@ def operations(run: Recording, steps: Collection[int] | None = None) -> pa.Table
     wait_start, wait_end = _spans_of(key, waits)
     _, transfer_end = _spans_of(key, transfers)
     end = np.where(transfer_end >= 0, transfer_end, np.maximum(wait_end, call_end))
+    # Between its call and its wait a rank does something else, and cannot see an end.
+    by_wait = (wait_end == end) & (wait_start > call_end)
     group = calls["group"].cast(pa.string())
     return pa.table(
         {
@@ -87,6 +90,7 @@ def operations(run: Recording, steps: Collection[int] | None = None) -> pa.Table
             "wait_start": pa.array(wait_start, mask=wait_end < 0),
             "wait_end": pa.array(wait_end, mask=wait_end < 0),
             "end": end,
+            "watched_from": np.where(by_wait, wait_start, start),
         }
     )
 

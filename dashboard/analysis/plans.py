@@ -16,6 +16,9 @@ from typing import Final, TypeAlias
 from dashboard.analysis.theory import BREADTH_FIRST, DUAL_PIPE, GPIPE, MEGATRON, ZERO_BUBBLE
 from tracer.errors import UsageError
 
+MOST_ACTIONS: Final = 1_000_000
+"""Forwards of a plan: of 1,024 ranks with 64 microbatches and 4 stages each there are 262,144."""
+
 KIND_OF: Final = {"F": "forward", "B": "backward", "I": "backward_input", "W": "backward_weight"}
 
 Order: TypeAlias = Iterator[tuple[str, int]]
@@ -111,6 +114,8 @@ def _turns(made: Schedule, chunk: int) -> bool:
 def _check(name: str, made: Schedule, p: int, m: int, v: int) -> None:
     if min(p, m, v) < 1:
         raise UsageError(f"{name}: p={p}, m={m} and v={v} must be at least 1")
+    if p * m * v > MOST_ACTIONS:
+        raise UsageError(f"{name}: p={p}, m={m}, v={v} make more than {MOST_ACTIONS:,} forwards")
     if made.virtual is not None and v != made.virtual:
         raise UsageError(f"{name} has {made.virtual} stages per rank, not {v}")
     if m < made.least_m(p):
@@ -259,7 +264,7 @@ def _dual_pipe_v(p: int, m: int, v: int, rank: int) -> Order:
 
 SCHEDULES: Final[dict[str, Schedule]] = {
     "ScheduleGPipe": Schedule(order=_gpipe, source=GPIPE),
-    "Schedule1F1B": Schedule(order=_one_forward_one_backward, source=MEGATRON, least_m=lambda p: p),
+    "Schedule1F1B": Schedule(order=_one_forward_one_backward, source=MEGATRON),
     "ScheduleInterleaved1F1B": Schedule(
         order=_interleaved, source=MEGATRON, virtual=None, in_rounds=True
     ),
@@ -280,4 +285,6 @@ SCHEDULES: Final[dict[str, Schedule]] = {
         least_m=lambda p: 2 * p,
     ),
 }
-"""Every schedule that torch.distributed.pipelining 2.13 has, by the name of its class."""
+"""Every schedule that torch.distributed.pipelining 2.13 has, by the name of its class. For 1F1B
+torch wants at least p microbatches; the order, which other frameworks have too, does not.
+"""

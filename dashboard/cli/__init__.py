@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "dashboard": "dashboard.cli.dashboard",
     "critical-path": "dashboard.cli.critical_path",
     "whatif": "dashboard.cli.whatif",
+    "layouts": "dashboard.cli.layouts",
+    "stragglers": "dashboard.cli.stragglers",
     "check": "dashboard.cli.check",
     "query": "dashboard.cli.query",
 }

@@ -9,6 +9,13 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from dashboard.analysis.other_plans import (
+    OtherPlans,
+    PlanPrediction,
+    has_plans,
+    other_plans,
+    plan_like,
+)
 from dashboard.analysis.scenarios import (
     Scenario,
     balanced_stages,
@@ -37,6 +44,10 @@ from dashboard.run import open_run
 @click.option(
     "--comm", "faster", multiple=True, metavar="DIM=F", help="DIM is F times as fast: tp=2, dp=inf."
 )
+@click.option("--schedule", metavar="NAME", help="Another schedule: GPipe, Interleaved1F1B, …")
+@click.option("--microbatches", type=click.IntRange(1), metavar="M", help="M of them, as large.")
+@click.option("--virtual-stages", type=click.IntRange(1), metavar="V", help="V stages per rank.")
+@click.option("--input-share", metavar="P%", help="Of a backward, the part for the input: 50%.")
 @steps_option
 @json_option
 def whatif(
@@ -46,15 +57,19 @@ def whatif(
     stages: Sequence[str],
     moves: Sequence[str],
     faster: Sequence[str],
+    schedule: str | None,
+    microbatches: int | None,
+    virtual_stages: int | None,
+    input_share: str | None,
     steps: slice | None,
     as_json: bool,
 ) -> None:
     """Predict the step time of RUN if something were otherwise.
 
-    The dependency graph of the recorded steps is replayed with other durations; replayed
-    unchanged it must give back the measured step time, and by how much it is off is printed.
-    Without options: the scenarios that make sense for the run, each alone. With options: all of
-    them together.
+    Other durations: the dependency graph of the recorded steps is replayed with them. Other
+    plans (--schedule, --microbatches, --virtual-stages): the recorded costs are carried out in
+    another order. By how much each way is off for the run as it was recorded, is printed.
+    Without options: what makes sense for the run, each alone. With options: all of them together.
 
     \b
     Examples:
@@ -62,6 +77,8 @@ def whatif(
       rankscope whatif runs/a --stage 2=80%            stage 2 a fifth faster
       rankscope whatif runs/a --move 2:3=10%           a tenth of stage 2's layers to stage 3
       rankscope whatif runs/a --balance --comm pp=inf  both together
+      rankscope whatif runs/a --microbatches 16        twice as many, as large as recorded
+      rankscope whatif runs/a --schedule ZBVZeroBubble --input-share 60%
     """
     chosen = [
         *([no_stragglers()] if straightened else []),
@@ -70,12 +87,29 @@ def whatif(
         *(_move(said) for said in moves),
         *(_faster(said) for said in faster),
     ]
+    replanned = schedule is not None or microbatches is not None or virtual_stages is not None
+    if chosen and replanned:
+        raise click.UsageError(
+            "another plan and other durations do not go together: the plan is carried out anew "
+            "from what the actions cost; ask for one after the other"
+        )
     run = open_run(path)
-    found = what_if(run, [together(chosen)] if chosen else None, chosen_steps(run, steps))
+    picked = chosen_steps(run, steps)
+    found = plans = None
+    if not replanned:
+        found = what_if(run, [together(chosen)] if chosen else None, picked)
+    if replanned or (not chosen and has_plans(run)):
+        wanted = plan_like(run, schedule=schedule, m=microbatches, v=virtual_stages)
+        part = None if input_share is None else _share("--input-share", input_share, input_share)
+        plans = other_plans(run, [wanted] if replanned else None, picked, input_share=part)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
+        said = (found.to_json() if found else {}) | {"plans": plans and plans.to_json()}
+        click.echo(json.dumps(said, indent=1))
         return
-    _print(found)
+    if found is not None:
+        _print(found)
+    if plans is not None:
+        _print_plans(plans)
 
 
 def _stage(said: str) -> Scenario:
@@ -136,6 +170,40 @@ def _print(found: WhatIf) -> None:
     )
     for note in found.notes:
         out.print(Text(note, style="yellow"))
+
+
+def _print_plans(found: OtherPlans) -> None:
+    recorded = found.recorded
+    assumptions = dict.fromkeys(said for plan in found.predictions for said in plan.assumed)
+    marks = dict(zip(assumptions, "¹²³⁴⁵", strict=False))
+    rows = [_plan_row(plan, recorded, marks) for plan in (recorded, *found.predictions)]
+    columns = ["plan", "m", "v", "step", "from", "to", "per mb", "change", "bubble", "in flight"]
+    out = console()
+    show(out, table("Other plans, ms; microbatches as large as recorded", columns, rows))
+    out.print(
+        Text(
+            f"Measured {ms(found.measured_ns)} ms, the recorded plan predicted "
+            f"{ms(recorded.step_ns)} ms: error {100 * found.model_error:.2g} %"
+        )
+    )
+    for assumed, mark in marks.items():
+        out.print(Text(f"{mark} assumed: {assumed}", style="yellow"))
+
+
+def _plan_row(plan: PlanPrediction, recorded: PlanPrediction, marks: dict[str, str]) -> list[str]:
+    change = plan.microbatch_ns / recorded.microbatch_ns - 1
+    return [
+        plan.schedule.removeprefix("Schedule") + "".join(marks[said] for said in plan.assumed),
+        str(plan.m),
+        str(plan.v),
+        ms(plan.step_ns),
+        ms(plan.low_ns),
+        ms(plan.high_ns),
+        ms(plan.microbatch_ns),
+        "recorded" if plan is recorded else f"{100 * change:+.1f} %",
+        percent(plan.bubble_fraction_of_window),
+        str(plan.in_flight),
+    ]
 
 
 def _row(prediction: Prediction, measured_ns: float) -> list[str]:

@@ -25,6 +25,7 @@ from dashboard.pages import (
     guard,
     overview,
     pipeline,
+    stragglers,
     timeline,
     timeline_api,
     whatif,
@@ -41,6 +42,7 @@ PAGES: Final[tuple[ModuleType, ...]] = (
     timeline,
     pipeline,
     communication,
+    stragglers,
     whatif,
     compare,
 )

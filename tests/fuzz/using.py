@@ -26,6 +26,7 @@ COMMANDS: Final = (
     ("check", "{run}"),
     ("critical-path", "{run}"),
     ("whatif", "{run}"),
+    ("stragglers", "{run}"),
     ("compare", "{run}", "{run}"),
     ("query", "{run}", "select * from collectives, accounting, steps, ranks, events limit 3"),
 )

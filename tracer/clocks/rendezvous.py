@@ -45,7 +45,8 @@ class Address:
 
 
 def shared_store(stopping: threading.Event, prefix: str) -> Any:
-    """A connection of our own to the Store of the default process group; None if we stop first.
+    """A connection of our own to the Store of the default process group; None if we stop first,
+    or if it is a Store that can have no second one: then no clocks are compared.
 
     Of our own, since requests of one connection wait for each other: the training's must not
     wait for ours.
@@ -55,7 +56,11 @@ def shared_store(stopping: threading.Event, prefix: str) -> Any:
         store = _default_store()
         if store is not None:
             distributed = sys.modules["torch.distributed"]
-            return distributed.PrefixStore(prefix, store.clone())
+            try:
+                connection = store.clone()
+            except (RuntimeError, NotImplementedError):  # torch's fake store, and stores of others
+                return None
+            return distributed.PrefixStore(prefix, connection)
         pause = min(2 * pause, _LONGEST_PAUSE_S)
     return None
 

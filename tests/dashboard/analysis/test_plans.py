@@ -102,11 +102,11 @@ def test_microbatches_in_flight_by_hand() -> None:
     ("name", "sizes", "said"),
     [
         ("ScheduleMagic", {"p": 2, "m": 2}, "no schedule 'ScheduleMagic'; there are: ScheduleGP"),
-        ("Schedule1F1B", {"p": 4, "m": 2}, "needs at least 4 microbatches, not 2"),
         ("Schedule1F1B", {"p": 4, "m": 8, "v": 2}, "has 1 stages per rank, not 2"),
         ("ScheduleInterleaved1F1B", {"p": 2, "m": 5, "v": 2}, "goes in 2 rounds, of which m=5"),
         ("ScheduleDualPipeV", {"p": 2, "m": 3, "v": 2}, "needs at least 4 microbatches, not 3"),
         ("ScheduleGPipe", {"p": 0, "m": 3}, "must be at least 1"),
+        ("ScheduleGPipe", {"p": 8, "m": 10**9}, "make more than 1,000,000 forwards"),
     ],
 )
 def test_sizes_that_cannot_be(name: str, sizes: dict[str, int], said: str) -> None:

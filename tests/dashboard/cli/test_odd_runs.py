@@ -24,6 +24,8 @@ COMMANDS = {
     "critical-path": (),
     "whatif": (),
     "whatif as JSON": ("--no-stragglers", "--balance", "--json"),
+    "stragglers": (),
+    "stragglers as JSON": ("--json",),
     "check": (),
     "query": ("select * from collectives, accounting, steps, ranks, events limit 3",),
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from tracer.clocks import exchange, rendezvous
 from tracer.clocks.endpoint import Endpoint, local_addresses
@@ -154,6 +155,27 @@ def test_a_store_that_fails_is_a_fault_of_ours_alone(
         _until(lambda: recorder.failure)
 
     assert capsys.readouterr().err.count("rankscope: ") == 1
+
+
+def test_a_store_that_allows_no_second_connection_leaves_the_recording_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch's fake backend has such a Store, which dry runs of large trainings use."""
+    asked = threading.Event()
+
+    def fake() -> FakeStore:
+        asked.set()
+        return FakeStore()
+
+    monkeypatch.setattr(rendezvous, "_default_store", fake)
+    before = set(threading.enumerate())
+    with _exchange(0, "a", 0) as recorder:
+        assert asked.wait(WAIT_S)
+        _until(lambda: set(threading.enumerate()) <= before)
+
+    assert recorder.failure is None
+    assert not recorder.clock_samples
+    assert capsys.readouterr().err == ""
 
 
 def test_strangers_are_not_answered(store: Any) -> None:

@@ -1,0 +1,102 @@
+"""Stragglers: who holds up the others, why, what it costs, and where to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from dash import html
+
+from dashboard.figures.units import percent_text, time_text
+from dashboard.pages import timeline
+from dashboard.pages.markup import card, data_table, no_steps, notice, view_link
+
+if TYPE_CHECKING:
+    from dashboard.analysis.straggler_work import Evidence
+    from dashboard.analysis.stragglers import Straggler, Stragglers
+    from dashboard.pages.state import ViewState
+    from dashboard.run import Run
+
+TITLE: Final = "Stragglers"
+PATH: Final = "/stragglers"
+
+_COLUMNS: Final = ("Cause", "What", "Confidence", "Costs per step", "95 %", "Of the step", "See")
+_EVIDENCE: Final = ("What", "Rank", "Step", "Stage", "Microbatch", "Took", "Expected", "See")
+_WORDS: Final = 3
+
+
+def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
+    """The page for the chosen run and steps."""
+    run = runs[state.run]
+    steps = state.chosen(run.steps)
+    if not steps:
+        return no_steps(run, state)
+    found = run.stragglers(steps)
+    if not found.found:
+        return html.Div([*map(notice, found.notes), _nothing(found)], className="page-stack")
+    return html.Div(
+        [*map(notice, found.notes), _summary(found, state), _evidence(found, state)],
+        className="page-stack",
+    )
+
+
+def _nothing(found: Stragglers) -> html.Section:
+    said = (
+        f"No straggler in {len(found.steps)} steps: no rank, stage or link stands out from its "
+        "peers, and no step from the others, by enough to cost anything."
+    )
+    return html.Section(html.Div(said, className="lead"), className="card")
+
+
+def _summary(found: Stragglers, state: ViewState) -> html.Section:
+    return card(
+        "What holds up the others",
+        f"Costs are by replay: the mean of {len(found.steps)} steps, {time_text(found.step_ns)}, "
+        "less that of the same steps without the excess. Replayed unchanged they are off by "
+        f"{percent_text(abs(found.replay_error))}.",
+        data_table(_COLUMNS, [_row(each, state) for each in found.found], words=_WORDS),
+    )
+
+
+def _row(straggler: Straggler, state: ViewState) -> list[Any]:
+    low, high = straggler.low_ms, straggler.high_ms
+    interval = "–" if low is None or high is None else f"{low:,.2f} to {high:,.2f} ms"
+    return [
+        straggler.cause,
+        straggler.text,
+        straggler.confidence,
+        f"{straggler.ms_per_step:,.2f} ms",
+        interval,
+        percent_text(straggler.share),
+        _seen(straggler.evidence[0], state) if straggler.evidence else "–",
+    ]
+
+
+def _evidence(found: Stragglers, state: ViewState) -> html.Section:
+    rows = [_evidence_row(e, state) for straggler in found.found for e in straggler.evidence]
+    return card(
+        "Where it is seen",
+        "The largest excesses of each straggler, against what its peers or the rank itself "
+        "usually take.",
+        data_table(_EVIDENCE, rows),
+    )
+
+
+def _evidence_row(evidence: Evidence, state: ViewState) -> list[Any]:
+    return [
+        evidence.name,
+        str(evidence.rank),
+        str(evidence.step),
+        "–" if evidence.stage is None else str(evidence.stage),
+        "–" if evidence.microbatch is None else str(evidence.microbatch),
+        time_text(evidence.duration),
+        time_text(evidence.expected),
+        _seen(evidence, state),
+    ]
+
+
+def _seen(evidence: Evidence, state: ViewState) -> html.A:
+    """A link to the timeline around it."""
+    view = replace(state, window=evidence.window, extra={})
+    return view_link(f"step {evidence.step}", timeline.PATH, view, className="tool-link")
