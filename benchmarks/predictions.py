@@ -11,7 +11,8 @@ own share of a machine with fewer cores. Three questions, each answered from one
 * layouts: from 2 pipeline x 2 tensor ranks, 4 x 1, 1 x 4, and other microbatches and schedules.
 
 Every configuration is recorded `--repeats` times; measured is the mean of them. Predictions come
-from the first recording of the base. Prints a JSON line each and a table at the end.
+from the first recording of the base. Prints a JSON line each and a table at the end. Where other
+work runs on the machine, `chrt -r 5 python -m benchmarks.predictions` keeps it away.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ import numpy as np
 
 from dashboard import open_run
 from dashboard.analysis.graph import dependency_graph
+from dashboard.analysis.layout_costs import action_costs
 from dashboard.analysis.layouts import Layout, explore_layouts, rank_correlation
 from dashboard.analysis.other_plans import other_plans, plan_like
 from dashboard.analysis.replay import replay, step_times
 from dashboard.analysis.scenarios import stage_takes
+from dashboard.analysis.step_model import step_model
 from dashboard.analysis.whatif import what_if
 from dashboard.run import Run
 
@@ -45,6 +48,9 @@ SLOW: Final = 1.5
 _COMMON: Final = (
     "--layers", str(LAYERS), "--work-ms", "5", "--rows", "8", "--width", "32", "--steps", "12",
 )  # fmt: skip
+_LONG: Final = ("--work-ms", "20", "--steps", "8")
+"""For layouts: DTensor's own Python takes 1 to 2 ms per layer, which no other split has alike."""
+_TENSOR: Final = ("--schedule", "1F1B", "--microbatches", "8", "--tensor-parallel", "2")
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -67,14 +73,17 @@ def main() -> None:
     """Record, predict, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="keep the recordings here, and use those there")
+    parser.add_argument("--only", choices=("plans", "stages", "layouts"))
     parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         recorder = Recorder(options.out or Path(directory), options.repeats)
         rows = []
-        for row in (*plans(recorder), *stages(recorder), *layouts(recorder)):
-            print(json.dumps(asdict(row)), flush=True)
-            rows.append(row)
+        for question in (plans, stages, layouts):
+            if options.only in (None, question.__name__):
+                for row in question(recorder):
+                    print(json.dumps(asdict(row)), flush=True)
+                    rows.append(row)
         _table(rows)
         _replays(recorder)
 
@@ -97,7 +106,7 @@ class Recorder:
             command = [
                 sys.executable, "-m", "torch.distributed.run", "--standalone",
                 "--nproc-per-node", str(PROCESSES), "-m", "tracer", "--out", str(path),
-                "examples/train_pipeline.py", *arguments, *_COMMON,
+                "examples/train_pipeline.py", *_COMMON, *arguments,
             ]  # fmt: skip
             print("recording", name, file=sys.stderr, flush=True)
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -147,7 +156,7 @@ def stages(recorder: Recorder) -> Iterator[Row]:
 
 def layouts(recorder: Recorder) -> Iterator[Row]:
     """Other splits of the same model over the four ranks."""
-    base = recorder.runs("--schedule", "1F1B", "--microbatches", "8", "--tensor-parallel", "2")[0]
+    base = recorder.runs(*_TENSOR, *_LONG)[0]
     asked = [
         Layout(p=4, t=1, d=1, m=8, v=1, schedule="Schedule1F1B"),
         Layout(p=4, t=1, d=1, m=16, v=1, schedule="Schedule1F1B"),
@@ -156,8 +165,11 @@ def layouts(recorder: Recorder) -> Iterator[Row]:
         Layout(p=2, t=2, d=1, m=4, v=1, schedule="ScheduleGPipe"),
         Layout(p=1, t=4, d=1, m=8, v=1, schedule="ScheduleGPipe"),
     ]
+    share = _sleep_share(base)
     found = explore_layouts(base, asked)
     predicted = {prediction.layout: prediction for prediction in found.predictions}
+    known = explore_layouts(base, asked, split_share=share)
+    informed = {prediction.layout: prediction for prediction in known.predictions}
     for layout in asked:
         arguments = [
             "--schedule", layout.schedule.removeprefix("Schedule"),
@@ -165,10 +177,24 @@ def layouts(recorder: Recorder) -> Iterator[Row]:
         ]  # fmt: skip
         arguments += ["--tensor-parallel", str(layout.t)] if layout.t > 1 else []
         arguments += ["--virtual-stages", str(layout.v)] if layout.v > 1 else []
-        yield _row(
-            "layout", "p2 t2 m8", str(layout), predicted[layout].step_ns,
-            recorder.runs(*arguments), found.model_error,
-        )  # fmt: skip
+        arguments += _LONG
+        runs = recorder.runs(*arguments)
+        for question, answers in (("layout", predicted), ("layout, share known", informed)):
+            asked_for = str(layout) if answers is predicted else f"  … {100 * share:.0f} % shared"
+            step_ns = answers[layout].step_ns
+            yield _row(question, "p2 t2 m8", asked_for, step_ns, runs, found.model_error)
+
+
+def _sleep_share(run: Run) -> float:
+    """Which part of the compute is sleep, the part that tensor ranks really share here: the rest is
+    Python, of DTensor above all, which every rank does for itself.
+    """
+    model = step_model(run)
+    costs = action_costs(run, model)
+    seconds = float(_LONG[1]) / 1e3 * LAYERS / model.stages / 2
+    slept = {"forward": seconds * 1e9, "backward": 2 * seconds * 1e9}
+    shares = [slept[kind] / spent for (_, kind), spent in costs.compute.items()]
+    return fmean(shares)
 
 
 def _compute(run: Run, stage: int) -> float:
@@ -207,11 +233,15 @@ def _table(rows: list[Row]) -> None:
             f"{row.base:<14} {row.asked:<34} {row.predicted:>9.1f} {row.measured:>9.1f} "
             f"{100 * row.error:>+6.1f}% {100 * row.spread:>6.1f}%"
         )
-    errors = [abs(row.error) for row in rows]
-    print(f"|error|: median {100 * median(errors):.1f} %, worst {100 * max(errors):.1f} %")
-    mine = [row for row in rows if row.question == "layout"]
-    found = rank_correlation([r.predicted for r in mine], [r.measured for r in mine])
-    print(f"layouts: rank correlation {found:.2f} over {len(mine)}")
+    for question in dict.fromkeys(row.question for row in rows):
+        errors = [abs(row.error) for row in rows if row.question == question]
+        middle, worst = 100 * median(errors), 100 * max(errors)
+        print(f"{question}: |error| median {middle:.1f} %, worst {worst:.1f} % of {len(errors)}")
+    for question in ("layout", "layout, share known"):
+        mine = [row for row in rows if row.question == question]
+        if mine:
+            found = rank_correlation([r.predicted for r in mine], [r.measured for r in mine])
+            print(f"{question}: rank correlation {found:.2f} over {len(mine)}")
 
 
 def _replays(recorder: Recorder) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dashboard.analysis.bubbles import Bubbles
     from dashboard.analysis.compare import Comparison
     from dashboard.analysis.critical_path import CriticalPath
+    from dashboard.analysis.memory import Memory
     from dashboard.analysis.scenarios import Scenario
     from dashboard.analysis.stragglers import Stragglers
     from dashboard.analysis.whatif import WhatIf
@@ -69,6 +70,12 @@ class Run(Recording):
         from dashboard.analysis.critical_path import critical_path
 
         return self.answer(critical_path, steps)
+
+    def memory(self, steps: Collection[int] | None = None) -> Memory:
+        """Memory of each rank, beside the microbatches that it holds."""
+        from dashboard.analysis.memory import measure_memory
+
+        return self.answer(measure_memory, steps)
 
     def what_if(
         self, scenarios: Sequence[Scenario] | None = None, steps: Collection[int] | None = None

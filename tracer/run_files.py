@@ -96,12 +96,12 @@ class RankFacts:
 def write_run_meta(directory: Path, meta: RunMeta) -> None:
     """Write `run.json` atomically."""
     head = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}
-    _write_json(directory / RUN_FILE, head | asdict(meta))
+    write_json(directory / RUN_FILE, head | asdict(meta))
 
 
 def write_rank_facts(directory: Path, facts: RankFacts) -> None:
     """Write `rank-00000.json` of that rank atomically."""
-    _write_json(directory / facts_file(facts.rank), asdict(facts))
+    write_json(directory / facts_file(facts.rank), asdict(facts))
 
 
 def read_run_meta(directory: Path) -> RunMeta:
@@ -215,7 +215,8 @@ def _damaged(path: Path, error: KeyError | ValueError) -> DamagedTrace:
     return DamagedTrace(f"{path}: field missing or of the wrong type ({said})")
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one JSON file atomically: a reader sees the old one or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Bandwidth against message size: the middle and the spread of each size."""
+"""Bandwidth, and time, against message size: the middle and the spread of each size."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from dashboard.analysis.transfers import telling_transfers
 
 PERCENTILES: Final = (10, 50, 90)
 """Spread and middle: a few operations are always disturbed, so neither least nor most."""
@@ -46,3 +48,32 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
             low, middle, high = np.percentile(values, PERCENTILES)
             row |= {name: middle, f"{name}_low": low, f"{name}_high": high}
     return row
+
+
+_TIMES: Final = pa.schema(
+    [
+        ("group", pa.string()),
+        ("dim", pa.string()),
+        ("op", pa.string()),
+        ("bytes", pa.int64()),
+        ("count", pa.int64()),
+        *((name, pa.float64()) for name in ("ns", "ns_low", "ns_high")),
+    ]
+)
+
+
+def time_by_size(operations: pa.Table) -> pa.Table:
+    """One row per group, op and size of `Bandwidth.operations`, in that order.
+
+    Columns: group, dim, op, bytes, count; ns, ns_low and ns_high: the median, the 10th and the 90th
+    percentile of the skew-free times, of the operations that `telling_transfers` keeps.
+    """
+    keys = ["group", "dim", "op", "bytes"]
+    told = telling_transfers(operations).group_by(keys, use_threads=False)
+    rows = []
+    for row in told.aggregate([("transfer_ns", "list")]).to_pylist():
+        times = row.pop("transfer_ns_list")
+        low, middle, high = np.percentile(times, PERCENTILES)
+        rows.append(row | {"count": len(times), "ns": middle, "ns_low": low, "ns_high": high})
+    table = pa.Table.from_pylist(rows, schema=_TIMES)
+    return table.sort_by([(name, "ascending") for name in ("group", "op", "bytes")])

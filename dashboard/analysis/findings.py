@@ -21,9 +21,9 @@ from dashboard.analysis.scenarios import (
     as_recorded,
     balanced_stages,
     faster_communication,
-    no_stragglers,
     stage_totals,
 )
+from dashboard.analysis.stragglers import find_stragglers
 from dashboard.analysis.whatif import Prediction, dimensions, notes_on, predict, replay_error
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def findings(run: Recording, steps: Collection[int] | None = None) -> list[Findi
     graph = run.answer(dependency_graph, steps)
     if not graph.steps:
         return []
-    found = [*_imbalance(run, graph), *_stragglers(run, graph), *_communication(run, graph)]
+    found = [*_imbalance(run, graph), *_stragglers(run, steps), *_communication(run, graph)]
     found = [f for f in found if 0 < WORTH_SAYING * f.step_ms <= f.ms_per_step]
     found.sort(key=lambda finding: -finding.ms_per_step)
     by_design = [*_by_design(run, graph, steps)]
@@ -105,15 +105,28 @@ def _imbalance(run: Recording, graph: Graph) -> Iterator[Finding]:
     )
 
 
-def _stragglers(run: Recording, graph: Graph) -> Iterator[Finding]:
-    yield _priced(
-        run,
-        graph,
-        no_stragglers(),
-        "work that takes longer than is usual for it costs {saved} of {step} ms per step",
-        evidence=("actions, gaps and data loading beyond their median, see `rankscope whatif`",),
-        page="/timeline",
-    )
+def _stragglers(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
+    """What holds up the others, but for stages: those are balanced instead."""
+    found = run.answer(find_stragglers, steps)
+    for straggler in found.found:
+        if straggler.cause == "slow stage":
+            continue
+        worst = straggler.evidence[:1]
+        where = [f"worst in step {seen.step} of rank {seen.rank}" for seen in worst]
+        error = f"replayed unchanged, the steps are off by {100 * found.replay_error:.2g} %"
+        yield Finding(
+            text=(
+                f"{straggler.text}: without that, {straggler.ms_per_step:.1f} of "
+                f"{found.step_ns / 1e6:.1f} ms per step would be saved"
+            ),
+            ms_per_step=straggler.ms_per_step,
+            low_ms=straggler.low_ms,
+            high_ms=straggler.high_ms,
+            step_ms=found.step_ns / 1e6,
+            confidence=straggler.confidence,
+            evidence=(*where, error),
+            page="/stragglers",
+        )
 
 
 def _communication(run: Recording, graph: Graph) -> Iterator[Finding]:

@@ -35,6 +35,11 @@ LEAST_SPREAD: Final = 2.0
 times, so that the noise decides what is latency and what is bandwidth."""
 
 
+RARE: Final = 0.05
+"""Of the operations of the most frequent size: sizes with fewer are left out. A few messages of
+some bytes, sent once when a pipeline is set up, would weigh as much as a thousand that follow."""
+
+
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Line(Result):
     """alpha_ns and beta_gbps (1e9 B/s, a bus bandwidth) of one operation of one group.
@@ -44,8 +49,8 @@ class Line(Result):
     alpha_ns is all there is to it. `why` says so.
     low_bytes, high_bytes: the sizes seen; between them the line is measured, beyond it is
     extrapolated. median_ns: of all times. count: operations, sizes: points of the fit, left_out:
-    operations whose end nobody waited for. error: the median of |t(S) / t - 1| over the
-    operations.
+    operations whose end nobody waited for, or of sizes that are `RARE`. error: the median of
+    |t(S) / t - 1| over the operations.
     """
 
     group: str
@@ -84,23 +89,27 @@ def fit_lines(operations: pa.Table) -> tuple[Line, ...]:
     100 B: 30, 30, 32                  alpha_ns 20, beta_gbps 10, error 0
     1000 B: 120, 120                   (2 sizes, 5 operations)
     """
-    all_of = _by_operation(operations)
-    told = _by_operation(telling_transfers(operations))
-    return tuple(_line(rows, all_of[key].num_rows) for key, rows in sorted(told.items()))
+    counts = operations.group_by(["group", "op"]).aggregate([("bytes", "count")])
+    all_of = {(group, op): n for group, op, n in zip(*(c.to_pylist() for c in counts), strict=True)}
+    told = telling_transfers(operations).group_by(["group", "op", "dim", "n"], use_threads=False)
+    grouped = told.aggregate([("bytes", "list"), ("transfer_ns", "list")])
+    grouped = grouped.sort_by([("group", "ascending"), ("op", "ascending")])
+    found = []
+    for row in range(grouped.num_rows):
+        group, op, dim, n = (grouped[name][row].as_py() for name in ("group", "op", "dim", "n"))
+        size, time = (
+            grouped[name][row].values.to_numpy().astype(np.float64)
+            for name in ("bytes_list", "transfer_ns_list")
+        )
+        found.append(_line(group, op, dim, n, size, time, all_of[group, op]))
+    return tuple(found)
 
 
-def _by_operation(operations: pa.Table) -> dict[tuple[str, str], pa.Table]:
-    places: dict[tuple[str, str], list[int]] = {}
-    pairs = zip(operations["group"].to_pylist(), operations["op"].to_pylist(), strict=True)
-    for place, key in enumerate(pairs):
-        places.setdefault(key, []).append(place)
-    return {key: operations.take(pa.array(found)) for key, found in places.items()}
-
-
-def _line(rows: pa.Table, all_count: int) -> Line:
-    op, n = rows["op"][0].as_py(), rows["n"][0].as_py()
-    size = rows["bytes"].to_numpy().astype(np.float64)
-    time = rows["transfer_ns"].to_numpy().astype(np.float64)
+def _line(
+    group: str, op: str, dim: str, n: int, size: _Floats, time: _Floats, all_count: int
+) -> Line:
+    common = _common(size)
+    size, time = size[common], time[common]
     sizes, medians = _points(size, time)
     spread = sizes[-1] / sizes[0]
     alpha, beta, error, why = None, None, None, ""
@@ -109,16 +118,15 @@ def _line(rows: pa.Table, all_count: int) -> Line:
     elif spread < LEAST_SPREAD:
         why = "sizes too close to each other to tell latency from bandwidth"
     else:
-        factor = BUS_FACTORS[op](n)
         alpha, slope = best_line(sizes, medians)
         error = float(np.median(np.abs((alpha + slope * size) / time - 1)))
         if slope > 0:
-            beta = factor / slope
+            beta = BUS_FACTORS[op](n) / slope
         else:
             why = "the time does not grow with the size"
     return Line(
-        group=rows["group"][0].as_py(),
-        dim=rows["dim"][0].as_py(),
+        group=group,
+        dim=dim,
         op=op,
         n=n,
         alpha_ns=alpha,
@@ -132,6 +140,13 @@ def _line(rows: pa.Table, all_count: int) -> Line:
         left_out=all_count - len(size),
         why=why,
     )
+
+
+def _common(size: _Floats) -> npt.NDArray[np.bool_]:
+    """Which operations are of a size that is not rare."""
+    _, which, counts = np.unique(size, return_inverse=True, return_counts=True)
+    common: npt.NDArray[np.bool_] = counts[which] >= RARE * counts.max()
+    return common
 
 
 def best_line(size: _Floats, time: _Floats) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Final
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 import pyarrow.compute as pc
 
 from dashboard.analysis.actions import pipeline_actions
-from dashboard.analysis.bandwidth import measure_bandwidth
 from dashboard.analysis.graph import dependency_graph
-from dashboard.analysis.latency_bandwidth import Line, fit_lines
+from dashboard.analysis.latency_bandwidth import Line
+from dashboard.analysis.links import links
 from dashboard.analysis.operations import operations
 from dashboard.analysis.step_model import StepModel
 
@@ -126,7 +126,8 @@ def tensor_costs(
     tensor = operations(run, steps)
     messages = tensor.filter(pc.equal(tensor["op"], "recv"))
     tensor = tensor.filter(pc.equal(tensor["dim"], "tp"))
-    lines = fit_lines(measure_bandwidth(run, steps).operations)
+    found = links(run, steps)
+    lines = (*found.lines, *found.calibrated)
     hop = next((line for line in lines if line.op == "p2p"), None)
     if not tensor.num_rows:
         stages = len({stage for stage, _ in costs.whole})
@@ -153,9 +154,18 @@ def tensor_costs(
         recorded_t=sharing,
         recorded_ns=sum(inside.values()) / total if total else 0.0,
         bytes=float(median(sizes)) if sizes else 0.0,
-        line=next((line for line in lines if line.dim == "tp" and line.op == op), None),
+        line=_line(lines, op),
         hop=hop,
     )
+
+
+def _line(lines: Sequence[Line], op: str) -> Line | None:
+    """That of a tp group, from which times can be predicted if there is one: the run's own comes
+    before a calibrated one.
+    """
+    fitting = [line for line in lines if line.dim == "tp" and line.op == op]
+    told = (line for line in fitting if line.alpha_ns is not None)
+    return next(told, fitting[0] if fitting else None)
 
 
 def _per_action(

@@ -27,6 +27,9 @@ SPLIT_SHARE: Final = 1.0
 """Of an action's compute, the part that tensor ranks share. A layer's matrix products divide; its
 norms and residuals do not, which makes this an optimistic assumption."""
 
+MOST_FORWARDS: Final = 16_384
+"""Of a plan in the grid: it is carried out some times, which takes a second."""
+
 _SINGLE: Final = ("Schedule1F1B", "ScheduleGPipe")
 _SEVERAL: Final = ("ScheduleInterleaved1F1B", "ScheduleZBVZeroBubble")
 
@@ -121,6 +124,11 @@ def explore_layouts(
     )
 
 
+def usual_layouts(run: Recording, steps: Collection[int]) -> Layouts:
+    """`explore_layouts` over the grid of the run's own ranks."""
+    return explore_layouts(run, None, steps)
+
+
 def recorded_layout(run: Recording, model: StepModel) -> Layout:
     """The layout of a run; every mesh dimension beside pp and tp counts as data."""
     sizes: dict[str, int] = {}
@@ -133,7 +141,8 @@ def recorded_layout(run: Recording, model: StepModel) -> Layout:
 
 def grid_of(here: Layout, world: int) -> Iterator[Layout]:
     """All splits of `world` ranks that can carry out the recorded batch (m x d microbatches), with
-    one stage per rank in the recorded schedule's place, and with two.
+    one stage per rank in the recorded schedule's place, and with two. Plans of more than
+    `MOST_FORWARDS` forwards are left out.
 
     2 ranks, 4 microbatches → p1 t1 d2 m2, p1 t2 d1 m4, p2 t1 d1 m4 (1F1B, GPipe, and v2)
     """
@@ -147,6 +156,8 @@ def grid_of(here: Layout, world: int) -> Iterator[Layout]:
             names = [(name, 1) for name in (_SINGLE if p > 1 else _SINGLE[:1])]
             names += [(name, 2) for name in _SEVERAL] if p > 1 else []
             for name, v in names:
+                if p * m * v > MOST_FORWARDS:
+                    continue
                 try:
                     plan(name, p=p, m=m, v=v)
                 except UsageError:  # this schedule cannot have these sizes

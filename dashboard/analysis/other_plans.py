@@ -136,6 +136,11 @@ def plan_like(
     )
 
 
+def usual_other_plans(run: Recording, steps: Collection[int]) -> OtherPlans:
+    """`other_plans` with the usual ones."""
+    return other_plans(run, None, steps)
+
+
 def predict_plan(model: StepModel, plan: Plan) -> PlanPrediction:
     """Carry out `plan` many times; microbatches are as large as the recorded ones."""
     actions = sum(len(rank) for rank in plan.actions)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -119,32 +119,30 @@ def find_slow_links(operations: pa.Table, step_ns: float = 0.0) -> tuple[SlowLin
     return tuple(sorted(worth, key=lambda link: -link.ns_per_step))
 
 
-def _rows(operations: pa.Table) -> list[tuple[_Class, _Link]]:
-    names = ("dim", "op", "n", "bytes", "group", "src", "dst")
-    columns = (operations[name].to_pylist() for name in names)
-    return [
-        ((dim, op, n, size), (group, src, dst))
-        for dim, op, n, size, group, src, dst in zip(*columns, strict=True)
-    ]
+_KEYS: Final = ("dim", "op", "n", "bytes", "group", "src", "dst")
 
 
 def _counts(operations: pa.Table) -> Mapping[tuple[_Class, _Link], int]:
-    counts: dict[tuple[_Class, _Link], int] = defaultdict(int)
-    for row in _rows(operations):
-        counts[row] += 1
-    return counts
+    grouped = operations.group_by(list(_KEYS)).aggregate([("transfer_ns", "count")])
+    return {_key(row): row["transfer_ns_count"] for row in grouped.to_pylist()}
 
 
 def _by_class(operations: pa.Table) -> dict[_Class, dict[_Link, _Floats]]:
-    """The times of each link, by dimension, op, ranks and size."""
-    times: dict[_Class, dict[_Link, list[int]]] = defaultdict(lambda: defaultdict(list))
-    transfers = operations["transfer_ns"].to_pylist()
-    for (key, link), time in zip(_rows(operations), transfers, strict=True):
-        times[key][link].append(time)
-    return {
-        key: {link: np.array(t, np.float64) for link, t in found.items() if len(t) >= LEAST_COUNT}
-        for key, found in times.items()
-    }
+    """The times of each link that has enough of them, by dimension, op, ranks and size."""
+    times: dict[_Class, dict[_Link, _Floats]] = defaultdict(dict)
+    grouped = operations.group_by(list(_KEYS), use_threads=False)
+    grouped = grouped.aggregate([("transfer_ns", "list")])
+    lists = grouped["transfer_ns_list"]
+    for place, row in enumerate(grouped.select(_KEYS).to_pylist()):
+        found = lists[place].values.to_numpy().astype(np.float64)
+        if len(found) >= LEAST_COUNT:
+            key, link = _key(row)
+            times[key][link] = found
+    return times
+
+
+def _key(row: Mapping[str, Any]) -> tuple[_Class, _Link]:
+    return (row["dim"], row["op"], row["n"], row["bytes"]), (row["group"], row["src"], row["dst"])
 
 
 def _outliers(

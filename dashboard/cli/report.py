@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow as pa
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from dashboard.analysis.bubble_summary import mean_parts, ratios
 from dashboard.analysis.bubbles import Bubbles
 from dashboard.analysis.coverage import incidents
 from dashboard.analysis.findings import Finding, findings, sentence
+from dashboard.analysis.summary import communication_by_dimension
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.tables import console, gbps, ms, percent, share, show, size, table, width_of
 from dashboard.run import Run, open_run
@@ -89,6 +91,9 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
         yield Text("No step is complete on every rank: call t.step() after each optimizer step.")
         return
     yield from _accounting(run.accounting(steps), width)
+    by_dimension = communication_by_dimension(run.accounting(steps))
+    if by_dimension.num_rows:
+        yield _by_dimension(by_dimension)
     bubbles = run.bubbles(steps)
     if bubbles.steps.num_rows:
         yield _bubble_parts(bubbles)
@@ -150,6 +155,19 @@ def _accounting(accounting: Accounting, width: int) -> Iterator[Table]:
     yield table(f"Share of the step {of}", ["rank", *narrow, "sum"], shares)
 
 
+def _by_dimension(found: pa.Table) -> Table:
+    rows = [
+        [
+            row["dim"],
+            *(ms(row[part]) for part in ("total_ns", "exposed_ns", "overlapped_ns")),
+            percent(row["overlap"]),
+        ]
+        for row in found.to_pylist()
+    ]
+    columns = ["dimension", "total", "exposed", "overlapped", "overlap"]
+    return table("Communication by mesh dimension, ms per step and rank (mean)", columns, rows)
+
+
 def _spent(accounting: Accounting) -> dict[int, _Spent]:
     """By rank, in order."""
     found: dict[int, _Spent] = {}
@@ -163,19 +181,35 @@ def _spent(accounting: Accounting) -> dict[int, _Spent]:
 def _bubble_parts(bubbles: Bubbles) -> Table:
     parts = ("busy_ns", "bubble_ns", "warm_up_ns", "stall_ns", "cool_down_ns")
     order = [("group", "ascending"), ("rank", "ascending")]
+    culprits = _culprits(bubbles)
     rows = [
         [
             row["group"],
             row["stages"],
             str(row["rank"]),
             *(ms(row[part]) for part in parts),
+            culprits.get(row["rank"], "–"),
             percent(row["fraction"]),
         ]
         for row in mean_parts(bubbles).sort_by(order).to_pylist()
     ]
     columns = ["pipeline", "stage", "rank", "busy", "bubble", "warm-up", "stall", "cool-down"]
     title = "Pipeline bubbles, ms per step (mean)"
-    return table(title, [*columns, "of window"], rows, words=2)
+    return table(title, [*columns, "stalls for", "of window"], rows, words=2)
+
+
+def _culprits(bubbles: Bubbles) -> dict[int, str]:
+    """By rank, the peer that most of its stalls are for, and how much of them."""
+    stalls: dict[int, Counter[int]] = {}
+    for row in bubbles.stalls.to_pylist():
+        stalls.setdefault(row["rank"], Counter())[row["culprit_rank"]] += row["stall_ns"]
+    found = {}
+    for rank, by_culprit in stalls.items():
+        culprit, most = by_culprit.most_common(1)[0]
+        who = "itself" if culprit == rank else f"rank {culprit}"
+        if most:
+            found[rank] = f"{who} {share(most, by_culprit.total())}"
+    return found
 
 
 def _bubble_ratios(bubbles: Bubbles) -> Table:

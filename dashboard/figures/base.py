@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import log10
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ MATRIX_PX: Final = 250
 _MOST_STEP_TICKS: Final = 12
 _MOST_STEPS_APART: Final = 80
 """Steps that have some pixels each in half a page; markers and gaps of more would touch."""
+_WIDE: Final = 100
+"""Largest over smallest value from which on a log axis has ticks at the powers of ten only."""
 LABEL_GAP_PX: Final = 6
 
 
@@ -115,6 +117,13 @@ def steps_axis(made: go.Figure, steps: Sequence[int]) -> None:
     made.update_xaxes(
         title_text="step", tickformat="d", dtick=dtick, tick0=0, showgrid=False, zeroline=False
     )
+
+
+def log_ticks(values: Iterable[float | None]) -> float:
+    """Distance of the ticks of a log axis: factors of ten, or of two where there are few tens."""
+    known = [value for value in values if value]
+    wide = not known or max(known) >= _WIDE * min(known)
+    return 1.0 if wide else log10(2)
 
 
 def few_steps(steps: Sequence[int]) -> bool:

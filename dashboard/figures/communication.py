@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import cycle
-from math import log10
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -21,6 +20,7 @@ from dashboard.figures.base import (
     empty,
     figure,
     legend_above,
+    log_ticks,
     reference_line,
     rows_height,
 )
@@ -40,7 +40,6 @@ _SYMBOLS: Final = {
 }
 _OTHER_SYMBOL: Final = "hexagon"
 MOST_SKEW_ROWS: Final = 16
-_WIDE: Final = 100
 _RATES: Final = ("busbw_seen", "busbw_skew_free")
 _ROOM: Final = 5
 _TALL_PX: Final = 340
@@ -68,7 +67,7 @@ def busbw_by_size(
             made.add_trace(_points(dim, op, mine, variant, said, unit, theme))
     # Peaks may be close to each other, so their names take turns at the two ends.
     for end, (dim, peak) in zip(cycle(("right", "left")), peaks.items(), strict=False):
-        label = f"{dim} peak {peak:g} GB/s"
+        label = f"{dim} peak {peak:.3g} GB/s"
         reference_line(made, peak / unit.size, label, theme, log=True, place=(end, "above"))
     shown = [row[name] / unit.size for row in rows for name in _RATES if row[name]]
     made.update_xaxes(
@@ -76,10 +75,10 @@ def busbw_by_size(
         type="log",
         tickformat=".2~s",
         ticksuffix="B",
-        dtick=_log_ticks([row["bytes"] for row in rows]),
+        dtick=log_ticks([row["bytes"] for row in rows]),
     )
     made.update_yaxes(
-        title_text=f"busbw, {unit.label}", type="log", tickformat=".2~r", dtick=_log_ticks(shown)
+        title_text=f"busbw, {unit.label}", type="log", tickformat=".2~r", dtick=log_ticks(shown)
     )
     return made
 
@@ -122,7 +121,7 @@ def utilization_over_time(
             "domain": [top - 0.88 / len(dims), top],
             "rangemode": "tozero",
             "nticks": 4,
-            "tickformat": ".1~%" if as_share else None,
+            "tickformat": ".2~%" if as_share else None,
             "title": {"text": f"{dim}, {'% of peak' if as_share else unit.label}"},
         }
         made.update_layout({axis.replace("y", "yaxis"): strip})
@@ -229,13 +228,6 @@ def _points(
             "(median of %{customdata[0]:,})<extra></extra>"
         ),
     )
-
-
-def _log_ticks(values: Sequence[float]) -> float:
-    """Distance of the ticks of a log axis: factors of ten, or of two where there are few tens."""
-    known = [value for value in values if value]
-    wide = not known or max(known) >= _WIDE * min(known)
-    return 1.0 if wide else log10(2)
 
 
 def _messages(

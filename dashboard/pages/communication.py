@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dash import html
 
 from dashboard.analysis.bandwidth import P2P
+from dashboard.analysis.links import links
 from dashboard.analysis.operations import category_of
 from dashboard.analysis.utilization import utilization
 from dashboard.figures.communication import (
@@ -18,12 +19,15 @@ from dashboard.figures.communication import (
     skew_by_operation,
     utilization_over_time,
 )
+from dashboard.figures.latency import time_by_size
 from dashboard.figures.theme import CATEGORIES
 from dashboard.figures.units import byte_text, rate_text, time_text
 from dashboard.pages.markup import card, csv_link, data_table, figure_card, no_steps
 
 if TYPE_CHECKING:
     from dashboard.analysis.bandwidth import Bandwidth
+    from dashboard.analysis.latency_bandwidth import Line
+    from dashboard.analysis.links import Links
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 
@@ -43,6 +47,8 @@ _COLUMNS: Final = (
     "algbw, skew-free",
     "busbw, skew-free",
     "mean skew",
+    "α",
+    "β",
 )
 
 
@@ -55,10 +61,12 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     bandwidth = run.bandwidth(steps)
     if not bandwidth.summary.num_rows:
         return _without_communication()
-    peaks, theme = run.meta.link_peaks, state.theme
+    found, theme = links(run, steps), state.theme
+    peaks = {dim: peak.gbps for dim, peak in found.peaks.items()}
     return html.Div(
         [
-            _table(bandwidth, state),
+            *_slow_links(found),
+            _table(bandwidth, found, state),
             html.Div(
                 [
                     figure_card(
@@ -82,22 +90,24 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 "communication-utilization",
                 "Links over time",
                 "Bytes on the wire per time bin; a link is a group, or a pair of ranks for "
-                "messages." + _peaks_note(peaks),
+                "messages." + _peaks_note(found),
                 utilization_over_time(utilization(bandwidth), peaks, theme),
             ),
+            _lines(found, state),
             *_between_ranks(bandwidth, state),
         ],
         className="page-stack",
     )
 
 
-def _table(bandwidth: Bandwidth, state: ViewState) -> html.Section:
+def _table(bandwidth: Bandwidth, found: Links, state: ViewState) -> html.Section:
     summary = bandwidth.summary
     return card(
         "Groups and operations",
         "Total bytes over total time. As seen: waiting for the last member included; skew-free: "
-        "from its arrival on. 1 GB/s = 1e9 B/s.",
-        data_table(_COLUMNS, [_row(row, state) for row in summary.to_pylist()], words=2),
+        "from its arrival on. 1 GB/s = 1e9 B/s. α: what an operation takes however small; β: the "
+        "busbw of large ones (* as calibrated).",
+        data_table(_COLUMNS, [_row(row, found, state) for row in summary.to_pylist()], words=2),
         tools=[
             csv_link(
                 "communication",
@@ -129,7 +139,7 @@ def _between_ranks(bandwidth: Bandwidth, state: ViewState) -> list[html.Div]:
     return [html.Div(cards, className="grid-2")]
 
 
-def _row(row: dict[str, Any], state: ViewState) -> list[Any]:
+def _row(row: dict[str, Any], found: Links, state: ViewState) -> list[Any]:
     colour = CATEGORIES[category_of(row["dim"])].on(state.theme)
     swatch = html.Span(className="swatch", style={"background": colour})
     return [
@@ -142,13 +152,56 @@ def _row(row: dict[str, Any], state: ViewState) -> list[Any]:
         byte_text(row["bytes_median"]),
         *(rate_text(row[name]) for name in _BANDWIDTHS),
         time_text(row["skew_ns_mean"]),
+        *_alpha_beta(found, row["group"], row["op"]),
     ]
 
 
-def _peaks_note(peaks: Any) -> str:
-    if peaks:
-        return ""
-    return " No link peaks are known: Tracer(…, link_peaks={…}) records them."
+def _peaks_note(found: Links) -> str:
+    if not found.peaks:
+        return (
+            " No link peaks are known: Tracer(…, link_peaks={…}) records them, "
+            "rankscope calibrate measures them."
+        )
+    said = (f"{dim} {peak.gbps:.3g} GB/s ({peak.source})" for dim, peak in found.peaks.items())
+    return " Peaks: " + ", ".join(said) + "."
+
+
+def _slow_links(found: Links) -> list[html.Div]:
+    """A box that names them; nothing where none stands out."""
+    if not found.slow:
+        return []
+    entries = [html.Li(str(link)) for link in found.slow]
+    said = "Slow links: slower than their peers at the same operation and size."
+    return [html.Div([html.Strong(said), html.Ul(entries)], className="notice", role="note")]
+
+
+def _lines(found: Links, state: ViewState) -> html.Section:
+    """Latency and bandwidth as a figure."""
+    note = " ".join(
+        [
+            "The time of an operation is α + size × factor / β. Filled points and whole lines: "
+            "this run, under load; hollow and dashed: rankscope calibrate.",
+            *(f"{line.group} {line.op}: {line.why}." for line in _without_line(found)),
+            *(f"{note}." for note in found.notes),
+        ]
+    )
+    figure = time_by_size(found, state.theme)
+    return figure_card("communication-latency", "Latency and bandwidth", note, figure)
+
+
+def _without_line(found: Links) -> list[Line]:
+    """The first of them: the reason is the same for most."""
+    return [line for line in found.lines if line.why][:1]
+
+
+def _alpha_beta(found: Links, group: str, op: str) -> tuple[str, str]:
+    """α and β of an operation; with * where they are not the run's own."""
+    line = found.line(group, op)
+    if line is None:
+        return "–", "–"
+    mark = "" if line in found.lines else "*"
+    beta = "–" if line.beta_gbps is None else rate_text(line.beta_gbps) + mark
+    return time_text(line.alpha_ns) + mark, beta
 
 
 def _without_communication() -> html.Div:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from dash import ClientsideFunction, Dash, Input, html
 
 from dashboard.analysis.findings import findings, sentence
 from dashboard.analysis.summary import KeyFigures, key_figures
+from dashboard.figures.memory import memory_over_time
 from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
 from dashboard.figures.units import percent_text, time_text
 from dashboard.pages import communication, pipeline, timeline
-from dashboard.pages.markup import address, figure_card, no_steps, tile, view_link
+from dashboard.pages.markup import address, card, data_table, figure_card, no_steps, tile, view_link
 
 if TYPE_CHECKING:
+    from dashboard.analysis.critical_path import CriticalPath
     from dashboard.analysis.findings import Finding
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
+
+_MOST_OF_PATH: Final = 8
 
 TITLE: Final = "Overview"
 PATH: Final = "/overview"
@@ -49,6 +54,13 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 "Median over the ranks; the band reaches from the fastest to the slowest rank. "
                 "A click opens the step in the timeline.",
                 step_times(accounting, state.theme),
+            ),
+            _critical_path(run.critical_path(steps), state),
+            figure_card(
+                "overview-memory",
+                "Memory and microbatches held",
+                "A microbatch is held from its forward on a stage to its backward there.",
+                memory_over_time(run.memory(steps), state.theme),
             ),
         ],
         className="page-stack",
@@ -120,6 +132,35 @@ def _finding(finding: Finding, state: ViewState) -> list[Any]:
         view_link(sentence(finding.text), finding.page, state, title=said),
         html.Span(f" {finding.confidence} confidence", className="muted"),
     ]
+
+
+def _critical_path(found: CriticalPath, state: ViewState) -> html.Section:
+    """What the path was spent on, and the way to it in the timeline, at the longest step."""
+    rows = [
+        [
+            CATEGORY_LABELS.get(row["category"], row["category"]),
+            row["name"],
+            "–" if row["stage"] is None else str(row["stage"]),
+            str(row["rank"]),
+            time_text(row["ns_per_step"]),
+            percent_text(row["share"]),
+        ]
+        for row in found.summary.to_pylist()[:_MOST_OF_PATH]
+    ]
+    longest = max(found.steps.to_pylist(), key=lambda row: row["length_ns"], default=None)
+    there = replace(
+        state,
+        window=longest and (longest["start"], longest["start"] + longest["length_ns"]),
+        extra={**state.extra, "path": "1"},
+    )
+    columns = ("category", "what", "stage", "rank", "per step", "of the path")
+    return card(
+        "Critical path",
+        "What the step time was spent on, across ranks: only work on this path is worth making "
+        "faster. The largest rows; the path is as long as the step.",
+        data_table(columns, rows, words=2),
+        tools=[view_link("Longest step in the timeline", timeline.PATH, there)],
+    )
 
 
 def _tiles(figures: KeyFigures, state: ViewState) -> list[Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from dash import html
 
 from dashboard.analysis.graph import dependency_graph
+from dashboard.analysis.layouts import usual_layouts
+from dashboard.analysis.other_plans import has_plans, usual_other_plans
 from dashboard.analysis.scenarios import (
     Scenario,
     as_recorded,
@@ -19,18 +21,36 @@ from dashboard.analysis.scenarios import (
     together,
 )
 from dashboard.analysis.whatif import WhatIf, dimensions, what_if
+from dashboard.figures.layouts import layout_map
 from dashboard.figures.units import percent_text, time_text
 from dashboard.figures.whatif import savings
-from dashboard.pages.markup import card, figure_card, no_steps, notice, tile, view_select
+from dashboard.pages.markup import (
+    card,
+    data_table,
+    figure_card,
+    no_steps,
+    notice,
+    tile,
+    view_select,
+)
 
 if TYPE_CHECKING:
     from dashboard.analysis.graph import Graph
+    from dashboard.analysis.layouts import Layouts
+    from dashboard.analysis.other_plans import OtherPlans
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 
 TITLE: Final = "What-if"
 PATH: Final = "/whatif"
 
+_MOST_LAYOUTS: Final = 10
+_MOST_RANKS: Final = 64
+"""Of a run whose layouts a page explores while somebody waits for it."""
+_PLAN_COLUMNS: Final = (
+    "plan", "m", "v", "step", "per mb", "change", "bubble", "microbatches in flight",
+)  # fmt: skip
+_LAYOUT_COLUMNS: Final = ("layout", "per mb", "change", "limit", "activations")
 _AS_RECORDED: Final = ("", "as recorded")
 _SHARES: Final = (50, 60, 70, 80, 90, 95, 105, 110, 125, 150, 200)
 """Percent of its time that a stage may be chosen to take."""
@@ -57,6 +77,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 savings(usual, state.theme),
             ),
             _composed(run, steps, graph, state),
+            *(_planned(run, steps, state) if has_plans(run) else []),
         ],
         className="page-stack",
     )
@@ -72,6 +93,82 @@ def _composed(run: Run, steps: Sequence[int], graph: Graph, state: ViewState) ->
         "All that is chosen here at once: what waits for what stays as recorded, durations change.",
         *content,
     )
+
+
+def _planned(run: Run, steps: Sequence[int], state: ViewState) -> list[html.Section | html.Div]:
+    """Other plans and other layouts, which the step model carries out."""
+    plans = run.answer(usual_other_plans, steps)
+    found: list[html.Section | html.Div] = [
+        card(
+            "Other plans",
+            "The recorded costs, carried out in another order; microbatches (mb) are as large as "
+            f"recorded. The recorded plan itself is predicted {_signed(plans.model_error)} off "
+            "what was measured.",
+            data_table(_PLAN_COLUMNS, [*_plan_rows(plans)], words=1),
+        )
+    ]
+    if run.meta.world_size > _MOST_RANKS:
+        said = f"rankscope layouts {run.path}"
+        return [*found, notice(f"With so many ranks layouts take minutes: {said} prints them.")]
+    layouts = run.answer(usual_layouts, steps)
+    return [
+        *found,
+        html.Div(
+            [
+                figure_card(
+                    "whatif-layouts",
+                    "Pipeline or tensor parallelism?",
+                    "The same ranks and batch, split otherwise: the best that each split can do, "
+                    f"predicted; the recorded one is {_signed(layouts.model_error)} off.",
+                    layout_map(layouts, state.theme),
+                ),
+                card(
+                    "Best layouts",
+                    "p pipeline × t tensor × d data ranks, m microbatches. On hovering: what is "
+                    "assumed.",
+                    data_table(_LAYOUT_COLUMNS, [*_layout_rows(layouts)], words=1),
+                ),
+            ],
+            className="grid-2",
+        ),
+    ]
+
+
+def _plan_rows(found: OtherPlans) -> Iterator[list[Any]]:
+    recorded = found.recorded
+    for plan in (recorded, *found.predictions):
+        yield [
+            html.Span(plan.schedule.removeprefix("Schedule"), title="; ".join(plan.assumed)),
+            str(plan.m),
+            str(plan.v),
+            time_text(plan.step_ns),
+            time_text(plan.microbatch_ns),
+            _change(plan.microbatch_ns, recorded.microbatch_ns, plan is recorded),
+            percent_text(plan.bubble_fraction_of_window),
+            str(plan.in_flight),
+        ]
+
+
+def _layout_rows(found: Layouts) -> Iterator[list[Any]]:
+    recorded = found.recorded
+    for layout in (recorded, *found.predictions[:_MOST_LAYOUTS]):
+        yield [
+            html.Span(str(layout.layout), title="; ".join(layout.assumed)),
+            time_text(layout.sample_ns),
+            _change(layout.sample_ns, recorded.sample_ns, layout is recorded),
+            layout.limit,
+            f"{layout.activations:.2g}×",
+        ]
+
+
+def _change(value: float, recorded: float, is_recorded: bool) -> str:
+    if is_recorded or not recorded:
+        return "recorded"
+    return _signed(value / recorded - 1)
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f} %"
 
 
 def _chosen(graph: Graph, extra: Mapping[str, str]) -> Iterator[Scenario]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.runs.alignment import BY_MEETINGS, ClockAlignment, align
+from dashboard.runs.counters import read_counters
 from dashboard.runs.problems import Problem
 from tracer.run_files import RankFacts, RunMeta
 
@@ -55,6 +56,7 @@ class Recording:
         self.problems = problems + _clock_problem(self.clock)
         self.ranks = tuple(sorted(tables))
         self._tables, begin = self._aligned(tables)
+        self._begin = begin
         self.recorded_until = {
             rank: int(self.clock.maps[rank].to_common(np.array([raw]))[0]) - begin
             for rank, raw in (until or {}).items()
@@ -100,6 +102,12 @@ class Recording:
     @cached_property
     def _answers(self) -> Callable[[Callable[..., Any], tuple[int, ...]], Any]:
         return lru_cache(_ANSWERS_KEPT)(lambda analysis, steps: analysis(self, steps))
+
+    @cached_property
+    def counters(self) -> pa.Table:
+        """rank, ts (ns, as `start`), name (with its unit: `memory.allocated/bytes`), value."""
+        maps = {rank: self.clock.maps[rank] for rank in self.ranks}
+        return read_counters(self.path, self.meta.run_id, maps, self._begin)
 
     @cached_property
     def duration_ns(self) -> int:

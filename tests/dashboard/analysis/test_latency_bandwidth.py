@@ -89,6 +89,14 @@ def test_what_nobody_waited_for_tells_nothing() -> None:
     assert (line.count, line.left_out) == (2, 3)
 
 
+def test_sizes_that_are_rare_do_not_count() -> None:
+    # 21 messages of 1,000 B and one of 8 B when the pipeline was set up.
+    line = fitted([(1000, 120)] * 21 + [(8, 4000)])
+    assert (line.alpha_ns, line.median_ns, line.sizes, line.left_out) == (None, 120, 1, 1)
+    line = fitted([(1000, 120)] * 20 + [(8, 20)])
+    assert (line.sizes, line.left_out) == (2, 0)
+
+
 def test_many_sizes_are_joined() -> None:
     times = [(size, 1000 + size) for size in range(1000, 9000, 7)]
     line = fitted(times)

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from dashboard import open_run
-from dashboard.analysis.summary import key_figures, mean_by_rank, step_times
+from dashboard.analysis.summary import (
+    communication_by_dimension,
+    key_figures,
+    mean_by_rank,
+    step_times,
+)
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, write_run
 
@@ -76,3 +81,20 @@ def test_means_by_rank_add_up_to_the_step(tmp_path: Path) -> None:
         mine = [row for row in rows if row["rank"] == rank]
         assert sum(row["ns_per_step"] for row in mine) == 130_000
         assert sum(row["share"] for row in mine) == pytest.approx(1)
+
+
+def test_exposed_and_overlapped_communication_on_paper(tmp_path: Path) -> None:
+    """tp: 10 on each of two ranks, of which compute hides 6 on one and nothing on the other."""
+    events = {
+        rank: [
+            Event(start=0, duration=20, kind="step", name="step"),
+            Event(start=0, duration=6, kind="forward", name="F", lane="device:7"),
+            Event(start=at, duration=10, kind="collective", name="all_reduce", group="tp:0-1",
+                  seq=0, lane="device:9", correlation=1),
+        ]
+        for rank, at in ((0, 0), (1, 6))
+    }  # fmt: skip
+    run = open_run(write_run(tmp_path / "run", events))
+    assert communication_by_dimension(run.accounting()).to_pylist() == [
+        {"dim": "tp", "total_ns": 10, "exposed_ns": 7, "overlapped_ns": 3, "overlap": 0.3}
+    ]

@@ -202,3 +202,36 @@ def test_whatif_says_what_is_wrong_with_an_option(
     done = rankscope("whatif", path, *option)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_bandwidth_tells_lines_utilization_and_each_rank(path: str) -> None:
+    done = rankscope("bandwidth", path, "--peak", "pp=16", "--by-rank")
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    # Messages of 4,000 B take 1 µs: 4 GB/s, a quarter of the peak; one size tells no latency.
+    assert "pp:0-2 p2p 4 16 given 25.0 %" in lines
+    assert any("one message size does not tell latency" in line for line in lines)
+    assert "No link stands out among its peers." in lines
+    assert any(line.startswith("pp:0-2 recv 4.0 kB 0 6") for line in lines)
+
+
+def test_bandwidth_as_json(path: str) -> None:
+    done = rankscope("bandwidth", path, "--step", "1:2", "--json")
+    found = json.loads(done.stdout)
+    assert found["lines"][0]["group"] == "pp:0-2"
+    assert sum(row["count"] for row in found["by_rank"] if row["op"] == "recv") == 8
+    assert found["peaks"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--peak", "tp"), "write tp=450"),
+        (("--peak", "tp=-1"), "write tp=450"),
+        (("--calibration", "nowhere.json"), "nowhere.json: No such file"),
+    ],
+)
+def test_bandwidth_names_what_is_wrong(path: str, arguments: tuple[str, ...], said: str) -> None:
+    done = rankscope("bandwidth", path, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import pytest
 
 from dashboard import Run, open_run
+from dashboard.analysis.links import links
 from dashboard.analysis.schedule import step_schedule
 from dashboard.analysis.trend import trend
 from dashboard.analysis.utilization import utilization
@@ -24,9 +25,11 @@ from dashboard.figures.communication import (
     skew_by_operation,
     utilization_over_time,
 )
+from dashboard.figures.latency import time_by_size
 from dashboard.figures.pipeline import bubble_by_step, bubble_heatmap, bubble_parts, stall_culprits
 from dashboard.figures.schedule import schedule_grid
 from dashboard.figures.theme import CATEGORIES, KINDS, Theme
+from tests.support.calibrations import calibration
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
 
@@ -47,6 +50,7 @@ FIGURES: dict[str, Draw] = {
     "message_bytes": lambda run, theme: message_bytes(run.bandwidth(), theme),
     "message_rates": lambda run, theme: message_rates(run.bandwidth(), theme),
     "skew_by_operation": lambda run, theme: skew_by_operation(run.bandwidth(), theme),
+    "time_by_size": lambda run, theme: time_by_size(links(run), theme),
     "differences": lambda run, theme: compare.differences(run.compare(run), theme),
     "waterfall": lambda run, theme: compare.waterfall(run.compare(run), theme),
     "trend": lambda run, theme: compare.trend_of(trend([run, run, run]), theme),
@@ -294,3 +298,15 @@ def test_many_steps_are_drawn_without_markers_and_gaps(
         assert overview.step_times(shown.accounting()).data[-1].mode == mode
         assert bubble_by_step(shown.bubbles()).data[0].mode == mode
         assert bubble_heatmap(shown.bubbles()).data[0].xgap == gap
+
+
+def test_the_line_of_a_calibration_is_drawn_beside_the_runs_own_times(run: Run) -> None:
+    points = [{"group": "pp:0-2", "bytes": s, "ns": 1000 + s / 4} for s in (16_000, 64_000)]
+    figure = time_by_size(links(run, calibration=calibration(points)))
+    traces = {trace.name: trace for trace in figure.data}
+    # 4,000 B take 1 µs in the run; 16 and 64 kB took 5 and 17 as calibrated.
+    assert list(traces["pp:0-2 p2p"].y) == [1.0]
+    assert list(traces["pp:0-2 p2p, calibrated"].y) == [5.0, 17.0]
+    line = traces["pp:0-2 p2p, calibrated, line"]
+    assert (line.y[0], line.y[-1]) == (pytest.approx(5), pytest.approx(17))
+    assert "pp:0-2 p2p, line" not in traces

@@ -1,0 +1,72 @@
+"""Model FLOPs utilization: how much of the hardware's peak the model's own arithmetic reaches.
+
+    MFU = model FLOPs per step / (step time x ranks x peak FLOP/s of a rank)
+
+(Chowdhery et al., PaLM, arXiv 2204.02311, appendix B.) Model FLOPs are those of forward and
+backward
+as the definition of the model has them; recomputation does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow.compute as pc
+
+from dashboard.analysis.graph import dependency_graph
+from dashboard.analysis.replay import step_times
+from dashboard.analysis.results import Result
+
+if TYPE_CHECKING:
+    from dashboard.runs import Recording
+
+PER_STEP: Final = "flops_per_step"
+PEAK: Final = "peak_flops"
+"""Keys of the tracer's `config`: of all ranks together, and of one rank, FLOP/s."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class FlopsUtilization(Result):
+    """None is what is not known; nothing is guessed.
+
+    flops_per_step: model FLOPs of all ranks. per_rank: FLOP/s that a rank reaches. peak: FLOP/s
+    that it could. mfu: per_rank / peak. source: where flops_per_step is from.
+    """
+
+    flops_per_step: float | None
+    per_rank: float | None
+    peak: float | None
+    mfu: float | None
+    source: str
+
+
+def flops_utilization(run: Recording, steps: Collection[int] | None = None) -> FlopsUtilization:
+    """From `config={"flops_per_step": …, "peak_flops": …}` of the tracer, else from events that
+    carry FLOPs.
+    """
+    graph = run.answer(dependency_graph, steps)
+    times = step_times(graph, graph.time)
+    flops, source = _number(run, PER_STEP), f"config of the run: {PER_STEP}"
+    if flops is None and times.steps:
+        events = run.events(steps=times.steps, columns=("flops",))
+        total = pc.sum(events["flops"]).as_py()
+        flops, source = (total / len(times.steps), "recorded events") if total else (None, "")
+    per_rank = None
+    if flops is not None and times.steps and times.mean_ns > 0:
+        per_rank = flops / (times.mean_ns / 1e9) / run.meta.world_size
+    peak = _number(run, PEAK)
+    return FlopsUtilization(
+        flops_per_step=flops,
+        per_rank=per_rank,
+        peak=peak,
+        mfu=per_rank / peak if per_rank is not None and peak else None,
+        source=source if flops is not None else "",
+    )
+
+
+def _number(run: Recording, key: str) -> float | None:
+    value: Any = run.meta.config.get(key)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < float("inf") else None

@@ -1,0 +1,51 @@
+"""The counters of a run: memory, power and the like, sampled while it trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from dashboard.runs.clock_map import ClockMap
+from tracer.errors import TraceError
+from tracer.schema import counters_file
+from tracer.streams import read_stream
+
+SCHEMA = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("ts", pa.int64()),
+        ("name", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+
+
+def read_counters(
+    directory: Path, run_id: str, maps: Mapping[int, ClockMap], begin: int
+) -> pa.Table:
+    """rank, ts (ns on the common clock since `begin`), name, value of all ranks in `maps`.
+
+    A file that is missing, damaged or of another run is left out: counters are an extra.
+    """
+    parts = [SCHEMA.empty_table()]
+    for rank, clock in maps.items():
+        try:
+            stream = read_stream(directory / counters_file(rank), "counters")
+        except (TraceError, OSError):
+            continue
+        if (stream.run_id, stream.rank) == (run_id, rank):
+            table = stream.table
+            parts.append(
+                pa.table(
+                    {
+                        "rank": pa.array([rank] * table.num_rows, pa.int32()),
+                        "ts": clock.to_common(table["ts"].to_numpy()) - begin,
+                        "name": table["name"].cast(pa.string()),
+                        "value": table["value"],
+                    },
+                    schema=SCHEMA,
+                )
+            )
+    return pa.concat_tables(parts)

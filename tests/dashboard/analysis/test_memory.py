@@ -1,0 +1,116 @@
+"""Memory and FLOPs on paper, bounded timelines, and a recorded run's microbatches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from dashboard import open_run
+from dashboard.analysis.flops import flops_utilization
+from dashboard.analysis.memory import MOST_POINTS, PEAK, RESIDENT, measure_memory
+from tests.support.pipeline_toy import write_pipeline
+from tests.support.toy import Event, write_run
+from tracer.schema import COUNTER_SCHEMA, counters_file
+from tracer.streams import StreamWriter
+
+ALLOCATED = "memory.allocated/bytes"
+
+
+def _sample(path: Path, rank: int, rows: list[tuple[int, str, float]], run_id: str = "toy") -> None:
+    """Counters of a rank: (ns, name, value)."""
+    writer = StreamWriter(
+        path / counters_file(rank), COUNTER_SCHEMA, "counters", run_id=run_id, rank=rank
+    )
+    ts, names, values = zip(*rows, strict=True)
+    columns = [pa.array(ts), pa.array(names).dictionary_encode(), pa.array(values)]
+    writer.write(pa.record_batch(columns, schema=COUNTER_SCHEMA))
+    writer.close()
+
+
+def test_memory_beside_microbatches_on_paper(tmp_path: Path) -> None:
+    """1F1B, p = 3, m = 2. Rank 0: F0 0-10, F1 10-20, B0 74-94, B1 104-124: 1, 2, 1, 0 held."""
+    path = write_pipeline(tmp_path / "run")
+    rows = [(5_000, ALLOCATED, 100.0), (50_000, ALLOCATED, 300.0), (110_000, ALLOCATED, 200.0)]
+    # Before the step and after it nothing counts; the allocator's own peak does.
+    _sample(path, 0, [*rows, (60_000, PEAK, 350.0), (999_000, ALLOCATED, 9e9)])
+    found = measure_memory(open_run(path))
+    assert found.counter == ALLOCATED
+    first, second, third = found.ranks.to_pylist()
+    assert first == {
+        "rank": 0,
+        "peak_bytes": 350.0,
+        "peak_at": 50_000,
+        "mean_bytes": 200.0,
+        "peak_in_flight": 2,
+        "plan_in_flight": 2,
+    }
+    assert (second["peak_bytes"], second["peak_in_flight"]) == (None, 2)
+    assert (third["peak_in_flight"], third["plan_in_flight"]) == (1, 1)
+    held = [
+        (row["ts"] // 1000, row["count"]) for row in found.in_flight.to_pylist() if not row["rank"]
+    ]
+    assert held == [(0, 1), (10, 2), (94, 1), (124, 0)]
+    assert found.timeline["bytes"].to_pylist() == [100.0, 300.0, 200.0]
+
+
+def test_counters_of_another_run_or_damaged_are_left_out(tmp_path: Path) -> None:
+    path = write_pipeline(tmp_path / "run")
+    _sample(path, 0, [(5_000, RESIDENT, 1.0)], run_id="other")
+    (path / counters_file(1)).write_bytes(b"nonsense")
+    _sample(path, 2, [(5_000, RESIDENT, 7.0)])
+    found = measure_memory(open_run(path))
+    assert found.counter == RESIDENT
+    assert found.timeline.to_pylist() == [{"rank": 2, "ts": 5_000, "bytes": 7.0}]
+
+
+def test_a_long_timeline_is_bounded_and_keeps_its_peak(tmp_path: Path) -> None:
+    event = Event(start=0, duration=100_000, kind="step", name="step")
+    path = write_run(tmp_path / "run", {0: [event]})
+    values = [float(n % 97) for n in range(10_000)]
+    values[7_777] = 1e6
+    _sample(path, 0, [(n, RESIDENT, value) for n, value in enumerate(values)])
+    found = measure_memory(open_run(path))
+    assert found.timeline.num_rows == MOST_POINTS
+    rows = {row["ts"]: row["bytes"] for row in found.timeline.to_pylist()}
+    assert rows[7_777] == 1e6
+    assert all(values[ts] == value for ts, value in rows.items())
+    assert found.ranks["peak_bytes"].to_pylist() == [1e6]
+
+
+def test_flops_utilization_on_paper(tmp_path: Path) -> None:
+    """6e9 FLOPs a step of 2 ms on 3 ranks: 1e12 a second and rank, a quarter of a peak of 4e12."""
+    events = {rank: [Event(start=0, duration=2, kind="step", name="step")] for rank in range(3)}
+    config = {"flops_per_step": 6e9, "peak_flops": 4e12}
+    path = write_run(tmp_path / "run", events, config=config, scale=1_000_000)
+    found = flops_utilization(open_run(path))
+    assert found.per_rank == pytest.approx(1e12)
+    assert found.mfu == pytest.approx(0.25)
+    assert found.source == "config of the run: flops_per_step"
+
+
+@pytest.mark.parametrize("given", [{}, {"flops_per_step": "many"}, {"flops_per_step": True}])
+def test_flops_that_nobody_tells_are_unknown(tmp_path: Path, given: dict[str, object]) -> None:
+    step = Event(start=0, duration=2, kind="step", name="step")
+    found = flops_utilization(open_run(write_run(tmp_path / "run", {0: [step]}, config=given)))
+    assert (found.flops_per_step, found.mfu, found.source) == (None, None, "")
+
+
+def test_flops_of_events_count_where_the_config_is_silent(tmp_path: Path) -> None:
+    events = [
+        Event(start=0, duration=2, kind="step", name="step"),
+        Event(start=0, duration=1, kind="forward", name="F", flops=4_000),
+        Event(start=1, duration=1, kind="backward", name="B", flops=8_000),
+    ]
+    found = flops_utilization(open_run(write_run(tmp_path / "run", {0: events}, scale=1000)))
+    assert found.flops_per_step == 12_000
+    assert found.per_rank == pytest.approx(12_000 / 2e-6)
+    assert (found.mfu, found.source) == (None, "recorded events")
+
+
+def test_a_recorded_pipeline_holds_what_its_plan_says() -> None:
+    for sample, expected in (("pp4-1f1b-balanced", [4, 3, 2, 1]), ("pp4-gpipe", [8] * 4)):
+        ranks = measure_memory(open_run(Path("sample_traces") / sample)).ranks
+        assert ranks["peak_in_flight"].to_pylist() == expected
+        assert ranks["plan_in_flight"].to_pylist() == expected
