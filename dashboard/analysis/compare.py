@@ -1,8 +1,8 @@
 """Compare two runs: from A's step time to B's, by category and operation, with intervals.
 
 Both sides are means over matched ranks (roles.py) and over steps. A difference has two verdicts:
-its own 95 % interval (mean_difference.py), and whether it is *marked*. Of runs whose steps come from
-the same process, at most 5 % have a mark anywhere in the report:
+its own 95 % interval (mean_difference.py), and whether it is *marked*. Of runs whose steps come
+from the same process, at most 5 % have a mark anywhere in the report:
 
 - step time, categories and the bubble ratio are one family, whose intervals hold together;
 - operations are another one, and are marked only where their category is.
