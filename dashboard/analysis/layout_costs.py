@@ -94,11 +94,9 @@ class TensorCosts:
             yield "tp communication is a ring of messages as fast as the recorded ones"
 
 
-def action_costs(
-    run: Recording, model: StepModel, steps: Collection[int] | None = None
-) -> ActionCosts:
-    """What the actions of the model's stages are made of."""
-    graph = run.answer(dependency_graph, steps)
+def action_costs(run: Recording, model: StepModel) -> ActionCosts:
+    """What the actions of the model's stages are made of, in the model's steps."""
+    graph = run.answer(dependency_graph, model.steps)
     compute = graph.pieces.filter(pc.equal(graph.pieces["category"], "compute"))
     grouped = compute.group_by(["stage", "kind"]).aggregate([("duration", "sum")])
     actions = pipeline_actions(run, graph.steps)

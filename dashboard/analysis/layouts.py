@@ -106,8 +106,8 @@ def explore_layouts(
         UsageError: the run has no pipeline schedule, or work of some stages is missing.
     """
     model = step_model(run, steps)
-    costs = action_costs(run, model, steps)
-    tensor = tensor_costs(run, costs, layers=layers, steps=steps)
+    costs = action_costs(run, model)
+    tensor = tensor_costs(run, costs, layers=layers, steps=model.steps)
     share = SPLIT_SHARE if split_share is None else split_share
     here = recorded_layout(run, model)
     base = _activations(recorded_plan(model), here)
@@ -141,7 +141,7 @@ def recorded_layout(run: Recording, model: StepModel) -> Layout:
 
 def grid_of(here: Layout, world: int) -> Iterator[Layout]:
     """All splits of `world` ranks that can carry out the recorded batch (m x d microbatches), with
-    one stage per rank in the recorded schedule's place, and with two. Plans of more than
+    one stage per rank, with two, and in the recorded schedule. Plans of more than
     `MOST_FORWARDS` forwards are left out.
 
     2 ranks, 4 microbatches → p1 t1 d2 m2, p1 t2 d1 m4, p2 t1 d1 m4 (1F1B, GPipe, and v2)
@@ -155,7 +155,8 @@ def grid_of(here: Layout, world: int) -> Iterator[Layout]:
             m = batch // d
             names = [(name, 1) for name in (_SINGLE if p > 1 else _SINGLE[:1])]
             names += [(name, 2) for name in _SEVERAL] if p > 1 else []
-            for name, v in names:
+            names += [(here.schedule, here.v)] if p > 1 else []
+            for name, v in dict.fromkeys(names):
                 if p * m * v > MOST_FORWARDS:
                     continue
                 try:

@@ -45,7 +45,8 @@ class StepModel:
 
     durations: (stage, kind) → those recorded, from all ranks that hold the stage.
     turnaround, hand_over, outside: see above; outside by pipeline rank.
-    p, m, v, schedule: of the recorded run. step_ns: its measured step times.
+    p, m, v, schedule: of the recorded run. step_ns: its measured step times; steps: those that
+        all of it is from.
     input_share: of a backward, the part for the input: as given, else as seen where it was done in
         two parts, else assumed: is_share_assumed.
     """
@@ -60,6 +61,7 @@ class StepModel:
     v: int
     schedule: str
     step_ns: Samples
+    steps: tuple[int, ...]
     input_share: float
     is_share_assumed: bool
 
@@ -100,6 +102,7 @@ def step_model(
         v=recorded.virtual_stages,
         schedule=recorded.name,
         step_ns=_step_lengths(run, steps),
+        steps=tuple(by_step),
         input_share=next(share for share in (input_share, seen, INPUT_SHARE) if share is not None),
         is_share_assumed=input_share is None and seen is None,
     )

@@ -8,9 +8,10 @@ import pytest
 
 from dashboard import open_run
 from dashboard.analysis.graph import dependency_graph
-from dashboard.analysis.layout_costs import TensorCosts
+from dashboard.analysis.layout_costs import TensorCosts, action_costs
 from dashboard.analysis.layouts import Layout, explore_layouts, grid_of, rank_correlation
 from dashboard.analysis.replay import step_times
+from dashboard.analysis.step_model import step_model
 from dashboard.run import Run
 from tests.support.pipeline_toy import write_pipeline
 
@@ -66,6 +67,15 @@ def test_operations_of_more_ranks_on_paper() -> None:
     """Recorded with 2 ranks at 10: a ring of 4 has 3 times the hops."""
     costs = TensorCosts(count={}, recorded_t=2, recorded_ns=10, bytes=8, line=None, hop=None)
     assert [costs.each_ns(t) for t in (1, 2, 4)] == [0, 10, 30]
+
+
+@pytest.mark.parametrize("sample", ["pp4-1f1b-balanced", "pp4-gpipe"])
+def test_without_tensor_ranks_actions_are_compute_alone(sample: str) -> None:
+    """Both are of the same steps, so that nothing is left over, or missing."""
+    run = open_run(SAMPLES / sample)
+    costs = action_costs(run, step_model(run))
+    for key, whole in costs.whole.items():
+        assert costs.compute[key] == pytest.approx(whole, rel=1e-3)
 
 
 def test_the_grid_keeps_the_batch() -> None:

@@ -95,7 +95,7 @@ def test_correlated_steps_get_wider_intervals() -> None:
 @pytest.mark.parametrize("r", [0.0, 0.5])
 def test_equal_runs_show_no_mark_in_95_percent(n: int, r: float) -> None:
     own, silent = coverage(n, r, trials=60)
-    # 600 intervals (not all independent) and 60 reports: seeded; docs/measurements has 400 of each kind.
+    # 600 intervals (not all independent) and 60 reports: seeded; 400 are in docs/measurements.
     assert own >= 0.94
     assert silent >= 54 / 60
 

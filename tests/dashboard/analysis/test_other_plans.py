@@ -77,7 +77,7 @@ def _ideal(stages: int) -> StepModel:
     none = np.array([0.0])
     return StepModel(
         durations=durations, turnaround=none, hand_over=none, outside=(none,), stages=stages,
-        p=stages, m=1, v=1, schedule="ScheduleGPipe", step_ns=none, input_share=0.5,
+        p=stages, m=1, v=1, schedule="ScheduleGPipe", step_ns=none, steps=(), input_share=0.5,
         is_share_assumed=True,
     )  # fmt: skip
 
