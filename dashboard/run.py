@@ -91,8 +91,17 @@ class Run(Recording):
 
         return self.answer(find_stragglers, steps)
 
-    def compare(self, other: Run) -> Comparison:
-        """From this run's step time to the other's, by category, with intervals."""
+    def compare(
+        self,
+        other: Run,
+        steps: Collection[int] | None = None,
+        *,
+        repeats: Sequence[Run] = (),
+    ) -> Comparison:
+        """From this run's step time to the other's, by category and operation, with intervals.
+
+        repeats: more recordings of what this run records; chance is then what they differ by.
+        """
         from dashboard.analysis.compare import compare
 
-        return compare(self, other)
+        return compare(self, other, steps, repeats=repeats)

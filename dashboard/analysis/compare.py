@@ -1,57 +1,81 @@
-"""Compare two runs: from A's step time to B's, category by category, with intervals.
+"""Compare two runs: from A's step time to B's, by category and operation, with intervals.
 
-Both sides are means over matched ranks, per step. The interval of a difference is a bootstrap
-95 % interval (percentile method, steps of each run drawn with replacement, unpaired, since step
-n of one run has nothing to do with step n of another). Steps follow each other, so strongly
-correlated steps make it somewhat too narrow.
+Both sides are means over matched ranks (roles.py) and over steps. A difference has two verdicts:
+its own 95 % interval (mean_difference.py), and whether it is *marked*. Of runs whose steps come
+from the same process, at most 5 % have a mark anywhere in the report:
+
+- step time, categories and the bubble ratio are one family, whose intervals hold together;
+- operations are another one, and are marked only where their category is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from dashboard.analysis.accounting import CATEGORIES, account
+from dashboard.analysis.bubbles import measure_bubbles
+from dashboard.analysis.mean_difference import (
+    FEWEST_STEPS,
+    MeanDifference,
+    Samples,
+    block_length,
+    difference_from_repeats,
+    mean_difference,
+)
 from dashboard.analysis.results import Result
+from dashboard.analysis.roles import Matching, Weights, match
+from dashboard.analysis.run_differences import Difference, run_differences
+from dashboard.analysis.time_by_operation import time_by_operation
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
 STEP_TIME: Final = "step time"
-RESAMPLES: Final = 10_000
-_RESAMPLES_AT_ONCE: Final = 500
-"""Of 20,000 steps that takes 80 MB."""
-_SEED: Final = 20_260_101
-"""Fixed, so that the same two runs always give the same interval."""
+BUBBLE_RATIO: Final = "bubble ratio"
+_NS_PER_MS: Final = 1e6
 
-_TABLE: Final = pa.schema(
+_NUMBERS: Final = [
+    ("a_ms", pa.float64()),
+    ("b_ms", pa.float64()),
+    ("delta_ms", pa.float64()),
+    ("low_ms", pa.float64()),
+    ("high_ms", pa.float64()),
+    ("significant", pa.bool_()),
+]
+_OPERATION: Final = ("category", "kind", "name", "stage")
+_CATEGORIES: Final = pa.schema([("category", pa.string()), *_NUMBERS])
+_OPERATIONS: Final = pa.schema(
     [
         ("category", pa.string()),
-        ("a_ms", pa.float64()),
-        ("b_ms", pa.float64()),
-        ("delta_ms", pa.float64()),
-        ("low_ms", pa.float64()),
-        ("high_ms", pa.float64()),
+        ("kind", pa.string()),
+        ("name", pa.string()),
+        ("stage", pa.int32()),
+        *_NUMBERS,
     ]
 )
-
-Samples: TypeAlias = npt.NDArray[np.float64]
-"""Shape (steps, 1 + categories), ms: the step time, then each category."""
+_RATIOS: Final = pa.schema(
+    [("ratio", pa.string())] + [(name.removesuffix("_ms"), kind) for name, kind in _NUMBERS]
+)
 
 
 @dataclass(kw_only=True, frozen=True)
 class Comparison(Result):
     """B against A.
 
-    categories: category, a_ms, b_ms, delta_ms = b - a, and the 95 % interval low_ms to high_ms
-        of the difference, in ms per step; the first row is the step time, and the others add up
-        to it.
-    steps_a, steps_b: the steps that were compared; notes: what was matched, left out, or differs.
+    categories: category, a_ms, b_ms, delta_ms = b - a, its own 95 % interval low_ms to high_ms,
+        and whether it is significant, all rows taken together; in ms per step. The first row is
+        the step time, and the others add up to it.
+    operations: category, kind, name, stage, and the same numbers; they add up to the step time too
+        (stage is null where stages do not correspond). The largest difference first.
+    ratios: ratio, a, b, delta, low, high, significant: the bubble's fraction of the pipeline
+        window; no row where a run has no pipeline.
+    steps_a, steps_b: the steps that were compared. differences: in what the runs were told to
+        differ. notes: how they were matched, and what was left out.
     """
 
     a: str
@@ -59,13 +83,15 @@ class Comparison(Result):
     steps_a: tuple[int, ...]
     steps_b: tuple[int, ...]
     categories: pa.Table
+    operations: pa.Table
+    ratios: pa.Table
+    differences: tuple[Difference, ...]
     notes: tuple[str, ...]
 
     def significant(self, category: str = STEP_TIME) -> bool:
-        """Whether the interval of that category's difference leaves out zero."""
+        """Whether that category's difference is beyond chance."""
         rows = {row["category"]: row for row in self.categories.to_pylist()}
-        low, high = rows[category]["low_ms"], rows[category]["high_ms"]
-        return low is not None and (low > 0 or high < 0)
+        return bool(rows[category]["significant"])
 
     def relative(self) -> float | None:
         """The difference of the step time as a share of A's; None without steps."""
@@ -81,156 +107,230 @@ class Comparison(Result):
         return found
 
 
-def compare(a: Recording, b: Recording) -> Comparison:
-    """The differences from run `a` to run `b`."""
+def compare(
+    a: Recording,
+    b: Recording,
+    steps: Collection[int] | None = None,
+    *,
+    repeats: Sequence[Recording] = (),
+    families: int = 1,
+) -> Comparison:
+    """The differences from run `a` to run `b`, in all steps or those of `steps`.
+
+    repeats: more recordings of what `a` records. With them, A is the mean of all its recordings,
+        and chance is what these differ by, instead of what steps differ by.
+    families: of how many comparisons this is one, so that all of them together mark something by
+        chance in at most 5 % of cases.
+    """
     notes: list[str] = []
-    steps_a, steps_b = _compared(a, notes), _compared(b, notes)
-    key, said = _matching(a, b)
-    notes += said
-    common = _roles(a, key).keys() & _roles(b, key).keys()
-    samples_a = _samples(a, steps_a, _roles(a, key), common)
-    samples_b = _samples(b, steps_b, _roles(b, key), common)
-    notes += _differences(a, b)
+    steps_a, steps_b = _paired(_warm(a, steps, notes), _warm(b, steps, notes), notes)
+    matching = match(a, b)
+    notes += [matching.note] if matching.note else []
+    for run, chosen in ((a, steps_a), (b, steps_b)):
+        if len(chosen) < FEWEST_STEPS:
+            notes.append(f"{run.name} has {len(chosen)} steps to compare: no interval can be given")
+    sides = _Sides(
+        a=[(run, _of_repeat(run, steps_a), match(run, b).a) for run in (a, *repeats)],
+        b=(b, steps_b, matching.b),
+        families=families,
+    )
+    headline = _headlines(sides)
+    categories = [
+        {"category": name} | row
+        for name, row in zip((STEP_TIME, *CATEGORIES), headline, strict=False)
+    ]
+    ratios = [
+        {"ratio": BUBBLE_RATIO} | {name.removesuffix("_ms"): value for name, value in row.items()}
+        for row in headline[_TIMES:]
+    ]
+    marked = {row["category"] for row in categories if row.get("significant")}
     return Comparison(
         a=a.name,
         b=b.name,
         steps_a=steps_a,
         steps_b=steps_b,
-        categories=_categories(samples_a, samples_b),
-        notes=tuple(notes),
+        categories=pa.Table.from_pylist(categories, schema=_CATEGORIES),
+        operations=_operations(sides, matching, marked),
+        ratios=pa.Table.from_pylist(ratios, schema=_RATIOS),
+        differences=run_differences(a, b),
+        notes=(*notes, *_of_the_intervals(steps_a, steps_b, len(repeats))),
     )
 
 
-def _compared(run: Recording, notes: list[str]) -> tuple[int, ...]:
-    """All complete steps but the first, in which buffers and connections are set up."""
-    if len(run.steps) < 2:
-        notes.append(f"{run.name} has {len(run.steps)} complete steps: no interval can be given")
-        return run.steps
-    notes.append(f"{run.name}: step {run.steps[0]} is left out as warm-up")
-    return run.steps[1:]
+_Side: TypeAlias = tuple["Recording", Sequence[int], Weights]
+"""A recording, its steps, and the weights of its ranks."""
 
 
-_Key = Callable[["Recording", int], tuple[Any, ...]]
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _Sides:
+    """What is compared: A and its repeats, and B."""
+
+    a: Sequence[_Side]
+    b: _Side
+    families: int
+
+    def rows(self, samples: Sequence[Samples]) -> list[dict[str, Any]]:
+        """One per column of `samples`, those of A's recordings and then B's."""
+        *of_a, of_b = samples
+        if any(len(found) == 0 for found in samples):
+            return [{} for _ in range(of_b.shape[1])]
+        if len(of_a) == 1:
+            return _rows(of_a[0], of_b, mean_difference(of_a[0], of_b, families=self.families))
+        means = np.array([found.mean(axis=0) for found in of_a])
+        found = difference_from_repeats(means, of_b.mean(axis=0), families=self.families)
+        return _rows(means, of_b, found)
 
 
-def _by_coordinates(run: Recording, rank: int) -> tuple[Any, ...]:
-    return tuple(sorted(run.facts[rank].coordinates.items())) or (("rank", rank),)
+_TIMES: Final = 1 + len(CATEGORIES)
+"""Columns of a headline that are times; the bubble ratio follows where there is a pipeline."""
 
 
-def _by_stage(run: Recording, rank: int) -> tuple[Any, ...]:
-    return run.facts[rank].stages
+def warm_steps(run: Recording, steps: Collection[int] | None = None) -> tuple[int, ...]:
+    """The complete steps (of `steps`), less the run's first, in which buffers and connections are
+    set up; that one too if there is no other.
+    """
+    chosen = tuple(step for step in run.steps if steps is None or step in steps)
+    return chosen[1:] if len(chosen) > 1 and chosen[0] == run.steps[0] else chosen
 
 
-def _as_a_whole(run: Recording, rank: int) -> tuple[Any, ...]:
-    return ()
+def step_samples(run: Recording, steps: Sequence[int]) -> Samples:
+    """Step times, the mean over the ranks, ms; shape (steps, 1)."""
+    everyone = dict.fromkeys(run.ranks, 1 / len(run.ranks))
+    return _times(run, steps, everyone)[:, :1]
 
 
-def _matching(a: Recording, b: Recording) -> tuple[_Key, list[str]]:
-    """How ranks of the two runs correspond, and what to say of it."""
-    in_a, in_b = _roles(a, _by_coordinates), _roles(b, _by_coordinates)
-    if in_a.keys() == in_b.keys():
-        return _by_coordinates, []
-    if a.meta.world_size == b.meta.world_size and in_a.keys() & in_b.keys():
-        alone = len(in_a.keys() ^ in_b.keys())
-        return _by_coordinates, [f"{alone} ranks are in one run only and left out"]
-    if _roles(a, _by_stage).keys() == _roles(b, _by_stage).keys():
-        return _by_stage, ["the meshes differ: ranks are matched by pipeline stage"]
-    return _as_a_whole, ["the meshes and stages differ: the means over all ranks are compared"]
+def _warm(run: Recording, steps: Collection[int] | None, notes: list[str]) -> tuple[int, ...]:
+    warm = warm_steps(run, steps)
+    if run.steps and run.steps[0] in (run.steps if steps is None else steps):
+        first = run.steps[0]
+        if first in warm:
+            notes.append(f"{run.name}: step {first} is warm-up, but there is no other")
+        else:
+            notes.append(f"{run.name}: step {first} is left out as warm-up")
+    return warm
 
 
-def _roles(run: Recording, key: _Key) -> dict[tuple[Any, ...], list[int]]:
-    roles: dict[tuple[Any, ...], list[int]] = {}
-    for rank in run.ranks:
-        roles.setdefault(key(run, rank), []).append(rank)
-    return roles
+def _paired(
+    a: tuple[int, ...], b: tuple[int, ...], notes: list[str]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The steps that both runs have; where those are too few, all that each has."""
+    common = tuple(sorted(set(a) & set(b)))
+    if a == b:
+        return a, b
+    if len(common) >= FEWEST_STEPS:
+        notes.append(f"{len(common)} steps that both runs have are compared")
+        return common, common
+    notes.append(f"the runs share {len(common)} steps: each one's own are compared")
+    return a, b
 
 
-def _samples(
-    run: Recording,
-    steps: tuple[int, ...],
-    roles: dict[tuple[Any, ...], list[int]],
-    common: set[tuple[Any, ...]],
+def _of_repeat(run: Recording, steps_a: Sequence[int]) -> tuple[int, ...]:
+    """The steps of a recording of A that A's are compared with; all warm ones if it has none."""
+    warm = warm_steps(run)
+    return tuple(step for step in run.steps if step in set(steps_a)) or warm
+
+
+def _of_the_intervals(a: Sequence[int], b: Sequence[int], repeats: int) -> tuple[str, ...]:
+    if repeats:
+        return (
+            f"A is the mean of {repeats + 1} recordings; 95 % intervals: what B may differ from "
+            "them if recordings of B vary as they do",
+        )
+    if min(len(a), len(b)) < FEWEST_STEPS:
+        return ()
+    blocks = " and ".join(str(n) for n in dict.fromkeys(block_length(len(s)) for s in (a, b)))
+    return (
+        f"95 % intervals: bootstrap of blocks of {blocks} steps; they tell steps of these two "
+        "recordings apart, not what differs each time a job is started (see --repeat)",
+    )
+
+
+def _headlines(sides: _Sides) -> list[dict[str, Any]]:
+    """Rows of the step time, the categories (ms), and the bubble ratio where all have one."""
+    every = (*sides.a, sides.b)
+    samples = [_times(*side) for side in every]
+    found = [_bubble_ratio(run, steps) for run, steps, _ in every]
+    known = [ratio for ratio in found if ratio is not None]
+    if len(known) == len(every):
+        samples = [np.column_stack(pair) for pair in zip(samples, known, strict=True)]
+    return sides.rows(samples)
+
+
+def _times(run: Recording, steps: Sequence[int], weights: Weights) -> Samples:
+    """Weighted means over ranks, ms; shape (steps, 1 + categories)."""
+    keys = [(name,) for name in CATEGORIES]
+    samples = _by_key(run.answer(account, steps).table, steps, weights, keys, ("category",))
+    return np.column_stack([samples.sum(axis=1), samples])
+
+
+def _bubble_ratio(run: Recording, steps: Sequence[int]) -> Samples | None:
+    """Per step the mean over pipelines; None where a step has no pipeline."""
+    found = run.answer(measure_bubbles, steps).steps
+    means = found.group_by("step").aggregate([("bubble_fraction_of_window", "mean")])
+    by_step = dict(zip(*(means.column(i).to_pylist() for i in range(2)), strict=True))
+    if not steps or any(by_step.get(step) is None for step in steps):
+        return None
+    return np.array([by_step[step] for step in steps])
+
+
+def _by_key(
+    table: pa.Table,
+    steps: Sequence[int],
+    weights: Weights,
+    keys: Sequence[tuple[Any, ...]],
+    columns: Sequence[str],
 ) -> Samples:
-    """Per step the mean over roles of the mean over the role's ranks."""
-    accounting = run.answer(account, steps)
+    """Rows of rank, step, `columns`, duration → weighted means over ranks, ms; (steps, keys)."""
     row = {step: i for i, step in enumerate(steps)}
-    column = {category: 1 + i for i, category in enumerate(CATEGORIES)}
-    weight = {rank: 1 / (len(common) * len(roles[role])) for role in common for rank in roles[role]}
-    samples = np.zeros((len(steps), 1 + len(CATEGORIES)))
-    for entry in accounting.table.to_pylist():
-        if entry["rank"] in weight:
-            ms = weight[entry["rank"]] * entry["duration"] / 1e6
-            samples[row[entry["step"]], column[entry["category"]]] += ms
-            samples[row[entry["step"]], 0] += ms
+    column = {key: i for i, key in enumerate(keys)}
+    samples = np.zeros((len(steps), len(keys)))
+    for entry in table.to_pylist():
+        key = tuple(entry[name] for name in columns)
+        weight = weights.get(entry["rank"], 0)
+        samples[row[entry["step"]], column[key]] += weight * entry["duration"] / _NS_PER_MS
     return samples
 
 
-def _categories(a: Samples, b: Samples) -> pa.Table:
-    intervals = _intervals(a, b)
-    rows: list[dict[str, Any]] = []
-    for i, category in enumerate((STEP_TIME, *CATEGORIES)):
-        if len(a) == 0 or len(b) == 0:
-            rows.append({"category": category})
-            continue
-        mean_a, mean_b = float(a[:, i].mean()), float(b[:, i].mean())
-        low, high = (None, None) if intervals is None else map(float, intervals[:, i])
-        rows.append(
-            {
-                "category": category,
-                "a_ms": mean_a,
-                "b_ms": mean_b,
-                "delta_ms": mean_b - mean_a,
-                "low_ms": low,
-                "high_ms": high,
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=_TABLE)
-
-
-def _intervals(a: Samples, b: Samples) -> Samples | None:
-    """Shape (2, columns): 2.5 and 97.5 percentiles of the resampled differences of means."""
-    if len(a) < 2 or len(b) < 2:
-        return None
-    random = np.random.default_rng(_SEED)
-    difference = _resampled(b, random) - _resampled(a, random)
-    found: Samples = np.percentile(difference, [2.5, 97.5], axis=0)
-    return found
-
-
-def _resampled(samples: Samples, random: np.random.Generator) -> Samples:
-    """Means of `RESAMPLES` draws with replacement, as counts times values; a part at a time."""
-    steps = len(samples)
-    chances = np.full(steps, 1 / steps)
-    parts = [
-        random.multinomial(steps, chances, size=_RESAMPLES_AT_ONCE) @ samples
-        for _ in range(RESAMPLES // _RESAMPLES_AT_ONCE)
+def _operations(sides: _Sides, matching: Matching, marked: Collection[str]) -> pa.Table:
+    every = (*sides.a, sides.b)
+    tables = [run.answer(time_by_operation, steps) for run, steps, _ in every]
+    if not matching.same_stages:
+        tables = [_without_stage(table) for table in tables]
+    keys = sorted(
+        {tuple(r[name] for name in _OPERATION) for table in tables for r in table.to_pylist()},
+        key=str,
+    )
+    if not keys:
+        return _OPERATIONS.empty_table()
+    samples = [
+        _by_key(table, steps, weights, keys, _OPERATION)
+        for table, (_, steps, weights) in zip(tables, every, strict=True)
     ]
-    return np.concatenate(parts) / steps
+    rows = [
+        dict(zip(_OPERATION, key, strict=True)) | row
+        for key, row in zip(keys, sides.rows(samples), strict=True)
+        if row.get("a_ms") or row.get("b_ms")
+    ]
+    for row in rows:
+        row["significant"] = row["significant"] and row["category"] in marked
+    rows.sort(key=lambda row: -abs(row["delta_ms"]))
+    return pa.Table.from_pylist(rows, schema=_OPERATIONS)
 
 
-def _differences(a: Recording, b: Recording) -> list[str]:
-    """What differs beside the numbers: schedule, configuration, versions."""
-    notes = []
-    for what, in_a, in_b in (
-        ("world size", a.meta.world_size, b.meta.world_size),
-        ("schedule", _schedule(a), _schedule(b)),
-    ):
-        if in_a != in_b:
-            notes.append(f"{what}: {in_a} → {in_b}")
-    for what in ("config", "versions"):
-        of_a, of_b = getattr(a.meta, what), getattr(b.meta, what)
-        for name in sorted(of_a.keys() | of_b.keys()):
-            if of_a.get(name) != of_b.get(name):
-                notes.append(f"{what} {name}: {_said(of_a.get(name))} → {_said(of_b.get(name))}")
-    return notes
+def _without_stage(table: pa.Table) -> pa.Table:
+    index = table.schema.get_field_index("stage")
+    return table.set_column(index, "stage", pa.nulls(table.num_rows, pa.int32()))
 
 
-def _schedule(run: Recording) -> str:
-    plan = run.meta.schedule
-    return "none" if plan is None else f"{plan.name}, {plan.microbatches} microbatches"
-
-
-def _said(value: Any) -> str:
-    if value is None:
-        return "(not set)"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _rows(a: Samples, b: Samples, found: MeanDifference | None) -> list[dict[str, Any]]:
+    """One per column; without interval where nothing was `found`."""
+    deltas = b.mean(axis=0) - a.mean(axis=0) if found is None else found.delta
+    rows: list[dict[str, Any]] = []
+    for i, delta in enumerate(deltas):
+        row = {"a_ms": a[:, i].mean(), "b_ms": b[:, i].mean(), "delta_ms": delta}
+        row = {name: float(value) for name, value in row.items()}
+        if found is not None:
+            half = float(found.half[i])
+            row |= {"low_ms": row["delta_ms"] - half, "high_ms": row["delta_ms"] + half}
+        rows.append(row | {"significant": found is not None and bool(found.significant()[i])})
+    return rows

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from dashboard.analysis.bubble_summary import ratios
 from dashboard.analysis.bubbles import measure_bubbles
 from dashboard.analysis.graph import Graph, dependency_graph
+from dashboard.analysis.other_plans import has_plans, usual_other_plans
 from dashboard.analysis.replay import step_times
 from dashboard.analysis.results import Result
 from dashboard.analysis.scenarios import (
@@ -173,6 +174,22 @@ def _confidence(run: Recording, found: Prediction, error: float) -> Confidence:
     return "high" if sure and abs(error) < _GOOD_REPLAY and not notes_on(run) else "medium"
 
 
+def _better_plans(run: Recording, steps: Collection[int] | None) -> Iterator[str]:
+    """What the step model predicts of the best plan of as many microbatches, and of more."""
+    if not has_plans(run):
+        return
+    found = run.answer(usual_other_plans, steps)
+    recorded = found.recorded
+    same = [plan for plan in found.predictions if plan.m == recorded.m]
+    more = [plan for plan in found.predictions if plan.m > recorded.m]
+    for what, plans in (("", same), (" per microbatch", more)):
+        best = min(plans, key=lambda plan: plan.microbatch_ns, default=None)
+        if best is not None and best.microbatch_ns < recorded.microbatch_ns:
+            name = best.schedule.removeprefix("Schedule")
+            saved = 100 * (1 - best.microbatch_ns / recorded.microbatch_ns)
+            yield f"{name} with {best.m} microbatches is predicted to take {saved:.0f} % less{what}"
+
+
 def _by_design(run: Recording, graph: Graph, steps: Collection[int] | None) -> Iterator[Finding]:
     """The bubble that the schedule itself has, of the time that the ranks really worked: by
     theory, or where there is no closed form, by the plan bound.
@@ -206,6 +223,6 @@ def _by_design(run: Recording, graph: Graph, steps: Collection[int] | None) -> I
         high_ms=None,
         step_ms=step_ms,
         confidence="low",
-        evidence=(source,),
-        page="/pipeline",
+        evidence=(source, *_better_plans(run, steps)),
+        page="/whatif" if has_plans(run) else "/pipeline",
     )

@@ -11,7 +11,8 @@ import numpy as np
 from dashboard.analysis.actions import pipeline_actions
 from dashboard.analysis.plans import SCHEDULES, Plan, in_flight, plan
 from dashboard.analysis.results import Result
-from dashboard.analysis.step_model import StepModel, simulate, step_model
+from dashboard.analysis.simulation import simulate
+from dashboard.analysis.step_model import StepModel, step_model
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:

@@ -42,6 +42,7 @@ class Timeline {
       scroll: 0,
       reply: null, // what the server says of the window, and
       overview: null, // of the whole run
+      path: null, // the critical path in the window; null: not shown
       hidden: new Set(), // kinds
       marks: [], // outlines
       labels: true,
@@ -92,6 +93,7 @@ class Timeline {
       previous: () => this.goToStep(-1),
       next: () => this.goToStep(1),
       help: () => this.toggleHelp(),
+      path: () => this.togglePath(),
     })) {
       this.part(name).addEventListener("click", act, { signal });
     }
@@ -152,7 +154,10 @@ class Timeline {
     this.redraw();
     this.describe();
     clearTimeout(this.fetchTimer);
-    this.fetchTimer = setTimeout(() => this.fetchWindow(), FETCH_DELAY_MS);
+    this.fetchTimer = setTimeout(() => {
+      this.fetchWindow();
+      this.fetchPath();
+    }, FETCH_DELAY_MS);
   }
 
   moved() {
@@ -295,6 +300,28 @@ class Timeline {
     });
   }
 
+  /** Show the critical path, or no longer. */
+  togglePath() {
+    window.rankscope.view.set({ path: this.showsPath ? null : "1" });
+  }
+
+  async fetchPath() {
+    const { view, scene } = this;
+    const asked = { start: Math.floor(view.start), end: Math.ceil(view.end), width: view.width };
+    const key = this.showsPath ? JSON.stringify(asked) : null;
+    if (key === this.pathKey) return;
+    this.pathKey = key;
+    if (!key) {
+      scene.path = null;
+      this.redraw();
+      return;
+    }
+    asked.width = Math.min(MAX_QUERY_WIDTH, Math.ceil(asked.width));
+    await this.take(this.source.path(asked), (fresh) => {
+      if (this.pathKey === key) scene.path = fresh;
+    });
+  }
+
   async fetchOverview() {
     const [start, end] = this.lanes.span;
     const endRow = Math.min(this.lanes.rows, MAX_QUERY_ROWS);
@@ -343,6 +370,8 @@ class Timeline {
     }
     this.scene.hidden = this.legend.follow(query.get("hide"));
     this.picker.follow(query.get("sel"));
+    this.showsPath = query.get("path") === "1";
+    this.part("path").setAttribute("aria-pressed", String(this.showsPath));
     this.changed();
   }
 

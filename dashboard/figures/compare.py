@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -9,6 +10,7 @@ import plotly.graph_objects as go
 from dashboard.analysis.accounting import CATEGORIES, Accounting
 from dashboard.analysis.compare import STEP_TIME, Comparison
 from dashboard.analysis.summary import step_times as summed_up
+from dashboard.analysis.trend import Trend
 from dashboard.figures.base import (
     bars_axis,
     empty,
@@ -19,29 +21,32 @@ from dashboard.figures.base import (
     steps_axis,
 )
 from dashboard.figures.theme import (
-    CATEGORIES as COLOURS,
-)
-from dashboard.figures.theme import (
+    BETTER,
     CATEGORY_LABELS,
     KINDS,
     REFERENCE,
     RUNS,
     SURFACES,
+    WORSE,
     Theme,
+)
+from dashboard.figures.theme import (
+    CATEGORIES as COLOURS,
 )
 from dashboard.figures.units import time_unit
 
 _NO_STEPS: Final = "One of the runs has no complete step."
 _FAINT: Final = 0.35
-"""Opacity of differences whose interval includes zero."""
+"""Opacity of differences within chance, all of them taken together."""
 
 _ROOM: Final = 3
 _PAIR_PX: Final = 260
+_WATERFALL_PX: Final = 320
 _NS_PER_MS: Final = 1e6
 
 
 def differences(comparison: Comparison, theme: Theme = "light") -> go.Figure:
-    """B − A in ms per step by category, with 95 % intervals; faint where they include zero."""
+    """B − A in ms per step by category, with 95 % intervals; faint where within chance."""
     title = f"{comparison.a} → {comparison.b}: what changed"
     rows = _used(comparison)
     if not rows:
@@ -74,6 +79,86 @@ def differences(comparison: Comparison, theme: Theme = "light") -> go.Figure:
     )
     bars_axis(made, len(rows), room=_ROOM)
     return made
+
+
+def waterfall(comparison: Comparison, theme: Theme = "light") -> go.Figure:
+    """From A's step time to B's, one category after the other, with 95 % intervals."""
+    title = f"From {comparison.a} to {comparison.b}"
+    rows = _used(comparison)
+    if not rows:
+        return empty(title, _NO_STEPS, theme)
+    total, changes = rows[0], rows[1:]
+    unit = time_unit(total[run] * _NS_PER_MS for run in ("a_ms", "b_ms"))
+    per = unit.size / _NS_PER_MS
+    names = ["A", *(_label(row["category"]) for row in changes), "B"]
+    made = figure(title, theme, height=_WATERFALL_PX, showlegend=False)
+    made.add_waterfall(
+        x=names,
+        measure=["absolute", *("relative" for _ in changes), "total"],
+        y=[total["a_ms"] / per, *(row["delta_ms"] / per for row in changes), 0],
+        increasing={"marker": {"color": WORSE.on(theme)}},
+        decreasing={"marker": {"color": BETTER.on(theme)}},
+        totals={"marker": {"color": _colour(STEP_TIME, theme)}},
+        connector={"line": {"color": SURFACES["muted"].on(theme), "width": 1}},
+        hovertemplate=f"<b>%{{x}}</b><br>%{{delta:+,.3f}} {unit.label} per step, to %{{final:,.2f}}"
+        f" {unit.label}<extra></extra>",
+    )
+    tops = accumulate((row["delta_ms"] for row in changes), initial=total["a_ms"])
+    made.add_scatter(
+        x=names[1:],
+        y=[top / per for top in [*list(tops)[1:], total["b_ms"]]],
+        mode="markers",
+        marker={"size": 1, "color": REFERENCE.on(theme)},
+        error_y=_error([*changes, total], per, theme),
+        hoverinfo="skip",
+    )
+    made.update_xaxes(showgrid=False)
+    made.update_yaxes(title_text=f"{unit.label} per step", rangemode="tozero")
+    return made
+
+
+def trend_of(found: Trend, theme: Theme = "light") -> go.Figure:
+    """The step time of each run, in the order given, with 95 % intervals."""
+    title = "Step time, run by run"
+    rows = [row for row in found.table.to_pylist() if row["step_ms"] is not None]
+    if not rows:
+        return empty(title, "None of the runs has a complete step.", theme)
+    unit = time_unit(row["step_ms"] * _NS_PER_MS for row in rows)
+    per = unit.size / _NS_PER_MS
+    known = [
+        row | {"delta_ms": row["step_ms"]} if row["low_ms"] is not None else _without_width(row)
+        for row in rows
+    ]
+    made = figure(title, theme, height=_WATERFALL_PX, showlegend=False)
+    made.add_scatter(
+        x=list(range(1, len(rows) + 1)),
+        y=[row["step_ms"] / per for row in rows],
+        mode="lines+markers",
+        line={"color": _colour(STEP_TIME, theme), "width": 2},
+        marker={"size": 8, "symbol": [_beyond(row) for row in rows]},
+        error_y=_error(known, per, theme),
+        customdata=[[row["run"], row["steps"]] for row in rows],
+        hovertemplate=f"<b>%{{customdata[0]}}</b><br>%{{y:,.2f}} {unit.label}, "
+        "%{customdata[1]} steps<extra></extra>",
+    )
+    made.update_xaxes(
+        title_text="run",
+        tickmode="array",
+        tickvals=list(range(1, len(rows) + 1)),
+        ticktext=[row["run"] for row in rows],
+        showgrid=False,
+    )
+    made.update_yaxes(title_text=f"step time, {unit.label}", rangemode="tozero")
+    return made
+
+
+def _without_width(row: dict[str, Any]) -> dict[str, Any]:
+    """One step has no interval: its whisker has no length."""
+    return row | dict.fromkeys(("delta_ms", "low_ms", "high_ms"), row["step_ms"])
+
+
+def _beyond(row: dict[str, Any]) -> str:
+    return "diamond" if row["significant"] else "circle"
 
 
 def mean_steps(comparison: Comparison, theme: Theme = "light") -> go.Figure:

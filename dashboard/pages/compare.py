@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from dash import html
 
 from dashboard.analysis.compare import STEP_TIME
-from dashboard.figures.compare import differences, mean_steps, step_times
+from dashboard.analysis.trend import trend
+from dashboard.figures.compare import differences, mean_steps, step_times, trend_of, waterfall
 from dashboard.figures.theme import CATEGORIES, CATEGORY_LABELS
 from dashboard.figures.units import NO_BREAK
 from dashboard.pages.markup import (
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
 TITLE: Final = "Compare"
 PATH: Final = "/compare"
 
+_FEWEST_FOR_A_TREND: Final = 3
+_OPERATIONS_SHOWN: Final = 12
+_OPERATION_COLUMNS: Final = (
+    "operation",
+    "stage",
+    "A, ms",
+    "B, ms",
+    "B − A, ms",
+    "95 % interval, ms",
+    "",
+)
 _COLUMNS: Final = ("category", "A, ms", "B, ms", "B − A, ms", "95 % interval, ms", "")
 
 
@@ -39,19 +51,27 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
         return _one_run_only()
     other = _other(state)
     a, b = runs[state.run], runs[other]
-    comparison = a.compare(b)
+    comparison = a.compare(b, _chosen(a, b, state))
     accountings = a.accounting(comparison.steps_a), b.accounting(comparison.steps_b)
     theme = state.theme
     return html.Div(
         [
             _choice(runs, state, other),
             html.Div(_tiles(comparison), className="tiles"),
+            *_trend(runs, state),
             figure_card(
                 "compare-differences",
                 "What changed, by category",
-                "B − A per step. Whiskers are bootstrap 95 % intervals; a faint bar's interval "
-                "includes zero. The categories add up to the step time.",
+                "B − A per step. Whiskers are bootstrap 95 % intervals; a faint bar is within "
+                "chance, all bars taken together. The categories add up to the step time.",
                 differences(comparison, theme),
+            ),
+            figure_card(
+                "compare-waterfall",
+                "From A's step time to B's",
+                "Each category takes up where the one before ends. Whiskers are bootstrap 95 % "
+                "intervals of the single differences, the last one of the whole.",
+                waterfall(comparison, theme),
             ),
             html.Div(
                 [
@@ -71,14 +91,40 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 className="grid-2",
             ),
             _table(comparison, state),
+            _operations(comparison),
             card(
                 "What was compared",
                 "",
-                html.Ul([html.Li(note) for note in comparison.notes], className="notes"),
+                html.Ul(
+                    [html.Li(str(said)) for said in (*comparison.notes, *comparison.differences)],
+                    className="notes",
+                ),
             ),
         ],
         className="page-stack",
     )
+
+
+def _chosen(a: Run, b: Run, state: ViewState) -> set[int] | None:
+    return None if state.steps is None else {*state.chosen(a.steps), *state.chosen(b.steps)}
+
+
+def _trend(runs: Sequence[Run], state: ViewState) -> list[Any]:
+    """All open runs, where there are more than the two."""
+    if len(runs) < _FEWEST_FOR_A_TREND:
+        return []
+    steps = None
+    if state.steps is not None:
+        steps = {step for run in runs for step in state.chosen(run.steps)}
+    return [
+        figure_card(
+            "compare-trend",
+            "Step time, run by run",
+            "All open runs, in the order in which they were named. Whiskers are bootstrap 95 % "
+            "intervals of each mean; a diamond differs from the first run beyond chance.",
+            trend_of(trend(runs, steps), state.theme),
+        )
+    ]
 
 
 def _other(state: ViewState) -> int:
@@ -140,7 +186,8 @@ def _table(comparison: Comparison, state: ViewState) -> html.Section:
     ]
     return card(
         "In numbers",
-        "Per step; mean over matched ranks and steps. The mark is for intervals without zero.",
+        "Per step; mean over matched ranks and steps. The mark is for what is beyond chance, "
+        "all rows taken together.",
         data_table(_COLUMNS, [_row(row, comparison, state) for row in rows]),
         tools=[
             csv_link(
@@ -152,6 +199,41 @@ def _table(comparison: Comparison, state: ViewState) -> html.Section:
     )
 
 
+def _operations(comparison: Comparison) -> html.Section:
+    rows = comparison.operations.to_pylist()
+    return card(
+        "Operations that changed most",
+        "Per step; mean over matched ranks and steps. All of them add up to the step time.",
+        html.Div(
+            data_table(_OPERATION_COLUMNS, [_operation(row) for row in rows[:_OPERATIONS_SHOWN]]),
+            id="compare-operations",
+        ),
+        tools=[
+            csv_link(
+                "compare-operations",
+                comparison.operations.column_names,
+                [list(row.values()) for row in rows],
+            )
+        ],
+    )
+
+
+def _operation(row: dict[str, Any]) -> list[str]:
+    parts = dict.fromkeys((CATEGORY_LABELS[row["category"]], row["kind"], row["name"]))
+    stage = "–" if row["stage"] is None else str(row["stage"])
+    return [" · ".join(filter(None, parts)), stage, *_numbers(row)]
+
+
+def _numbers(row: dict[str, Any]) -> list[str]:
+    return [
+        _ms(row["a_ms"]),
+        _ms(row["b_ms"]),
+        _ms(row["delta_ms"], sign="+"),
+        _interval(row),
+        "●" if row["significant"] else "",
+    ]
+
+
 def _row(row: dict[str, Any], comparison: Comparison, state: ViewState) -> list[Any]:
     category = row["category"]
     name: Any = html.Strong(category)
@@ -159,14 +241,7 @@ def _row(row: dict[str, Any], comparison: Comparison, state: ViewState) -> list[
         colour = CATEGORIES[category].on(state.theme)
         swatch = html.Span(className="swatch", style={"background": colour})
         name = html.Span([swatch, CATEGORY_LABELS[category]], className="swatched")
-    return [
-        name,
-        _ms(row["a_ms"]),
-        _ms(row["b_ms"]),
-        _ms(row["delta_ms"], sign="+"),
-        _interval(row),
-        "●" if comparison.significant(category) else "",
-    ]
+    return [name, *_numbers(row)]
 
 
 def _interval(row: dict[str, Any]) -> str:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from dash import ClientsideFunction, Dash, Input, html
 
 from dashboard.analysis.findings import findings, sentence
+from dashboard.analysis.flops import flops_utilization
 from dashboard.analysis.summary import KeyFigures, key_figures
 from dashboard.figures.memory import memory_over_time
 from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
 from dashboard.figures.units import percent_text, time_text
 from dashboard.pages import communication, pipeline, timeline
-from dashboard.pages.markup import address, figure_card, no_steps, tile, view_link
+from dashboard.pages.markup import address, card, data_table, figure_card, no_steps, tile, view_link
 
 if TYPE_CHECKING:
+    from dashboard.analysis.critical_path import CriticalPath
     from dashboard.analysis.findings import Finding
+    from dashboard.analysis.flops import FlopsUtilization
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
+
+_MOST_OF_PATH: Final = 8
 
 TITLE: Final = "Overview"
 PATH: Final = "/overview"
@@ -36,7 +42,10 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
         [
             _facts(run),
             _findings(findings(run, steps), state),
-            html.Div(_tiles(key_figures(run, steps), state), className="tiles"),
+            html.Div(
+                _tiles(key_figures(run, steps), flops_utilization(run, steps), state),
+                className="tiles",
+            ),
             figure_card(
                 "overview-accounting",
                 "Where each rank's time goes",
@@ -51,6 +60,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 "A click opens the step in the timeline.",
                 step_times(accounting, state.theme),
             ),
+            _critical_path(run.critical_path(steps), state),
             figure_card(
                 "overview-memory",
                 "Memory and microbatches held",
@@ -129,7 +139,36 @@ def _finding(finding: Finding, state: ViewState) -> list[Any]:
     ]
 
 
-def _tiles(figures: KeyFigures, state: ViewState) -> list[Any]:
+def _critical_path(found: CriticalPath, state: ViewState) -> html.Section:
+    """What the path was spent on, and the way to it in the timeline, at the longest step."""
+    rows = [
+        [
+            CATEGORY_LABELS.get(row["category"], row["category"]),
+            row["name"],
+            "–" if row["stage"] is None else str(row["stage"]),
+            str(row["rank"]),
+            time_text(row["ns_per_step"]),
+            percent_text(row["share"]),
+        ]
+        for row in found.summary.to_pylist()[:_MOST_OF_PATH]
+    ]
+    longest = max(found.steps.to_pylist(), key=lambda row: row["length_ns"], default=None)
+    there = replace(
+        state,
+        window=longest and (longest["start"], longest["start"] + longest["length_ns"]),
+        extra={**state.extra, "path": "1"},
+    )
+    columns = ("category", "what", "stage", "rank", "per step", "of the path")
+    return card(
+        "Critical path",
+        "What the step time was spent on, across ranks: only work on this path is worth making "
+        "faster. The largest rows; the path is as long as the step.",
+        data_table(columns, rows, words=2),
+        tools=[view_link("Longest step in the timeline", timeline.PATH, there)],
+    )
+
+
+def _tiles(figures: KeyFigures, flops: FlopsUtilization, state: ViewState) -> list[Any]:
     to_timeline = address(timeline.PATH, state)
     to_communication = address(communication.PATH, state)
     span = f"{time_text(figures.step_low_ns)} to {time_text(figures.step_high_ns)}"
@@ -151,6 +190,9 @@ def _tiles(figures: KeyFigures, state: ViewState) -> list[Any]:
             to_communication,
         ),
     ]
+    if flops.per_rank is not None:
+        reached = f"{flops.per_rank / 1e12:,.1f} TFLOP/s per rank"
+        tiles.append(tile("Model FLOPs utilization", percent_text(flops.mfu), reached))
     if figures.bubble is not None:
         said = f"plan bound {percent_text(figures.plan_bound)}"
         if figures.theory is not None:

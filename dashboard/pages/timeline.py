@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TITLE: Final = "Timeline"
 PATH: Final = "/timeline"
-CLIENT_KEYS: Final = frozenset({"t0", "t1", "sel", "hide", "theme"})
+CLIENT_KEYS: Final = frozenset({"t0", "t1", "sel", "hide", "path", "theme"})
 
 _KEYS: Final = (
     ("W S · wheel", "zoom in and out at the pointer"),
@@ -26,6 +26,7 @@ _KEYS: Final = (
     ("shift + drag", "zoom to the marked range"),
     ("F", "fit the whole run"),
     ("[ ]", "previous, next step"),
+    ("P", "critical path"),
     ("click", "details of the event"),
     ("double-click · Z", "zoom to the event, to the selected one"),
     (", .", "select the event before, after"),
@@ -96,6 +97,7 @@ def _tools() -> html.Div:
             _button("wider", "−", "Zoom out  S"),
             _button("closer", "+", "Zoom in  W"),
             _button("fit", "Fit", "Fit the whole run  F"),
+            _button("path", "Critical path", "Critical path: what the step waited for  P"),
             _button("help", "?", "Keys  ?"),
         ],
         className="timeline-tools",

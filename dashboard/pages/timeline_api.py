@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, Response, jsonify, request
 
+from dashboard.analysis.path_stays import Stay, path_stays, stays_between
 from dashboard.timeline.details import event_details
 from dashboard.timeline.lanes import Timeline, build_timeline
 from dashboard.timeline.window import LAST_ROW, MAX_ROWS, MAX_WIDTH, Window, query
@@ -35,6 +36,7 @@ class Timelines:
     def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = runs
         self._built: dict[int, Timeline] = {}
+        self._paths: dict[int, list[Stay]] = {}
         self._lock = Lock()
 
     def __getitem__(self, index: int) -> Timeline:
@@ -45,6 +47,14 @@ class Timelines:
             if index not in self._built:
                 self._built[index] = build_timeline(self._runs[index])
             return self._built[index]
+
+    def path(self, index: int) -> list[Stay]:
+        """The critical path of that run; UsageError where there is none."""
+        _ = self[index]
+        with self._lock:
+            if index not in self._paths:
+                self._paths[index] = path_stays(self._runs[index])
+            return self._paths[index]
 
 
 def register(server: Flask, runs: Sequence[Run]) -> None:
@@ -63,6 +73,14 @@ def register(server: Flask, runs: Sequence[Run]) -> None:
         asked = _window(timeline)
         body = encode(timeline, asked, *query(timeline, asked))
         return Response(body, mimetype="application/octet-stream")
+
+    @server.get("/api/timeline/<int:index>/path")
+    @_refuse_with_400
+    def path(index: int) -> Response:
+        start, end = _span()
+        width = _number("width", 1, MAX_WIDTH)
+        found = stays_between(timelines.path(index), start, end, width)
+        return jsonify({"stays": [[stay.rank, stay.start, stay.end] for stay in found]})
 
     @server.get("/api/timeline/<int:index>/event/<int:rank>/<int:row>")
     @_refuse_with_400
@@ -84,13 +102,18 @@ def _describe(timeline: Timeline) -> dict[str, Any]:
 
 
 def _window(timeline: Timeline) -> Window:
-    start, end = _number("t0"), _number("t1")
+    start, end = _span()
     width = _number("width", 1, MAX_WIDTH)
     first_row = _number("row0", 0, min(timeline.row_count, LAST_ROW))
     end_row = _number("row1", first_row, min(first_row + MAX_ROWS, LAST_ROW))
+    return Window(start=start, end=end, width=width, first_row=first_row, end_row=end_row)
+
+
+def _span() -> tuple[int, int]:
+    start, end = _number("t0"), _number("t1")
     if end <= start:
         raise UsageError(f"t1={end} is not after t0={start}")
-    return Window(start=start, end=end, width=width, first_row=first_row, end_row=end_row)
+    return start, end
 
 
 def _number(name: str, low: int | None = None, high: int | None = None) -> int:

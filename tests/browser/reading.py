@@ -29,8 +29,8 @@ def table(page: Page) -> list[list[str]]:
 
 
 def saved_table(page: Page) -> list[dict[str, str]]:
-    """The rows of the CSV file that the page's link saves, by column."""
+    """The rows of the CSV file that the page's first such link saves, by column."""
     with page.expect_download() as download:
-        page.get_by_role("link", name="CSV").click()
+        page.get_by_role("link", name="CSV").first.click()
     with download.value.path().open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

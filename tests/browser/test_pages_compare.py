@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from dashboard import open_run
+from dashboard.analysis.compare import step_samples
 from tests.browser.conftest import Tab
 from tests.browser.reading import saved_table, table, traces
 
@@ -60,3 +61,33 @@ def test_runs_that_cannot_be_matched_rank_by_rank_are_compared_all_the_same(
     names = [path.name for path in sample_runs]
     page = tab.open(f"/compare?run={names.index(A) + 1}&vs={names.index('pp2-tp2-1f1b') + 1}")
     assert "tensor-parallel communication" in {row[0] for row in table(page)}
+
+
+def test_the_steps_field_narrows_the_comparison(
+    tab: Tab, sample_runs: list[Path], query: str
+) -> None:
+    page = tab.open(f"/compare?{query}&steps=5-9")
+    runs = {path.name: open_run(path) for path in sample_runs}
+    expected = runs[A].compare(runs[B], range(5, 10)).categories.to_pylist()[0]
+    rows = {row[0]: row for row in table(page)}
+    assert rows["step time"][3] == f"{expected['delta_ms']:+.2f}"
+
+
+def test_operations_and_the_waterfall_name_the_slow_stage(tab: Tab, query: str) -> None:
+    page = tab.open(f"/compare?{query}")
+    cells = page.locator("#compare-operations tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert ["compute · backward · B", "2"] in [row[:2] for row in cells]
+    steps = next(iter(traces(page, "compare-waterfall").values()))
+    assert (steps["x"][0], steps["x"][-1]) == ("A", "B")
+
+
+def test_all_open_runs_make_a_trend(tab: Tab, sample_runs: list[Path], query: str) -> None:
+    page = tab.open(f"/compare?{query}")
+    (line,) = traces(page, "compare-trend").values()
+    names = page.locator("#compare-b option").all_text_contents()
+    assert len(line["y"]) == len(names)
+    run = next(open_run(path) for path in sample_runs if path.name == B)
+    mean = step_samples(run, run.steps[1:]).mean()
+    assert line["y"][names.index(B)] == pytest.approx(mean)

@@ -6,6 +6,8 @@ GUTTER pixels from the left and AXIS pixels from the top (paint.mjs, rows.mjs).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -208,6 +210,38 @@ def test_the_legend_hides_and_shows_a_kind(tab: Tab) -> None:
     assert pixels_of(page, "forward") > 1000
     page.go_back()
     expect(button).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_critical_path_is_drawn_and_survives_a_reload(tab: Tab) -> None:
+    page = at_step_1(tab)
+    page.mouse.move(5, 5)
+    before = _picture(page)
+    page.keyboard.press("p")
+    page.wait_for_url("**path=1*")
+    expect(page.locator("[data-part=path]")).to_have_attribute("aria-pressed", "true")
+    drawn = _until(page, lambda: _picture(page) != before and _picture(page))
+    page.reload()
+    page.locator("#timeline[data-ready]").wait_for()
+    _until(page, lambda: _picture(page) == drawn)
+    page.locator("[data-part=path]").click()
+    page.mouse.move(5, 5)
+    _until(page, lambda: _picture(page) == before)
+    assert "path" not in query(page)
+
+
+def _picture(page: Page) -> bytes:
+    """The lanes as they are on the screen."""
+    return page.locator("[data-part=frame] > canvas").screenshot()
+
+
+def _until(page: Page, met: Callable[[], Any]) -> Any:
+    """What `met` returns once it is true."""
+    for _ in range(100):
+        found = met()
+        if found:
+            return found
+        page.wait_for_timeout(100)
+    raise AssertionError("timed out")
 
 
 def test_events_are_drawn_as_long_as_they_are(tab: Tab) -> None:

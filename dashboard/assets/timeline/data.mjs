@@ -43,6 +43,12 @@ export class Source {
     return decode(await reply.arrayBuffer());
   }
 
+  /** The critical path in a window: [rank, start, end] in order of time. */
+  async path({ start, end, width }) {
+    const query = new URLSearchParams({ t0: start, t1: end, width });
+    return (await (await ask(`${this.base}/path?${query}`)).json()).stays;
+  }
+
   /** All fields of one event. */
   async event(rank, row) {
     const key = `${rank}.${row}`;

@@ -25,6 +25,7 @@ const KEYS = {
   ",": (t) => t.picker.chooseBeside(-1),
   ".": (t) => t.picker.chooseBeside(1),
   z: (t) => t.zoomToSelection(),
+  p: (t) => t.togglePath(),
   "?": (t) => t.toggleHelp(),
   escape: (t) => t.escape(),
 };

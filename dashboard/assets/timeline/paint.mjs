@@ -1,4 +1,5 @@
 // Draws the lanes: tracks, occupancy, boxes, labels, step lines, axis. Knows colours and pixels.
+import { paintPath } from "./path.mjs";
 import { ticks } from "./scale.mjs";
 
 export const GUTTER = 132;
@@ -44,6 +45,7 @@ export function paint(ctx, scene) {
   paintTracks(ctx, scene);
   paintEvents(ctx, scene);
   paintStepLines(ctx, scene);
+  paintPath(ctx, scene);
   paintMarks(ctx, scene);
   ctx.restore();
   paintGutter(ctx, scene);

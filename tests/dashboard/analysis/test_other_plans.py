@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from dashboard import open_run
 from dashboard.analysis.other_plans import has_plans, other_plans, plan_like, predict_plan
 from dashboard.analysis.plans import plan
-from dashboard.analysis.step_model import StepModel, parts_of_stages, simulate, step_model
+from dashboard.analysis.simulation import parts_of_stages, simulate
+from dashboard.analysis.step_model import StepModel, step_model
 from dashboard.analysis.theory import theory_of
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, write_run

@@ -90,7 +90,8 @@ def test_report_as_json(path: str) -> None:
         (["report", "{path}", "--step", "7:9"], "no complete step in 7:9; complete steps: 0 to 2"),
         (["report", "{path}", "--step", "x"], "'x' is not a range of steps"),
         (["compare", "{path}", "{path}", "--fail-on", "so"], "--fail-on 'so': write WHAT>LIMIT"),
-        (["compare", "{path}", "{path}", "--fail-on", "x>1%"], "no 'x'; there are step time"),
+        (["compare", "{path}", "{path}", "--fail-on", "x>1%"], "no 'x' here; there are step_time"),
+        (["compare", "{path}"], "compare needs at least two runs"),
         (["query", "{path}", "drop table events"], "a query is one SELECT statement"),
         (["run", "--out", "x", "--", "ls"], "ls: expected torchrun"),
         (["nonsense"], "No such command 'nonsense'"),
@@ -130,8 +131,23 @@ def test_compare_gate_fails_with_exit_code_1(path: str, tmp_path: Path) -> None:
     slow = write_run(tmp_path / "slow", rows, facts=facts, scale=1000)
     done = rankscope("compare", path, str(slow), "--fail-on", "step_time>2%")
     assert done.returncode == 1
-    assert "step time grew by 284.62 %, more than 2 %" in done.stderr
+    assert "step_time grew by 284.62 %, more than 2 %" in done.stderr
     assert rankscope("compare", path, str(slow), "--fail-on", "step_time>300%").returncode == 0
+
+
+def test_compare_takes_steps_and_several_runs(path: str, tmp_path: Path) -> None:
+    longer = str(write_pipeline(tmp_path / "longer", steps=6))
+    done = rankscope("compare", longer, longer, "--step", "2:5", "--json")
+    assert json.loads(done.stdout)["steps_b"] == [2, 3, 4]
+    done = rankscope("compare", longer, path, "--step", "4:")
+    assert done.returncode == 2
+    assert f"{path}: no complete step in 4:" in done.stderr
+    done = rankscope("compare", longer, path, longer, "--json", "--fail-on", "bubble_ratio>0.02")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert [row["run"] for row in found["table"]] == ["longer", "toy", "longer"]
+    assert (len(found["comparisons"]), found["failed"]) == (2, [])
+    assert "Step time, ms" in rankscope("compare", longer, path, longer).stdout
 
 
 def test_query(path: str) -> None:

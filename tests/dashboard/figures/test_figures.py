@@ -15,6 +15,7 @@ import pytest
 from dashboard import Run, open_run
 from dashboard.analysis.links import links
 from dashboard.analysis.schedule import step_schedule
+from dashboard.analysis.trend import trend
 from dashboard.analysis.utilization import utilization
 from dashboard.figures import compare, overview
 from dashboard.figures.communication import (
@@ -51,13 +52,15 @@ FIGURES: dict[str, Draw] = {
     "skew_by_operation": lambda run, theme: skew_by_operation(run.bandwidth(), theme),
     "time_by_size": lambda run, theme: time_by_size(links(run), theme),
     "differences": lambda run, theme: compare.differences(run.compare(run), theme),
+    "waterfall": lambda run, theme: compare.waterfall(run.compare(run), theme),
+    "trend": lambda run, theme: compare.trend_of(trend([run, run, run]), theme),
     "mean_steps": lambda run, theme: compare.mean_steps(run.compare(run), theme),
     "step_time_pair": lambda run, theme: compare.step_times(
         run.accounting(), run.accounting(), ("a", "b"), theme
     ),
 }
 UNITS = ("ns", "µs", "ms", "s", "B/s", "kB/s", "MB/s", "GB/s", "bytes", "B", "kB", "MB", "%")
-UNITLESS = ("step", "waiting rank", "from rank", "bubble / pipeline window", "")
+UNITLESS = ("step", "waiting rank", "from rank", "run", "bubble / pipeline window", "")
 """Counts, names and ratios."""
 
 
@@ -245,6 +248,39 @@ def test_differences_have_whiskers_and_are_faint_within_chance(run: Run) -> None
     assert bars.marker.color[0] == KINDS["step"].light
     # One step is left after warm-up, so there is no interval.
     assert bars.error_x.visible is False
+
+
+def test_the_waterfall_goes_from_a_to_b(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+    rows = [
+        event
+        for step in range(4)
+        for event in (
+            Event(start=100 * step, duration=100, kind="step", step=step),
+            Event(start=100 * step, duration=70, kind="forward", step=step),
+        )
+    ]
+    facts = RankFacts(coordinates={"dp": 0})
+    path = tmp_path_factory.mktemp("figures")
+    long = open_run(write_run(path / "one", {0: rows}, facts={0: facts}, scale=1000))
+    bars, whiskers = compare.waterfall(run.compare(long)).data
+    # 130 us = 60 compute + 2 optimizer + 43 pipeline + 25 idle become 100 = 70 compute + 30 idle.
+    changes = dict(zip(bars.x, bars.y, strict=True))
+    assert (bars.measure[0], bars.measure[-1]) == ("absolute", "total")
+    assert (changes["A"], changes["compute"], changes["optimizer"]) == pytest.approx((130, 10, -2))
+    assert whiskers.y[-1] == pytest.approx(100)
+    assert whiskers.y[0] == pytest.approx(140)
+
+
+def test_the_trend_marks_what_differs_from_the_first_run(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("figures")
+    first, same = (open_run(write_pipeline(place / name, steps=5)) for name in ("first", "same"))
+    rows = [Event(start=500 * n, duration=500, kind="step", step=n) for n in range(4)]
+    slow = open_run(write_run(place / "slow", {0: rows}, scale=1000))
+    (line,) = compare.trend_of(trend([first, same, slow])).data
+    assert list(line.y) == pytest.approx([130, 130, 500])
+    assert list(line.marker.symbol) == ["circle", "circle", "diamond"]
 
 
 def test_the_two_runs_stand_beside_each_other(run: Run) -> None:
