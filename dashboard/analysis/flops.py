@@ -3,8 +3,7 @@
     MFU = model FLOPs per step / (step time x ranks x peak FLOP/s of a rank)
 
 (Chowdhery et al., PaLM, arXiv 2204.02311, appendix B.) Model FLOPs are those of forward and
-backward
-as the definition of the model has them; recomputation does not count.
+backward as the definition of the model has them; recomputation does not count.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ PER_STEP: Final = "flops_per_step"
 PEAK: Final = "peak_flops"
 """Keys of the tracer's `config`: of all ranks together, and of one rank, FLOP/s."""
 
+_UNITS: Final = ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s"))
+
 
 @dataclass(kw_only=True, frozen=True)
 class FlopsUtilization(Result):
@@ -40,6 +41,22 @@ class FlopsUtilization(Result):
     peak: float | None
     mfu: float | None
     source: str
+
+    @property
+    def reached(self) -> str:
+        """2.5e12 → `2.5 TFLOP/s per rank`; `–` where it is not known."""
+        if self.per_rank is None:
+            return "–"
+        fitting = (found for found in _UNITS if found[0] <= self.per_rank)
+        size, unit = next(fitting, _UNITS[-1])
+        return f"{self.per_rank / size:.3g} {unit} per rank"
+
+    def __str__(self) -> str:
+        if self.per_rank is None:
+            return f'unknown; Tracer(…, config={{"{PER_STEP}": …, "{PEAK}": …}}) tells the FLOPs'
+        if self.mfu is None:
+            return f'unknown, since the config names no "{PEAK}" of a rank; {self.reached}'
+        return f"{100 * self.mfu:.1f} %, {self.reached}"
 
 
 def flops_utilization(run: Recording, steps: Collection[int] | None = None) -> FlopsUtilization:

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from dashboard.analysis.flops import PEAK, PER_STEP, FlopsUtilization, flops_utilization
+from dashboard.analysis.flops import FlopsUtilization, flops_utilization
 from dashboard.analysis.memory import RESIDENT, Memory, measure_memory
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
-from dashboard.cli.tables import console, percent, show, size, table
+from dashboard.cli.tables import console, show, size, table
 from dashboard.run import open_run
 
 
@@ -58,8 +58,4 @@ def _print(found: Memory, flops: FlopsUtilization) -> None:
         out.print(Text("No memory was sampled in these steps: they are too short, or too old."))
     elif found.counter == RESIDENT:
         out.print(Text("Memory is that of the process, its libraries included: no device was used"))
-    if flops.per_rank is None:
-        said = f'unknown; Tracer(…, config={{"{PER_STEP}": …, "{PEAK}": …}}) tells the FLOPs'
-    else:
-        said = f"{percent(flops.mfu)}, {flops.per_rank / 1e12:,.2f} TFLOP/s per rank"
-    out.print(Text(f"Model FLOPs utilization: {said}"))
+    out.print(Text(f"Model FLOPs utilization: {flops}"))

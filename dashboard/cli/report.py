@@ -20,6 +20,7 @@ from dashboard.analysis.bubble_summary import mean_parts, ratios
 from dashboard.analysis.bubbles import Bubbles
 from dashboard.analysis.coverage import incidents
 from dashboard.analysis.findings import Finding, findings, sentence
+from dashboard.analysis.flops import flops_utilization
 from dashboard.analysis.summary import communication_by_dimension
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.tables import console, gbps, ms, percent, share, show, size, table, width_of
@@ -70,8 +71,10 @@ def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
             "other_attempts": [str(path) for path in other_attempts(run.path)],
         },
         "accounting": run.accounting(steps).to_json(),
+        "communication": communication_by_dimension(run.accounting(steps)).to_pylist(),
         "bubbles": run.bubbles(steps).to_json(),
         "bandwidth": run.bandwidth(steps).to_json(),
+        "flops": flops_utilization(run, steps).to_json(),
         "findings": [finding.to_json() for finding in findings(run, steps)],
     }
 
@@ -101,6 +104,9 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     bandwidth = run.bandwidth(steps)
     if bandwidth.summary.num_rows:
         yield _bandwidth(bandwidth)
+    flops = flops_utilization(run, steps)
+    if flops.per_rank is not None:
+        yield Text(f"Model FLOPs utilization: {flops}")
     yield from _closing(run, steps)
 
 

@@ -23,7 +23,7 @@ def memory_over_time(found: Memory, theme: Theme = "light") -> go.Figure:
     """Memory and microbatches held of the ranks with the highest peaks, at most twelve."""
     title = "Memory and microbatches held"
     if found.in_flight.num_rows == 0 and found.timeline.num_rows == 0:
-        return empty(title, "Neither memory nor pipeline work was recorded in these steps.", theme)
+        return empty(title, "In these steps no memory was sampled and no microbatch held.", theme)
     most = len(_LINES) * len(_DASHES)
     rows = found.ranks.sort_by([("peak_bytes", "descending"), ("peak_in_flight", "descending")])
     ranks = sorted(rows["rank"].to_pylist()[:most])

@@ -20,6 +20,7 @@ from dashboard.figures.communication import (
     utilization_over_time,
 )
 from dashboard.figures.latency import time_by_size
+from dashboard.figures.overlap import overlap_by_dimension
 from dashboard.figures.theme import CATEGORIES
 from dashboard.figures.units import byte_text, rate_text, time_text
 from dashboard.pages.markup import card, csv_link, data_table, figure_card, no_steps
@@ -67,6 +68,13 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
         [
             *_slow_links(found),
             _table(bandwidth, found, state),
+            figure_card(
+                "communication-overlap",
+                "Exposed and overlapped, by mesh dimension",
+                "Hatched: hidden by compute, the optimizer, or a dimension that takes the time "
+                "before it (tp, pp, dp, other). Only what is exposed lengthens a step.",
+                overlap_by_dimension(run.accounting(steps), theme),
+            ),
             html.Div(
                 [
                     figure_card(

@@ -191,8 +191,7 @@ def _tiles(figures: KeyFigures, flops: FlopsUtilization, state: ViewState) -> li
         ),
     ]
     if flops.per_rank is not None:
-        reached = f"{flops.per_rank / 1e12:,.1f} TFLOP/s per rank"
-        tiles.append(tile("Model FLOPs utilization", percent_text(flops.mfu), reached))
+        tiles.append(tile("Model FLOPs utilization", percent_text(flops.mfu), flops.reached))
     if figures.bubble is not None:
         said = f"plan bound {percent_text(figures.plan_bound)}"
         if figures.theory is not None:

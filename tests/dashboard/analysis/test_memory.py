@@ -120,6 +120,7 @@ def test_flops_utilization_on_paper(tmp_path: Path) -> None:
     assert found.per_rank == pytest.approx(1e12)
     assert found.mfu == pytest.approx(0.25)
     assert found.source == "config of the run: flops_per_step"
+    assert str(found) == "25.0 %, 1 TFLOP/s per rank"
 
 
 @pytest.mark.parametrize("given", [{}, {"flops_per_step": "many"}, {"flops_per_step": True}])
@@ -127,6 +128,7 @@ def test_flops_that_nobody_tells_are_unknown(tmp_path: Path, given: dict[str, ob
     step = Event(start=0, duration=2, kind="step", name="step")
     found = flops_utilization(open_run(write_run(tmp_path / "run", {0: [step]}, config=given)))
     assert (found.flops_per_step, found.mfu, found.source) == (None, None, "")
+    assert str(found).startswith('unknown; Tracer(…, config={"flops_per_step": …')
 
 
 def test_flops_of_events_count_where_the_config_is_silent(tmp_path: Path) -> None:
@@ -139,6 +141,8 @@ def test_flops_of_events_count_where_the_config_is_silent(tmp_path: Path) -> Non
     assert found.flops_per_step == 12_000
     assert found.per_rank == pytest.approx(12_000 / 2e-6)
     assert (found.mfu, found.source) == (None, "recorded events")
+    said = 'unknown, since the config names no "peak_flops" of a rank; 6 GFLOP/s per rank'
+    assert str(found) == said
 
 
 def test_a_recorded_pipeline_holds_what_its_plan_says() -> None:

@@ -26,6 +26,8 @@ from dashboard.figures.communication import (
     utilization_over_time,
 )
 from dashboard.figures.latency import time_by_size
+from dashboard.figures.memory import memory_over_time
+from dashboard.figures.overlap import overlap_by_dimension
 from dashboard.figures.pipeline import bubble_by_step, bubble_heatmap, bubble_parts, stall_culprits
 from dashboard.figures.schedule import schedule_grid
 from dashboard.figures.theme import CATEGORIES, KINDS, Theme
@@ -50,6 +52,8 @@ FIGURES: dict[str, Draw] = {
     "message_bytes": lambda run, theme: message_bytes(run.bandwidth(), theme),
     "message_rates": lambda run, theme: message_rates(run.bandwidth(), theme),
     "skew_by_operation": lambda run, theme: skew_by_operation(run.bandwidth(), theme),
+    "overlap_by_dimension": lambda run, theme: overlap_by_dimension(run.accounting(), theme),
+    "memory_over_time": lambda run, theme: memory_over_time(run.memory(), theme),
     "time_by_size": lambda run, theme: time_by_size(links(run), theme),
     "differences": lambda run, theme: compare.differences(run.compare(run), theme),
     "waterfall": lambda run, theme: compare.waterfall(run.compare(run), theme),
@@ -78,12 +82,13 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def least(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One rank, one step, one action, one message to itself's stage neighbour and back."""
+    """One step, one microbatch forwards and backwards on one rank, one message to another."""
     common = {"step": 0, "group": "pp:0-1", "seq": 0, "bytes": 10}
     events = {
         0: [
             Event(start=0, duration=100, kind="step"),
             Event(start=0, duration=40, kind="forward", stage=0, microbatch=0),
+            Event(start=41, duration=9, kind="backward", stage=0, microbatch=0),
             Event(start=50, duration=1, kind="send", name="send", peer=1, correlation=1, **common),
         ],
         1: [
@@ -310,3 +315,19 @@ def test_the_line_of_a_calibration_is_drawn_beside_the_runs_own_times(run: Run) 
     line = traces["pp:0-2 p2p, calibrated, line"]
     assert (line.y[0], line.y[-1]) == (pytest.approx(5), pytest.approx(17))
     assert "pp:0-2 p2p, line" not in traces
+
+
+def test_overlap_is_split_by_dimension(run: Run) -> None:
+    """Per rank and step of the paper pipeline 64, 43 and 22 of waiting, all of it exposed."""
+    made = overlap_by_dimension(run.accounting())
+    exposed, overlapped = made.data
+    assert list(exposed.y) == ["pp"]
+    assert (exposed.x[0], overlapped.x[0]) == pytest.approx(((64 + 43 + 22) / 3, 0))
+    assert "µs per step and rank" in made.layout.xaxis.title.text
+
+
+def test_microbatches_held_are_steps_below_the_memory(run: Run) -> None:
+    held = {trace.name: trace for trace in memory_over_time(run.memory()).data if trace.x}
+    assert held["rank 0"].line.shape == "hv"
+    assert list(held["rank 0"].y)[:4] == [1, 2, 1, 0]
+    assert list(held["rank 0"].x)[:4] == pytest.approx([0, 10e-6, 94e-6, 124e-6])
