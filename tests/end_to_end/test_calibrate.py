@@ -120,13 +120,21 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, signal_: signal.Signals) ->
     sample = ROOT / "sample_traces" / "pp2-tp2-1f1b"
     command = [sys.executable, RANKSCOPE, "calibrate", str(sample), "--out", str(out)]
     child = subprocess.Popen(
-        [*command, "--seconds", "100"], env=environment(), stderr=subprocess.PIPE, text=True
+        [*command, "--seconds", "100"],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores Ctrl-C, and its children do.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
-    while not _processes_of(out, "collectors.calibrate"):
-        assert child.poll() is None
-        time.sleep(0.1)
-    child.send_signal(signal_)
-    _, said = child.communicate(timeout=60)
+    try:
+        while not _processes_of(out, "collectors.calibrate"):
+            assert child.poll() is None
+            time.sleep(0.1)
+        child.send_signal(signal_)
+        _, said = child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert child.returncode == 130
     assert "interrupted, nothing was written" in said
     assert not out.exists()
