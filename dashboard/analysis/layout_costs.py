@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Key = tuple[int, str]
 """(stage, kind of action)."""
 
+_GOOD_FIT: Final = 0.25
+"""Median relative error of a line from which times are predicted: worse ones say little."""
 REDUCTIONS_PER_LAYER: Final = 2
 """All-reduces of the activation per layer and direction in a transformer that is split as in
 Megatron-LM (Shoeybi et al., arXiv 1909.08053, section 3): one of the attention, one of the MLP."""
@@ -158,12 +160,10 @@ def tensor_costs(
 
 
 def _line(lines: Sequence[Line], op: str) -> Line | None:
-    """That of a tp group, from which times can be predicted if there is one: the run's own comes
-    before a calibrated one.
-    """
+    """That of a tp group that fits well, the run's own before a calibrated one."""
     fitting = [line for line in lines if line.dim == "tp" and line.op == op]
-    told = (line for line in fitting if line.alpha_ns is not None)
-    return next(told, fitting[0] if fitting else None)
+    told = (line for line in fitting if line.error is not None and line.error <= _GOOD_FIT)
+    return next(told, None)
 
 
 def _per_action(
