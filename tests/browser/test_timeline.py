@@ -246,7 +246,8 @@ def _until(page: Page, met: Callable[[], Any]) -> Any:
 
 def test_events_are_drawn_as_long_as_they_are(tab: Tab) -> None:
     page = at_step_1(tab)
-    forward, backward = pixels_of(page, "forward"), pixels_of(page, "backward")
+    forward = _until(page, lambda: pixels_of(page, "forward"))
+    backward = pixels_of(page, "backward")
     assert backward / forward == pytest.approx(40 / 20, rel=0.08)  # labels cost some pixels
 
 

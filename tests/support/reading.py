@@ -8,11 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from tracer.schema import GARBAGE_COLLECTION
+
 Row = dict[str, Any]
 
 
 def rows(run: Path, rank: int, *, step: int | None = None, **wanted: Any) -> list[Row]:
-    """The events of a rank by start; those of one step, and of these values, if given."""
+    """The events of a rank by start; those of one step, and of these values, if given.
+
+    Garbage collections come when Python has a mind to, and are left out unless asked for by name.
+    """
     with pa.OSFile(str(run / f"rank-{rank:05d}.arrows")) as source:
         table = pa.ipc.open_stream(source).read_all()
     found = [
@@ -20,6 +25,7 @@ def rows(run: Path, rank: int, *, step: int | None = None, **wanted: Any) -> lis
         for row in table.to_pylist()
         if (step is None or row["step"] == step)
         and all(row[name] == value for name, value in wanted.items())
+        and (row["name"] != GARBAGE_COLLECTION or "name" in wanted)
     ]
     return sorted(found, key=lambda row: row["start"])
 
