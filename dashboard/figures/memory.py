@@ -10,13 +10,15 @@ import pyarrow.compute as pc
 from dashboard.analysis.memory import RESIDENT, Memory
 from dashboard.figures.base import empty, figure, legend_above
 from dashboard.figures.theme import KINDS, Theme
-from dashboard.figures.units import byte_unit
+from dashboard.figures.units import Unit, byte_unit
 
 _HEIGHT_PX: Final = 420
 _LINES: Final = ("backward", "optimizer", "send", "forward", "collective", "recv")
 """Kinds whose colours tell ranks apart; dashes do beyond them."""
 _DASHES: Final = ("solid", "dot")
 _GAP: Final = 0.08
+_MOST_TICKS: Final = 8
+"""Microbatches held up to which each number has a tick of its own: there are no halves."""
 
 
 def memory_over_time(found: Memory, theme: Theme = "light") -> go.Figure:
@@ -63,19 +65,28 @@ def memory_over_time(found: Memory, theme: Theme = "light") -> go.Figure:
                 f"<b>rank {rank}</b>, %{{x:,.3f}} s<br>%{{y}} microbatches<extra></extra>"
             ),
         )
-    what = "process" if found.counter == RESIDENT else "device"
     made.update_layout(
         xaxis={"title": {"text": "time since the run's start, s"}, "anchor": "y2"},
-        yaxis={
-            "title": {"text": f"{what} memory, {unit.label}"},
-            "domain": [0.5 + _GAP / 2, 1],
-            "rangemode": "tozero",
-        },
+        yaxis=_memory_axis(found, unit),
         yaxis2={
             "title": {"text": "microbatches held"},
-            "domain": [0, 0.5 - _GAP / 2],
+            "domain": [0, 0.5 - _GAP / 2] if found.timeline.num_rows else [0, 1],
             "rangemode": "tozero",
+            "tickformat": "d",
+            "dtick": 1 if (pc.max(found.in_flight["count"]).as_py() or 0) <= _MOST_TICKS else None,
             "anchor": "x",
         },
     )
     return made
+
+
+def _memory_axis(found: Memory, unit: Unit) -> dict[str, Any]:
+    """The upper half of the figure; hidden where no memory was sampled."""
+    if not found.timeline.num_rows:
+        return {"visible": False}
+    what = "process" if found.counter == RESIDENT else "device"
+    return {
+        "title": {"text": f"{what} memory, {unit.label}"},
+        "domain": [0.5 + _GAP / 2, 1],
+        "rangemode": "tozero",
+    }

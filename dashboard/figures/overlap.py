@@ -35,11 +35,7 @@ def overlap_by_dimension(accounting: Accounting, theme: Theme = "light") -> go.F
             name=part,
             y=dims,
             x=unit.of(row[f"{part}_ns"] for row in rows),
-            marker={
-                "color": colours,
-                "line": {"width": 0},
-                "pattern": {"shape": shape, "fgcolor": SURFACES["card"].on(theme)},
-            },
+            marker={"color": colours, "line": {"width": 0}, "pattern": {"shape": shape}},
             hovertemplate=f"<b>%{{y}}</b>, {part}: %{{x:,.3~g}} {unit.label} per step"
             "<extra></extra>",
         )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dashboard import open_run
+from dashboard.analysis.plans import KIND_OF, in_flight, plan
 from tests.support.launching import SCRIPTS, torchrun
 from tests.support.reading import calls, facts, meta, rows
 
@@ -87,6 +89,29 @@ def _computations(action: str) -> list[str]:
     if action.startswith("("):
         return action[1 : action.index(")")].split(";")
     return [action] if action.lstrip("0123456789")[0] in "FBIW" and action[-1].isdigit() else []
+
+
+@EACH
+def test_a_generated_plan_is_what_ran_and_held(runs: Path, name: str) -> None:
+    """Ours (dashboard/analysis/plans.py), which is made without torch; and its microbatches."""
+    made = plan(f"Schedule{name}", p=2, m=MICROBATCHES, v=len(PLACEMENTS[name][0]))
+    held = open_run(runs / name).memory([STEP]).ranks.to_pylist()
+    for rank, actions in enumerate(made.actions):
+        letters = {kind: letter for letter, kind in KIND_OF.items()}
+        wanted = [f"{a.stage}{letters[a.kind]}{a.microbatch}" for a in actions]
+        assert _actions(runs / name, rank) == wanted
+        most = in_flight(actions)
+        assert (held[rank]["peak_in_flight"], held[rank]["plan_in_flight"]) == (most, most)
+
+
+@EACH
+def test_time_is_accounted_for_to_the_nanosecond(runs: Path, name: str) -> None:
+    accounting = open_run(runs / name).accounting()
+    assert STEP in accounting.windows["step"].to_pylist()
+    summed = accounting.table.group_by(["rank", "step"]).aggregate([("duration", "sum")])
+    assert {(r["rank"], r["step"]): r["duration_sum"] for r in summed.to_pylist()} == {
+        (r["rank"], r["step"]): r["duration"] for r in accounting.windows.to_pylist()
+    }
 
 
 def test_gpipe_and_1f1b_by_hand(runs: Path) -> None:

@@ -28,6 +28,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -35,7 +36,7 @@ from torch import nn
 from tracer import Tracer
 from tracer.rings import RING_CAPACITY
 from tracer.run_files import read_rank_facts
-from tracer.schema import counters_file, events_file
+from tracer.schema import GARBAGE_COLLECTION, counters_file, events_file
 
 THREADS: Final = 3
 BURST: Final = RING_CAPACITY + RING_CAPACITY // 4
@@ -281,7 +282,10 @@ def _look_at_files(run: Path, report: RankReport) -> None:
     with pa.memory_map(str(path)) as source:
         for batch in pa.ipc.open_stream(source):
             batch.validate(full=True)
-            report.in_file += batch.num_rows
+            names = batch.column("name").cast(pa.string())
+            # The writer adds those by itself: nobody has offered them.
+            collections = pc.sum(pc.equal(names, GARBAGE_COLLECTION)).as_py() or 0
+            report.in_file += batch.num_rows - collections
     with pa.memory_map(str(run / counters_file(report.rank))) as source:
         report.opens = sum(batch.num_rows for batch in pa.ipc.open_stream(source)) > 0
     facts = read_rank_facts(run, report.rank)
