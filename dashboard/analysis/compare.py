@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from dashboard.analysis.accounting import CATEGORIES, account
 from dashboard.analysis.bubbles import measure_bubbles
+from dashboard.analysis.compared_steps import pick_steps, steps_of_repeat
 from dashboard.analysis.mean_difference import (
     FEWEST_STEPS,
     MeanDifference,
@@ -30,7 +31,9 @@ from dashboard.analysis.mean_difference import (
 from dashboard.analysis.results import Result
 from dashboard.analysis.roles import Matching, Weights, match
 from dashboard.analysis.run_differences import Difference, run_differences
+from dashboard.analysis.run_names import distinct_names
 from dashboard.analysis.time_by_operation import time_by_operation
+from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -114,6 +117,7 @@ def compare(
     *,
     repeats: Sequence[Recording] = (),
     families: int = 1,
+    names: tuple[str, str] | None = None,
 ) -> Comparison:
     """The differences from run `a` to run `b`, in all steps or those of `steps`.
 
@@ -121,16 +125,22 @@ def compare(
         and chance is what these differ by, instead of what steps differ by.
     families: of how many comparisons this is one, so that all of them together mark something by
         chance in at most 5 % of cases.
+    names: of `a` and `b`, if not those that tell the two apart.
+
+    Raises:
+        UsageError: the same recording is given as two repeats.
     """
-    notes: list[str] = []
-    steps_a, steps_b = _paired(_warm(a, steps, notes), _warm(b, steps, notes), notes)
+    _once_each((a, *repeats), b)
+    name_a, name_b = names or distinct_names((a, b))
+    notes = [*_of_damage(a, name_a), *_of_damage(b, name_b)]
+    steps_a, steps_b, said = pick_steps((a, name_a), (b, name_b), steps)
     matching = match(a, b)
-    notes += [matching.note] if matching.note else []
-    for run, chosen in ((a, steps_a), (b, steps_b)):
+    notes += [*said, *filter(None, [matching.note])]
+    for name, chosen in ((name_a, steps_a), (name_b, steps_b)):
         if len(chosen) < FEWEST_STEPS:
-            notes.append(f"{run.name} has {len(chosen)} steps to compare: no interval can be given")
+            notes.append(f"{name} has {len(chosen)} steps to compare: no interval can be given")
     sides = _Sides(
-        a=[(run, _of_repeat(run, steps_a), match(run, b).a) for run in (a, *repeats)],
+        a=[(run, steps_of_repeat(run, steps_a), match(run, b).a) for run in (a, *repeats)],
         b=(b, steps_b, matching.b),
         families=families,
     )
@@ -145,8 +155,8 @@ def compare(
     ]
     marked = {row["category"] for row in categories if row.get("significant")}
     return Comparison(
-        a=a.name,
-        b=b.name,
+        a=name_a,
+        b=name_b,
         steps_a=steps_a,
         steps_b=steps_b,
         categories=pa.Table.from_pylist(categories, schema=_CATEGORIES),
@@ -185,49 +195,31 @@ _TIMES: Final = 1 + len(CATEGORIES)
 """Columns of a headline that are times; the bubble ratio follows where there is a pipeline."""
 
 
-def warm_steps(run: Recording, steps: Collection[int] | None = None) -> tuple[int, ...]:
-    """The complete steps (of `steps`), less the run's first, in which buffers and connections are
-    set up; that one too if there is no other.
-    """
-    chosen = tuple(step for step in run.steps if steps is None or step in steps)
-    return chosen[1:] if len(chosen) > 1 and chosen[0] == run.steps[0] else chosen
-
-
 def step_samples(run: Recording, steps: Sequence[int]) -> Samples:
     """Step times, the mean over the ranks, ms; shape (steps, 1)."""
     everyone = dict.fromkeys(run.ranks, 1 / len(run.ranks))
     return _times(run, steps, everyone)[:, :1]
 
 
-def _warm(run: Recording, steps: Collection[int] | None, notes: list[str]) -> tuple[int, ...]:
-    warm = warm_steps(run, steps)
-    if run.steps and run.steps[0] in (run.steps if steps is None else steps):
-        first = run.steps[0]
-        if first in warm:
-            notes.append(f"{run.name}: step {first} is warm-up, but there is no other")
-        else:
-            notes.append(f"{run.name}: step {first} is left out as warm-up")
-    return warm
+def _once_each(repeats: Sequence[Recording], b: Recording) -> None:
+    """A recording that counts twice, or on both sides, says nothing of how recordings differ."""
+    if len(repeats) == 1:
+        return
+    paths = [run.path.resolve() for run in (*repeats, b)]
+    for n, path in enumerate(paths):
+        if path in paths[:n]:
+            raise UsageError(
+                f"{path}: given twice; repeats must be recordings of their own, other than A and B"
+            )
 
 
-def _paired(
-    a: tuple[int, ...], b: tuple[int, ...], notes: list[str]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The steps that both runs have; where those are too few, all that each has."""
-    common = tuple(sorted(set(a) & set(b)))
-    if a == b:
-        return a, b
-    if len(common) >= FEWEST_STEPS:
-        notes.append(f"{len(common)} steps that both runs have are compared")
-        return common, common
-    notes.append(f"the runs share {len(common)} steps: each one's own are compared")
-    return a, b
-
-
-def _of_repeat(run: Recording, steps_a: Sequence[int]) -> tuple[int, ...]:
-    """The steps of a recording of A that A's are compared with; all warm ones if it has none."""
-    warm = warm_steps(run)
-    return tuple(step for step in run.steps if step in set(steps_a)) or warm
+def _of_damage(run: Recording, name: str) -> list[str]:
+    """Part of a run may be missing: its numbers are of the rest."""
+    if not run.problems:
+        return []
+    more = len(run.problems) - 1
+    rest = f", and {more} more" if more else ""
+    return [f"{name}: {run.problems[0]}{rest}; what is readable is compared (see rankscope check)"]
 
 
 def _of_the_intervals(a: Sequence[int], b: Sequence[int], repeats: int) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from dashboard.analysis.compare import Comparison, compare, step_samples, warm_steps
+from dashboard.analysis.compare import Comparison, compare, step_samples
+from dashboard.analysis.compared_steps import warm_steps
 from dashboard.analysis.mean_difference import mean_difference
 from dashboard.analysis.results import Result
+from dashboard.analysis.run_names import distinct_names
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -56,14 +58,16 @@ def trend(
     repeats: more recordings of what the first run records; see `compare`.
     """
     first, *others = runs
+    first_name, *names = distinct_names(runs)
     comparisons = tuple(
-        compare(first, run, steps, repeats=repeats, families=len(others)) for run in others
+        compare(first, run, steps, repeats=repeats, families=len(others), names=(first_name, name))
+        for run, name in zip(others, names, strict=True)
     )
-    rows = [_alone(first, steps)]
+    rows = [_alone(first, first_name, steps)]
     for run, comparison in zip(others, comparisons, strict=True):
         total = comparison.categories.to_pylist()[0]
         rows.append(
-            _alone(run, steps)
+            _alone(run, comparison.b, steps)
             | {
                 "delta_ms": total["delta_ms"],
                 "delta_low_ms": total["low_ms"],
@@ -74,10 +78,10 @@ def trend(
     return Trend(table=pa.Table.from_pylist(rows, schema=_TABLE), comparisons=comparisons)
 
 
-def _alone(run: Recording, steps: Collection[int] | None) -> dict[str, Any]:
+def _alone(run: Recording, name: str, steps: Collection[int] | None) -> dict[str, Any]:
     """The interval of one mean is that of its difference from a run that takes no time."""
     chosen = warm_steps(run, steps)
-    row: dict[str, Any] = {"run": run.name, "steps": len(chosen)}
+    row: dict[str, Any] = {"run": name, "steps": len(chosen)}
     if not chosen:
         return row
     samples = step_samples(run, chosen)

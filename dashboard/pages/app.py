@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 from flask import Flask, Response
 
+from dashboard.analysis.run_names import distinct_names
 from dashboard.figures.theme import css
 from dashboard.pages import (
     callbacks,
@@ -136,7 +137,7 @@ def _client_keys() -> dict[str, list[str]]:
 
 
 def _controls(runs: Sequence[Run]) -> list[Any]:
-    options = [html.Option(_label(run, runs), value=str(i)) for i, run in enumerate(runs)]
+    options = [html.Option(name, value=str(i)) for i, name in enumerate(distinct_names(runs))]
     return [
         html.Label(
             [html.Span("Run"), html.Select(options, id="shell-run")],
@@ -166,11 +167,6 @@ def _controls(runs: Sequence[Run]) -> list[Any]:
             **dashed(aria_label="Switch between light and dark"),
         ),
     ]
-
-
-def _label(run: Run, runs: Sequence[Run]) -> str:
-    twins = sum(other.name == run.name for other in runs) > 1
-    return str(run.path) if twins else run.name
 
 
 def _register_shell(app: Dash, runs: Sequence[Run]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dash import html
 
 from dashboard.analysis.compare import STEP_TIME
+from dashboard.analysis.run_names import distinct_names
 from dashboard.analysis.trend import trend
 from dashboard.figures.compare import differences, mean_steps, step_times, trend_of, waterfall
 from dashboard.figures.theme import CATEGORIES, CATEGORY_LABELS
@@ -85,7 +86,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                         "compare-steps",
                         "Step time over the steps",
                         "Median over the ranks; the steps that were compared.",
-                        step_times(*accountings, (a.name, b.name), theme),
+                        step_times(*accountings, (comparison.a, comparison.b), theme),
                     ),
                 ],
                 className="grid-2",
@@ -135,7 +136,7 @@ def _other(state: ViewState) -> int:
 
 
 def _choice(runs: Sequence[Run], state: ViewState, other: int) -> html.Section:
-    options = [(str(number), run.name) for number, run in enumerate(runs)]
+    options = [(str(number), name) for number, name in enumerate(distinct_names(runs))]
     swapped = replace(state, run=other, other=state.run, steps=None, window=None, selection=None)
     same = html.Span("A and B are the same run.", className="muted") if other == state.run else None
     return html.Section(

@@ -12,6 +12,7 @@ from dashboard.analysis.compare import STEP_TIME
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
 from tests.test_repo.markdown import ROOT
+from tracer.errors import UsageError
 
 STEADY_SAMPLES = ("pp2-tp2-1f1b", "pp4-1f1b-balanced", "pp4-gpipe")
 
@@ -170,3 +171,23 @@ def test_repeats_of_a_widen_what_counts_as_chance_on_paper(tmp_path: Path) -> No
     # 100 us more is beyond that, and so is compute, which no repeat changed.
     far = a.compare(runs["far"], repeats=repeats).categories.to_pylist()[0]
     assert far["low_ms"] > 0
+
+
+def test_a_recording_counts_once(tmp_path: Path) -> None:
+    a, other, b = (plain_run(tmp_path / n, [9, 100, 100], compute_us=60) for n in "acb")
+    for repeats in ([a], [other, other], [b]):
+        with pytest.raises(UsageError, match="given twice"):
+            a.compare(b, repeats=repeats)
+    assert a.compare(b, repeats=[other]).categories.num_rows
+    # Without repeats a run may be compared with itself.
+    assert a.compare(a).categories.num_rows
+
+
+def test_what_is_damaged_is_said(tmp_path: Path) -> None:
+    whole = open_run(write_pipeline(tmp_path / "whole", steps=4))
+    damaged = write_pipeline(tmp_path / "damaged", steps=4)
+    (damaged / "rank-00001.arrows").unlink()
+    notes = whole.compare(open_run(damaged)).notes
+    (said,) = (note for note in notes if "rank-00001.arrows" in note)
+    assert said.startswith("damaged: rank-00001.arrows: missing")
+    assert not any(note.startswith("whole: rank") for note in notes)
