@@ -1,6 +1,6 @@
 """How often the intervals of `rankscope compare` hold, where the truth is no difference.
 
-    python -m benchmarks.compare --trials 2000 --repeats 12
+    python -m benchmarks.compare --trials 2000 --repeats 12 [--out DIRECTORY]
 
 Simulated: two runs of n steps from the same AR(1) process with lag-1 correlation r, in `COLUMNS`
 categories: the share of trials in which a category's own 95 % interval holds zero, and in which the
@@ -59,20 +59,22 @@ def coverage(n: int, r: float, trials: int, columns: int = COLUMNS) -> tuple[flo
 
 
 def recorded(place: Path, repeats: int, steps: int, work_ms: float) -> list[Run]:
-    """Record the example `repeats` times, one after the other."""
+    """Record the example `repeats` times, one after the other, less what `place` has."""
     script = ROOT / "examples" / "train_pipeline.py"
     arguments = ("--microbatches", "4", "--steps", str(steps), "--work-ms", str(work_ms))
-    for number in range(repeats):
-        record(place / str(number), script, arguments, processes=2)
-    return [open_run(place / str(number)) for number in range(repeats)]
+    places = [place / f"{number:02}" for number in range(repeats)]
+    for path in places:
+        if not path.exists():
+            record(path, script, arguments, processes=2)
+    return [open_run(path) for path in places]
 
 
-def halves(run: Run) -> Comparison:
+def halves(run: Run, *, relevant: float | None = None) -> Comparison:
     """The first half of a run's steps against the second one; a step is left out before each."""
     middle = len(run.steps) // 2
     first, second = open_run(run.path), open_run(run.path)
     first.steps, second.steps = run.steps[:middle], run.steps[middle:]
-    return first.compare(second)
+    return first.compare(second, relevant=relevant)
 
 
 def against_the_others(runs: Sequence[Run], number: int) -> Comparison:
@@ -108,7 +110,10 @@ def _show_recorded(runs: Sequence[Run]) -> None:
 @click.option("--repeats", default=0, show_default=True, type=click.IntRange(0), help="At least 2.")
 @click.option("--steps", default=24, show_default=True, type=click.IntRange(8))
 @click.option("--work-ms", default=10.0, show_default=True, type=float)
-def main(trials: int, repeats: int, steps: int, work_ms: float) -> None:
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Keep recordings, and use those there."
+)
+def main(trials: int, repeats: int, steps: int, work_ms: float, out: Path | None) -> None:
     """Print the shares for each number of steps and each correlation, and of recorded repeats."""
     for n in STEPS:
         for r in CORRELATIONS:
@@ -117,7 +122,7 @@ def main(trials: int, repeats: int, steps: int, work_ms: float) -> None:
             show(f"compare.nothing_marked.n{n}.r{r:g}", 100 * silent, "%", trials)
     if repeats > 1:
         with tempfile.TemporaryDirectory() as place:
-            _show_recorded(recorded(Path(place), repeats, steps, work_ms))
+            _show_recorded(recorded(out or Path(place), repeats, steps, work_ms))
 
 
 if __name__ == "__main__":

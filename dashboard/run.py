@@ -97,11 +97,13 @@ class Run(Recording):
         steps: Collection[int] | None = None,
         *,
         repeats: Sequence[Run] = (),
+        relevant: float | None = None,
     ) -> Comparison:
         """From this run's step time to the other's, by category and operation, with intervals.
 
         repeats: more recordings of what this run records; chance is then what they differ by.
+        relevant: share of the step time from which on differences are marked (2 % by default).
         """
         from dashboard.analysis.compare import compare
 
-        return compare(self, other, steps, repeats=repeats)
+        return compare(self, other, steps, repeats=repeats, relevant=relevant)

@@ -2,6 +2,7 @@
 
     torchrun --nproc-per-node 4 examples/train_pipeline.py --schedule 1F1B --microbatches 8
     torchrun --nproc-per-node 4 examples/train_pipeline.py --tensor-parallel 2
+    torchrun --nproc-per-node 4 examples/train_pipeline.py --data-parallel 2
 
 The arithmetic is real but tiny. On top of it each microbatch sleeps (`--work-ms` forward, twice
 that backward), so that four processes on few cores do not fight for the processor and the
@@ -11,13 +12,14 @@ timeline looks like one where every rank has a device of its own.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import (
     PipelineScheduleMulti,
@@ -81,31 +83,51 @@ def main() -> None:
     options = parse()
     dist.init_process_group("gloo")
     torch.manual_seed(0)
-    pipeline_size = dist.get_world_size() // options.tensor_parallel
-    mesh = init_device_mesh(
-        "cpu", (pipeline_size, options.tensor_parallel), mesh_dim_names=("pp", "tp")
-    )
+    mesh = build_mesh(options)
     stages = build_stages(options, mesh)
     schedule = build_schedule(options, stages)
     parameters = [p for stage in stages for p in stage.submod.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.01)
     holds_last = any(stage.is_last for stage in stages)
     holds_first = any(stage.is_first for stage in stages)
+    replica = mesh.get_local_rank("dp") if options.data_parallel > 1 else 0
     for step in range(options.steps):
-        torch.manual_seed(step)
+        torch.manual_seed(step + replica * options.steps)
         batch = torch.randn(options.microbatches * options.rows, options.width)
         losses: list[torch.Tensor] = []
         schedule.step(
             *([batch] if holds_first else []),
             **({"target": batch, "losses": losses} if holds_last else {}),
         )
+        if options.data_parallel > 1:
+            reduce_gradients(parameters, mesh["dp"].get_group())
         optimizer.step()
         optimizer.zero_grad()
-    if holds_last and mesh.get_local_rank("tp") == 0:
+    if holds_last and not any(mesh.get_local_rank(dim) for dim in mesh.mesh_dim_names[1:]):
         print(f"last loss {torch.stack(losses).mean().item():.4f}")
     if options.save:
         torch.save([p.detach() for p in parameters], f"{options.save}.{dist.get_rank()}")
     dist.destroy_process_group()
+
+
+def build_mesh(options: argparse.Namespace) -> DeviceMesh:
+    """Pipeline x tensor ranks, with data ranks between them if there are any."""
+    sizes = {"dp": options.data_parallel, "tp": options.tensor_parallel}
+    if options.data_parallel == 1:
+        del sizes["dp"]
+    inner = math.prod(sizes.values())
+    sizes = {"pp": dist.get_world_size() // inner} | sizes
+    return init_device_mesh("cpu", tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+
+
+def reduce_gradients(parameters: list[torch.Tensor], group: dist.ProcessGroup) -> None:
+    """Average the gradients over the data ranks, all in one operation."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat, group=group)
+    flat /= dist.get_world_size(group)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def build_stages(options: argparse.Namespace, mesh: Any) -> list[PipelineStage]:
@@ -155,6 +177,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--microbatches", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--tensor-parallel", type=int, default=1, metavar="T")
+    parser.add_argument("--data-parallel", type=int, default=1, metavar="D")
     parser.add_argument("--virtual-stages", type=int, default=1, metavar="V")
     parser.add_argument(
         "--layers", type=int, metavar="L", help="of the whole model, whose work tensor ranks share"

@@ -6,6 +6,9 @@ from the same process, at most 5 % have a mark anywhere in the report:
 
 - step time, categories and the bubble ratio are one family, whose intervals hold together;
 - operations are another one, and are marked only where their category is.
+
+Nor is anything marked that is less than a share of the step (`RELEVANT`): steps of two recordings
+cannot tell what differs each time that a job is started.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dashboard.analysis.accounting import CATEGORIES, account
@@ -40,6 +44,12 @@ if TYPE_CHECKING:
 
 STEP_TIME: Final = "step time"
 BUBBLE_RATIO: Final = "bubble ratio"
+RELEVANT: Final = 0.02
+"""Share of A's step time from which on a difference of two recordings is marked. Recordings of one
+job on one machine differed by 0.8 % (standard deviation, docs/measurements/compare.md): of pairs,
+one in twenty by more than 2 %."""
+RELEVANT_BEYOND_REPEATS: Final = 0.005
+"""The same where recordings of A say themselves how much they differ."""
 _NS_PER_MS: Final = 1e6
 
 _NUMBERS: Final = [
@@ -77,12 +87,15 @@ class Comparison(Result):
         (stage is null where stages do not correspond). The largest difference first.
     ratios: ratio, a, b, delta, low, high, significant: the bubble's fraction of the pipeline
         window; no row where a run has no pipeline.
+    relevant: the share of A's step time (of the window, for ratios) from which on a difference
+        counts as significant.
     steps_a, steps_b: the steps that were compared. differences: in what the runs were told to
         differ. notes: how they were matched, and what was left out.
     """
 
     a: str
     b: str
+    relevant: float
     steps_a: tuple[int, ...]
     steps_b: tuple[int, ...]
     categories: pa.Table
@@ -116,6 +129,7 @@ def compare(
     steps: Collection[int] | None = None,
     *,
     repeats: Sequence[Recording] = (),
+    relevant: float | None = None,
     families: int = 1,
     names: tuple[str, str] | None = None,
 ) -> Comparison:
@@ -123,6 +137,7 @@ def compare(
 
     repeats: more recordings of what `a` records. With them, A is the mean of all its recordings,
         and chance is what these differ by, instead of what steps differ by.
+    relevant: see `Comparison`; `RELEVANT` by default, `RELEVANT_BEYOND_REPEATS` with repeats.
     families: of how many comparisons this is one, so that all of them together mark something by
         chance in at most 5 % of cases.
     names: of `a` and `b`, if not those that tell the two apart.
@@ -142,6 +157,9 @@ def compare(
     sides = _Sides(
         a=[(run, steps_of_repeat(run, steps_a), match(run, b).a) for run in (a, *repeats)],
         b=(b, steps_b, matching.b),
+        relevant=(RELEVANT_BEYOND_REPEATS if repeats else RELEVANT)
+        if relevant is None
+        else relevant,
         families=families,
     )
     headline = _headlines(sides)
@@ -157,13 +175,14 @@ def compare(
     return Comparison(
         a=name_a,
         b=name_b,
+        relevant=sides.relevant,
         steps_a=steps_a,
         steps_b=steps_b,
         categories=pa.Table.from_pylist(categories, schema=_CATEGORIES),
-        operations=_operations(sides, matching, marked),
+        operations=_operations(sides, matching, marked, headline[0].get("a_ms", 0.0)),
         ratios=pa.Table.from_pylist(ratios, schema=_RATIOS),
         differences=run_differences(a, b),
-        notes=(*notes, *_of_the_intervals(steps_a, steps_b, len(repeats))),
+        notes=(*notes, *_of_the_intervals(steps_a, steps_b, len(repeats)), *_of_marks(sides)),
     )
 
 
@@ -177,18 +196,28 @@ class _Sides:
 
     a: Sequence[_Side]
     b: _Side
+    relevant: float
     families: int
 
-    def rows(self, samples: Sequence[Samples]) -> list[dict[str, Any]]:
-        """One per column of `samples`, those of A's recordings and then B's."""
+    def rows(
+        self, samples: Sequence[Samples], whole: float | npt.NDArray[np.float64]
+    ) -> list[dict[str, Any]]:
+        """One per column of `samples`, those of A's recordings and then B's; `whole`: that which
+        a relevant difference is a share of.
+        """
         *of_a, of_b = samples
         if any(len(found) == 0 for found in samples):
             return [{} for _ in range(of_b.shape[1])]
+        a, found = of_a[0], None
         if len(of_a) == 1:
-            return _rows(of_a[0], of_b, mean_difference(of_a[0], of_b, families=self.families))
-        means = np.array([found.mean(axis=0) for found in of_a])
-        found = difference_from_repeats(means, of_b.mean(axis=0), families=self.families)
-        return _rows(means, of_b, found)
+            found = mean_difference(a, of_b, families=self.families)
+        else:
+            a = np.array([found.mean(axis=0) for found in of_a])
+            found = difference_from_repeats(a, of_b.mean(axis=0), families=self.families)
+        rows = _rows(a, of_b, found)
+        for row, least in zip(rows, np.broadcast_to(self.relevant * whole, len(rows)), strict=True):
+            row["significant"] = row["significant"] and abs(row["delta_ms"]) >= least
+        return rows
 
 
 _TIMES: Final = 1 + len(CATEGORIES)
@@ -237,6 +266,12 @@ def _of_the_intervals(a: Sequence[int], b: Sequence[int], repeats: int) -> tuple
     )
 
 
+def _of_marks(sides: _Sides) -> tuple[str, ...]:
+    if not sides.relevant:
+        return ()
+    return (f"less than {100 * sides.relevant:.3g} % of A's step is not marked (--least)",)
+
+
 def _headlines(sides: _Sides) -> list[dict[str, Any]]:
     """Rows of the step time, the categories (ms), and the bubble ratio where all have one."""
     every = (*sides.a, sides.b)
@@ -245,7 +280,11 @@ def _headlines(sides: _Sides) -> list[dict[str, Any]]:
     known = [ratio for ratio in found if ratio is not None]
     if len(known) == len(every):
         samples = [np.column_stack(pair) for pair in zip(samples, known, strict=True)]
-    return sides.rows(samples)
+    if any(len(found) == 0 for found in samples):
+        return sides.rows(samples, 1.0)
+    whole = np.ones(samples[0].shape[1])
+    whole[:_TIMES] = np.mean([found[:, 0].mean() for found in samples[:-1]])
+    return sides.rows(samples, whole)
 
 
 def _times(run: Recording, steps: Sequence[int], weights: Weights) -> Samples:
@@ -283,7 +322,9 @@ def _by_key(
     return samples
 
 
-def _operations(sides: _Sides, matching: Matching, marked: Collection[str]) -> pa.Table:
+def _operations(
+    sides: _Sides, matching: Matching, marked: Collection[str], step_ms: float
+) -> pa.Table:
     every = (*sides.a, sides.b)
     tables = [run.answer(time_by_operation, steps) for run, steps, _ in every]
     if not matching.same_stages:
@@ -300,7 +341,7 @@ def _operations(sides: _Sides, matching: Matching, marked: Collection[str]) -> p
     ]
     rows = [
         dict(zip(_OPERATION, key, strict=True)) | row
-        for key, row in zip(keys, sides.rows(samples), strict=True)
+        for key, row in zip(keys, sides.rows(samples, step_ms), strict=True)
         if row.get("a_ms") or row.get("b_ms")
     ]
     for row in rows:

@@ -52,15 +52,25 @@ def trend(
     steps: Collection[int] | None = None,
     *,
     repeats: Sequence[Recording] = (),
+    relevant: float | None = None,
 ) -> Trend:
     """Compare each of `runs` (two or more) with the first, in all steps or those of `steps`.
 
-    repeats: more recordings of what the first run records; see `compare`.
+    repeats: more recordings of what the first run records; relevant: the share of the step from
+        which on differences are marked. See `compare`.
     """
     first, *others = runs
     first_name, *names = distinct_names(runs)
     comparisons = tuple(
-        compare(first, run, steps, repeats=repeats, families=len(others), names=(first_name, name))
+        compare(
+            first,
+            run,
+            steps,
+            repeats=repeats,
+            relevant=relevant,
+            families=len(others),
+            names=(first_name, name),
+        )
         for run, name in zip(others, names, strict=True)
     )
     rows = [_alone(first, first_name, steps)]

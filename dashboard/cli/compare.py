@@ -43,20 +43,28 @@ _OPERATIONS: Final = 8
     help="Another recording of what A records: only what differs more than these do counts. May "
     "be repeated; five or more are best.",
 )
+@click.option(
+    "--least",
+    type=click.FloatRange(0, 100),
+    metavar="P",
+    help="Percent of A's step time from which on a difference is marked: two recordings of one job "
+    "differ by as much.  [default: 2; with --repeat 0.5]",
+)
 @steps_option
 @json_option
 def compare(
     paths: Sequence[Path],
     gates: tuple[str, ...],
     repeats: tuple[Path, ...],
+    least: float | None,
     steps: slice | None,
     as_json: bool,
 ) -> None:
     """Show what changed from run A to run B, by category and operation, in ms per step.
 
     Each difference has a bootstrap 95 % interval; what is beyond chance, all rows taken together,
-    is marked *. The first step of each run is left out as warm-up. Further runs are each compared
-    with A.
+    and not less than recordings of one job differ by (--least), is marked *. The first step of
+    each run is left out as warm-up. Further runs are each compared with A.
 
     \b
     Examples:
@@ -72,7 +80,12 @@ def compare(
         )
     checks = [parse_gate(said) for said in gates]
     runs = [open_run(path) for path in paths]
-    found = trend(runs, _chosen(runs, steps), repeats=[open_run(path) for path in repeats])
+    found = trend(
+        runs,
+        _chosen(runs, steps),
+        repeats=[open_run(path) for path in repeats],
+        relevant=None if least is None else least / 100,
+    )
     failed = [
         said
         for comparison in found.comparisons

@@ -64,7 +64,8 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 "compare-differences",
                 "What changed, by category",
                 "B − A per step. Whiskers are bootstrap 95 % intervals; a faint bar is within "
-                "chance, all bars taken together. The categories add up to the step time.",
+                "chance, all bars taken together, or small. The categories add up to the step "
+                "time.",
                 differences(comparison, theme),
             ),
             figure_card(

@@ -146,10 +146,15 @@ def test_the_halves_of_a_steady_recorded_run_do_not_differ(name: str) -> None:
 
 
 def test_a_recorded_run_that_speeds_up_differs_from_its_beginning() -> None:
-    found = halves(open_run(ROOT / "sample_traces" / "pp4-1f1b-slow-stage"))
+    run = open_run(ROOT / "sample_traces" / "pp4-1f1b-slow-stage")
+    found = halves(run, relevant=0.01)
     # Its steps fall from 476 to 464 ms, without going back.
     assert found.significant()
-    assert -12 < found.categories["delta_ms"][0].as_py() < -7
+    total = found.categories.to_pylist()[0]
+    assert -12 < total["delta_ms"] < -7
+    assert total["high_ms"] < 0
+    # That is beyond chance, but less than 2 %: another recording may differ by as much.
+    assert not halves(run).significant()
 
 
 def test_repeats_of_a_widen_what_counts_as_chance_on_paper(tmp_path: Path) -> None:
@@ -191,3 +196,18 @@ def test_what_is_damaged_is_said(tmp_path: Path) -> None:
     (said,) = (note for note in notes if "rank-00001.arrows" in note)
     assert said.startswith("damaged: rank-00001.arrows: missing")
     assert not any(note.startswith("whole: rank") for note in notes)
+
+
+def test_small_differences_are_not_marked_on_paper(tmp_path: Path) -> None:
+    """Of steps of 1,000 ± 2 us, 25 more are over 2 %, 10 are beyond chance but less."""
+    lengths = {"a": 1000, "more": 1025, "bit": 1010}
+    a, more, bit = (
+        plain_run(tmp_path / name, [9000, *[length - 2, length + 2] * 10], compute_us=600)
+        for name, length in lengths.items()
+    )
+    assert a.compare(more).significant()
+    assert a.compare(bit).categories.to_pylist()[0]["low_ms"] > 0
+    assert not a.compare(bit).significant()
+    assert a.compare(bit, relevant=0.009).significant()
+    assert a.compare(bit, relevant=0).relevant == 0
+    assert any("less than 2 % of A's step is not marked" in note for note in a.compare(bit).notes)
