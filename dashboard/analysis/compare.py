@@ -7,8 +7,8 @@ from the same process, at most 5 % have a mark anywhere in the report:
 - step time, categories and the bubble ratio are one family, whose intervals hold together;
 - operations are another one, and are marked only where their category is.
 
-Nor is anything marked that is less than a share of the step (`RELEVANT`): steps of two recordings
-cannot tell what differs each time that a job is started.
+Nor is a category marked that changed by less than a share of the step (`RELEVANT`): steps of two
+recordings cannot tell what differs each time that a job is started.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def compare(
         steps_a=steps_a,
         steps_b=steps_b,
         categories=pa.Table.from_pylist(categories, schema=_CATEGORIES),
-        operations=_operations(sides, matching, marked, headline[0].get("a_ms", 0.0)),
+        operations=_operations(sides, matching, marked),
         ratios=pa.Table.from_pylist(ratios, schema=_RATIOS),
         differences=run_differences(a, b),
         notes=(*notes, *_of_the_intervals(steps_a, steps_b, len(repeats)), *_of_marks(sides)),
@@ -203,7 +203,7 @@ class _Sides:
         self, samples: Sequence[Samples], whole: float | npt.NDArray[np.float64]
     ) -> list[dict[str, Any]]:
         """One per column of `samples`, those of A's recordings and then B's; `whole`: that which
-        a relevant difference is a share of.
+        a relevant difference is a share of (0: every one is).
         """
         *of_a, of_b = samples
         if any(len(found) == 0 for found in samples):
@@ -269,7 +269,8 @@ def _of_the_intervals(a: Sequence[int], b: Sequence[int], repeats: int) -> tuple
 def _of_marks(sides: _Sides) -> tuple[str, ...]:
     if not sides.relevant:
         return ()
-    return (f"less than {100 * sides.relevant:.3g} % of A's step is not marked (--least)",)
+    least = f"{100 * sides.relevant:.3g} %"
+    return (f"categories that change by less than {least} of A's step are not marked (--least)",)
 
 
 def _headlines(sides: _Sides) -> list[dict[str, Any]]:
@@ -322,9 +323,7 @@ def _by_key(
     return samples
 
 
-def _operations(
-    sides: _Sides, matching: Matching, marked: Collection[str], step_ms: float
-) -> pa.Table:
+def _operations(sides: _Sides, matching: Matching, marked: Collection[str]) -> pa.Table:
     every = (*sides.a, sides.b)
     tables = [run.answer(time_by_operation, steps) for run, steps, _ in every]
     if not matching.same_stages:
@@ -341,7 +340,7 @@ def _operations(
     ]
     rows = [
         dict(zip(_OPERATION, key, strict=True)) | row
-        for key, row in zip(keys, sides.rows(samples, step_ms), strict=True)
+        for key, row in zip(keys, sides.rows(samples, 0.0), strict=True)
         if row.get("a_ms") or row.get("b_ms")
     ]
     for row in rows:
