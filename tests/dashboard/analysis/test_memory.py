@@ -18,7 +18,9 @@ from tracer.streams import StreamWriter
 ALLOCATED = "memory.allocated/bytes"
 
 
-def _sample(path: Path, rank: int, rows: list[tuple[int, str, float]], run_id: str = "toy") -> None:
+def write_counters(
+    path: Path, rank: int, rows: list[tuple[int, str, float]], run_id: str = "toy"
+) -> None:
     """Counters of a rank: (ns, name, value)."""
     writer = StreamWriter(
         path / counters_file(rank), COUNTER_SCHEMA, "counters", run_id=run_id, rank=rank
@@ -34,7 +36,7 @@ def test_memory_beside_microbatches_on_paper(tmp_path: Path) -> None:
     path = write_pipeline(tmp_path / "run")
     rows = [(5_000, ALLOCATED, 100.0), (50_000, ALLOCATED, 300.0), (110_000, ALLOCATED, 200.0)]
     # Before the step and after it nothing counts; the allocator's own peak does.
-    _sample(path, 0, [*rows, (60_000, PEAK, 350.0), (999_000, ALLOCATED, 9e9)])
+    write_counters(path, 0, [*rows, (60_000, PEAK, 350.0), (999_000, ALLOCATED, 9e9)])
     found = measure_memory(open_run(path))
     assert found.counter == ALLOCATED
     first, second, third = found.ranks.to_pylist()
@@ -60,7 +62,7 @@ def test_a_peak_of_earlier_steps_is_not_that_of_the_chosen_ones(tmp_path: Path) 
     path = write_pipeline(tmp_path / "run", steps=3)
     rows = [(at, PEAK, peak) for at, peak in ((50_000, 500.0), (150_000, 500.0), (300_000, 700.0))]
     rows += [(at, ALLOCATED, 100.0) for at in (50_001, 150_001, 300_001)]
-    _sample(path, 0, rows)
+    write_counters(path, 0, rows)
     run = open_run(path)
     found = [measure_memory(run, [step]).ranks["peak_bytes"][0].as_py() for step in range(3)]
     assert found == [500.0, 100.0, 700.0]
@@ -89,9 +91,9 @@ def test_an_evaluation_holds_nothing(tmp_path: Path) -> None:
 
 def test_counters_of_another_run_or_damaged_are_left_out(tmp_path: Path) -> None:
     path = write_pipeline(tmp_path / "run")
-    _sample(path, 0, [(5_000, RESIDENT, 1.0)], run_id="other")
+    write_counters(path, 0, [(5_000, RESIDENT, 1.0)], run_id="other")
     (path / counters_file(1)).write_bytes(b"nonsense")
-    _sample(path, 2, [(5_000, RESIDENT, 7.0)])
+    write_counters(path, 2, [(5_000, RESIDENT, 7.0)])
     found = measure_memory(open_run(path))
     assert found.counter == RESIDENT
     assert found.timeline.to_pylist() == [{"rank": 2, "ts": 5_000, "bytes": 7.0}]
@@ -102,7 +104,7 @@ def test_a_long_timeline_is_bounded_and_keeps_its_peak(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", {0: [event]})
     values = [float(n % 97) for n in range(10_000)]
     values[7_777] = 1e6
-    _sample(path, 0, [(n, RESIDENT, value) for n, value in enumerate(values)])
+    write_counters(path, 0, [(n, RESIDENT, value) for n, value in enumerate(values)])
     found = measure_memory(open_run(path))
     assert found.timeline.num_rows == MOST_POINTS
     rows = {row["ts"]: row["bytes"] for row in found.timeline.to_pylist()}
