@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dashboard.cli.indexing import indexed
 from dashboard.run import Run, open_run
 from dashboard.runs.attempts import other_attempts
 from tracer.errors import TraceError, UsageError
@@ -67,7 +68,7 @@ def start_server(
 
     from dashboard.pages.app import build_app
 
-    runs = [*(open_run(path) for path in paths), *_other_attempts(paths)]
+    runs = [*(indexed(open_run(path)) for path in paths), *map(indexed, _other_attempts(paths))]
     token = None if host in (_LOOPBACK, "localhost") else secrets.token_urlsafe(_TOKEN_BYTES)
     app = build_app(runs, token=token)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

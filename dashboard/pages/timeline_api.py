@@ -14,12 +14,14 @@ from functools import partial, wraps
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 from flask import Flask, Response, jsonify, request
 
 from dashboard.analysis.path_stays import Stay, path_stays, stays_between
 from dashboard.timeline.details import event_details
-from dashboard.timeline.lanes import Timeline, build_timeline
+from dashboard.timeline.index import open_timeline
+from dashboard.timeline.lanes import Timeline
 from dashboard.timeline.window import LAST_ROW, MAX_ROWS, MAX_WIDTH, Window, merged, query
 from dashboard.timeline.wire import encode
 from tracer.errors import RankscopeError, UsageError
@@ -55,7 +57,7 @@ class Timelines:
             raise UsageError(f"this dashboard shows runs 0 to {len(self._runs) - 1}")
         with self._lock:
             if index not in self._built:
-                self._built[index] = build_timeline(self._runs[index])
+                self._built[index] = open_timeline(self._runs[index])
             return self._built[index]
 
     def path(self, index: int) -> list[Stay]:
@@ -74,7 +76,7 @@ def register(server: Flask, runs: Sequence[Run]) -> None:
     @server.get("/api/timeline/<int:index>/lanes")
     @_refuse_with_400
     def lanes(index: int) -> Response:
-        return jsonify(_describe(timelines[index]))
+        return _compressed(jsonify(_describe(timelines[index])))
 
     @server.get("/api/timeline/<int:index>/window")
     @_refuse_with_400
@@ -115,16 +117,20 @@ def register(server: Flask, runs: Sequence[Run]) -> None:
 
 
 def _describe(timeline: Timeline) -> dict[str, Any]:
-    present = [kind for code, kind in enumerate(KINDS) if bool((timeline.kind == code).any())]
     return {
         "lanes": [asdict(lane) for lane in timeline.lanes],
         "rows": timeline.row_count,
         "steps": [[s.rank, s.step, s.start, s.duration] for s in timeline.steps],
         "span": timeline.span,
         "kinds": KINDS,
-        "present": present,
+        "present": _present_kinds(timeline),
         "events": len(timeline.start),
     }
+
+
+def _present_kinds(timeline: Timeline) -> list[str]:
+    codes = timeline.kind if timeline.occupancy is None else timeline.occupancy.series_kind
+    return [KINDS[code] for code in np.unique(codes)]
 
 
 def _window(timeline: Timeline) -> Window:

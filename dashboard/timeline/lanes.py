@@ -131,13 +131,12 @@ def build_timeline(
     lanes: list[Lane] = []
     steps: list[Step] = []
     offsets = [0]
-    tables = {rank: run.events(ranks=[rank]) for rank in run.ranks}
-    total = sum(map(_drawn_events, tables.values()))
+    total = sum(_drawn_events(run.tables[rank]) for rank in run.ranks)
     events: dict[str, Any] = {
         name: allocate(name, dtype, (total,)) for name, dtype in COLUMNS.items()
     }
     for rank in sorted(run.ranks, key=lambda rank: (tuple(run.facts[rank].stages), rank)):
-        table, done = tables[rank], offsets[-1]
+        table, done = run.tables[rank], offsets[-1]
         columns = _columns(table, names)
         steps += _steps(rank, table, columns)
         for lane, members in _lane_members(table, columns.kind):
@@ -163,7 +162,7 @@ def build_timeline(
         names=tuple(names),
         steps=tuple(steps),
         span=_span(offsets, events, steps),
-        tables=tables,
+        tables=run.tables,
         offsets=np.asarray(offsets, np.int64),
         **events,
     )
