@@ -33,6 +33,10 @@ MOST_FILLS: Final = 1 << 20
 """Values of occupancy in one reply: some 300 kB when compressed. A window of more gets wider bins;
 that takes 200 rows of two or three kinds each, and twice the width of a large screen."""
 
+MOST_CELLS: Final = 1 << 19
+"""Pixels times kinds from which on the base bins are taken where they are up to two pixels wide:
+there, a cell for nearly each would be 300 kB and more."""
+
 _LEAST_FILL: Final = 1e-9
 """Less of a pixel than this is a rounding error of the division, not an event."""
 _CELL_TYPES: Final = (np.uint16, np.uint16, np.uint8, np.uint32, np.float32, np.uint32)
@@ -136,9 +140,13 @@ def merged(timeline: Timeline, row: int, begin: int, end: int) -> Merged:
 
 
 def _level(occupancy: Occupancy, window: Window) -> int:
-    """The finest level with bins of at most a pixel, unless that is more than can be drawn."""
+    """The coarsest level with bins of at most a pixel, or a coarser one if that would send more
+    than `MOST_FILLS`; below 0 where events are looked at one by one.
+    """
     level = level_for(occupancy, window.ns_per_pixel)
     series = occupancy.series_offsets[window.end_row] - occupancy.series_offsets[window.first_row]
+    if series * window.width > MOST_CELLS and 2 * window.ns_per_pixel >= occupancy.base:
+        level = max(level, 0)
     while 0 <= level < len(occupancy.levels) - 1:
         if series * (window.end - window.start) <= MOST_FILLS * (occupancy.base << level):
             break

@@ -4,6 +4,9 @@
 /** Boxes narrower than this many pixels of the reply are part of the picture. */
 export const NARROW = 13; // no label fits into them
 const GAP_FROM = 4; // boxes wider than this leave a gap to the next
+const THIN = 4; // device pixels: rows lower than this have no room to stack kinds
+const FAINTEST = 0.15; // what is there is seen, however little it fills
+const AROUND = 0.5; // of the screen's height, drawn above and below it for scrolling
 const KEPT = 3; // pictures of one reply: the lanes, the minimap, and one to spare
 
 const pictures = new WeakMap(); // reply → the pictures made of it, the newest first
@@ -43,8 +46,9 @@ function pictureOf(scene, reply) {
   const picture = draw(scene, reply);
   if (!picture) return null;
   const { layout, colours, ratio } = scene;
-  const tall = below - above; // a screen more on either side, for scrolling
-  const known = { ...picture, layout, colours, ratio, key, above: above - tall, below: below + tall };
+  const around = AROUND * (below - above);
+  const stretch = { above: above - around, below: below + around };
+  const known = { ...picture, layout, colours, ratio, key, ...stretch };
   pictures.set(reply, [known, ...made].slice(0, KEPT));
   return known;
 }
@@ -57,7 +61,7 @@ function visible({ scroll, height }) {
 function draw(scene, reply) {
   const { layout, ratio, hidden, colours } = scene;
   const [above, below] = visible(scene);
-  const around = scene.scroll === undefined ? 0 : below - above;
+  const around = scene.scroll === undefined ? 0 : AROUND * (below - above);
   const places = new Map();
   for (let row = reply.first_row; row < reply.end_row; row += 1) {
     const place = layout.rows[row];
@@ -81,7 +85,8 @@ function draw(scene, reply) {
   };
   for (const [row, { from, height }] of places) {
     const place = { from: from - top, height };
-    if (reply.fill) drawShares(ink, reply, row, place);
+    if (height < THIN) drawThin(ink, sharesOf(reply, row), place);
+    else if (reply.fill) drawShares(ink, reply, row, place);
     else drawCells(ink, reply, row, place);
     drawBoxes(ink, reply, row, place);
   }
@@ -93,6 +98,40 @@ function draw(scene, reply) {
 function packed(hex) {
   const [red, green, blue] = [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16));
   return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}
+
+/** `[pixel, kind, share]` of all that a row merges. */
+function* sharesOf({ fill, cell, width, grades }, row) {
+  for (let series = fill?.from[row]; series < fill?.from[row + 1]; series += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const share = fill.share[series * width + x];
+      if (share) yield [x, fill.kind[series], share / grades];
+    }
+  }
+  if (fill) return;
+  for (let i = cell.from[row]; i < cell.from[row + 1]; i += 1) {
+    yield [cell.pixel[i], cell.kind[i], cell.fill[i]];
+  }
+}
+
+/** The kind that fills most of each pixel, as opaque as all kinds together fill it. */
+function drawThin(ink, shares, { from, height }) {
+  const most = new Float32Array(ink.width);
+  const total = new Float32Array(ink.width);
+  const kinds = new Uint8Array(ink.width);
+  for (const [x, kind, share] of shares) {
+    if (ink.hidden.has(kind)) continue;
+    total[x] += share;
+    if (share < most[x]) continue;
+    most[x] = share;
+    kinds[x] = kind;
+  }
+  for (let x = 0; x < ink.width; x += 1) {
+    if (!total[x]) continue;
+    const opaque = Math.round(255 * Math.min(1, Math.max(FAINTEST, total[x])));
+    const colour = ((ink.colour[kinds[x]] & 0xffffff) | (opaque << 24)) >>> 0;
+    for (let y = from; y < from + height; y += 1) ink.pixels[y * ink.width + x] = colour;
+  }
 }
 
 /** From the bottom, each kind as high as the share of the pixel that it fills. */
@@ -139,7 +178,8 @@ function stack(ink, left, right, { from, height }, stacked, share, kind) {
   const colour = ink.colour[kind];
   const low = from + height - Math.round(stacked);
   for (let y = from + height - Math.round(reached); y < low; y += 1) {
-    ink.pixels.fill(colour, y * ink.width + left, y * ink.width + right);
+    const last = y * ink.width + right;
+    for (let at = y * ink.width + left; at < last; at += 1) ink.pixels[at] = colour;
   }
   return reached;
 }
