@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.runs.alignment import ONE_CLOCK, align
 from dashboard.runs.caches import Fingerprint, fingerprint
 from dashboard.runs.horizon import recorded_until
 from dashboard.runs.opened import MANY_EVENTS, LazyTables, Opened, recall, remember
 from dashboard.runs.problems import Problem
-from dashboard.runs.recording import Recording, counted_from, on_common_clock
+from dashboard.runs.recording import Recording, counted_from, on_common_clock, steps_of
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
 from tracer.schema import MAX_RANK, RUN_FILE, clock_file, events_file, facts_file
@@ -29,6 +30,9 @@ _LISTED: Final = 8
 """Missing ranks in a row that are named one by one."""
 _NAMED_AT_MOST: Final = 16
 """Files in one message: with all 10,000 of them it could not be read."""
+
+MOST_AT_ONCE: Final = 128_000_000
+"""Bytes of event files whose events are held in memory together: 5 GB when they are unpacked."""
 
 AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
@@ -51,25 +55,34 @@ def open_recording(
         return _read(directory, files, make, whole_steps=True)
     seen = fingerprint(directory)
     known = recall(directory, seen)
+    fresh = known is None
+    if known is None and sum(path.stat().st_size for path in files.values()) > MOST_AT_ONCE:
+        known = _skimmed(directory, files)
     run = (
         _read(directory, files, make) if known is None else _recalled(known, directory, make, seen)
     )
     run.files = seen
-    if known is None and run.event_count >= MANY_EVENTS:
+    if fresh and run.event_count >= MANY_EVENTS:
         remember(run)
     return run
 
 
 def _read(
-    directory: Path,
-    files: dict[int, Path],
-    make: type[AnyRecording],
-    *,
-    whole_steps: bool = False,
+    directory: Path, files: dict[int, Path], make: type[AnyRecording], *, whole_steps: bool = False
 ) -> AnyRecording:
     """All of the run."""
+    found = _gather(
+        directory, files, _until_last_step if whole_steps else lambda rank, table: table
+    )
+    return make(path=directory, **found)
+
+
+def _gather(
+    directory: Path, files: dict[int, Path], keep: Callable[[int, pa.Table], pa.Table]
+) -> dict[str, Any]:
+    """What a `Recording` is made of, and of each rank's events what `keep` makes of them."""
     problems: list[Problem] = []
-    streams = _read_streams(files, problems)
+    streams = _read_streams(files, problems, keep)
     run_id = _single_run(streams)
     of_facts: list[Problem] = []
     facts = {rank: _facts(stream.path, rank, run_id, of_facts) for rank, stream in streams.items()}
@@ -77,17 +90,44 @@ def _read(
     meta = _meta(directory, run_id, files, world_size, problems)
     _report_missing(meta, files, problems)
     problems += of_facts
-    return make(
-        path=directory,
-        meta=meta,
-        facts=facts,
-        tables={
-            rank: _until_last_step(stream.table) if whole_steps else stream.table
-            for rank, stream in streams.items()
-        },
-        clocks=_clocks(directory, run_id, streams, problems),
-        until=recorded_until(directory, facts),
-        problems=tuple(problems),
+    return {
+        "meta": meta,
+        "facts": facts,
+        "tables": {rank: stream.table for rank, stream in streams.items()},
+        "clocks": _clocks(directory, run_id, streams, problems),
+        "until": recorded_until(directory, facts),
+        "problems": tuple(problems),
+    }
+
+
+def _skimmed(directory: Path, files: dict[int, Path]) -> Opened | None:
+    """The same, with the events of one rank in memory at a time. None where ranks ran on several
+    hosts: aligning their clocks takes the events of all.
+    """
+    rows: dict[int, int] = {}
+    starts: list[int] = []
+    steps: list[set[int]] = []
+
+    def note(rank: int, table: pa.Table) -> pa.Table:
+        rows[rank] = table.num_rows
+        starts.extend([pc.min(table["start"]).as_py()] if table.num_rows else [])
+        steps.append(steps_of(table))
+        return table.schema.empty_table()
+
+    found = _gather(directory, files, note)
+    clock = align(found["tables"], found["facts"], found["clocks"])
+    if clock.method != ONE_CLOCK:
+        return None
+    begin = min(starts, default=0)
+    return Opened(
+        run_id=found["meta"].run_id,
+        ranks=tuple(sorted(found["tables"])),
+        event_count=sum(rows.values()),
+        problems=found["problems"],
+        clock=clock,
+        begin=begin,
+        steps=tuple(sorted(set.intersection(*steps))),
+        recorded_until={rank: raw - begin for rank, raw in found["until"].items()},
     )
 
 
@@ -123,7 +163,7 @@ def _recalled(
     )
 
 
-def _until_last_step(table: pa.Table) -> pa.Table:
+def _until_last_step(rank: int, table: pa.Table) -> pa.Table:
     """The events that began before the last step ended; all of them where there is none."""
     steps = table.filter(pc.equal(table["kind"].cast(pa.string()), "step"))
     end = pc.max(pc.add(steps["start"], steps["duration"]))
@@ -173,11 +213,14 @@ def _event_files(directory: Path) -> dict[int, Path]:
     return dict(sorted(files.items()))
 
 
-def _read_streams(files: dict[int, Path], problems: list[Problem]) -> dict[int, StreamContent]:
+def _read_streams(
+    files: dict[int, Path], problems: list[Problem], keep: Callable[[int, pa.Table], pa.Table]
+) -> dict[int, StreamContent]:
     streams: dict[int, StreamContent] = {}
     for rank, path in files.items():
         try:
             streams[rank] = _events_of(rank, path)
+            streams[rank].table = keep(rank, streams[rank].table)
         except NewerFormat:
             raise
         except (TraceError, OSError) as error:

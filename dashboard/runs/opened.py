@@ -32,6 +32,10 @@ MANY_EVENTS: Final = 1_000_000
 """From so many on it is worth a file: reading them takes half a second and more."""
 
 
+KEPT_BYTES: Final = 4_000_000_000
+"""Of events in memory: some twenty million, more than most analyses can be waited for."""
+
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Opened:
     """All of a `Recording` that does not follow from its small files."""
@@ -47,11 +51,20 @@ class Opened:
 
 
 class LazyTables(Mapping[int, pa.Table]):
-    """Events by rank; those of a rank are read when first asked for, and then kept."""
+    """Events by rank; those of a rank are read when they are asked for. What was asked for last is
+    kept, as much as `kept_bytes` hold.
+    """
 
-    def __init__(self, ranks: tuple[int, ...], read: Callable[[int], pa.Table]) -> None:
+    def __init__(
+        self,
+        ranks: tuple[int, ...],
+        read: Callable[[int], pa.Table],
+        *,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         self._ranks = frozenset(ranks)
         self._read = read
+        self._kept_bytes = kept_bytes
         self._tables: dict[int, pa.Table] = {}
         self._lock = Lock()
 
@@ -59,8 +72,13 @@ class LazyTables(Mapping[int, pa.Table]):
         if rank not in self._ranks:
             raise KeyError(rank)
         with self._lock:
-            if rank not in self._tables:
-                self._tables[rank] = self._read(rank)
+            table = self._tables.pop(rank, None)
+            self._tables[rank] = self._read(rank) if table is None else table
+            while sum(table.nbytes for table in self._tables.values()) > self._kept_bytes:
+                oldest = next(iter(self._tables))
+                if oldest == rank:
+                    break
+                del self._tables[oldest]
             return self._tables[rank]
 
     def __iter__(self) -> Iterator[int]:

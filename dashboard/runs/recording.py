@@ -196,11 +196,14 @@ def _aligned(
     return {rank: counted_from(table, begin) for rank, table in aligned.items()}, begin
 
 
+def steps_of(table: pa.Table) -> set[int]:
+    """The steps that have a window among the events."""
+    windows = table.filter(pc.equal(table["kind"].cast(pa.string()), "step"))
+    return set(windows["step"].drop_null().to_pylist())
+
+
 def _complete_steps(tables: Iterable[pa.Table]) -> tuple[int, ...]:
-    found = [
-        set(_select(table, None, ("step",), ("step",))["step"].drop_null().to_pylist())
-        for table in tables
-    ]
+    found = [steps_of(table) for table in tables]
     return tuple(sorted(set.intersection(*found))) if found else ()
 
 

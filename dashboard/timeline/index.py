@@ -126,7 +126,7 @@ def _read(run: Recording, path: Path) -> Timeline:
         span=(head["span"][0], head["span"][1]),
         tables=run.tables,
         offsets=arrays["offsets"],
-        **{name: arrays[name] for name in COLUMNS},
+        **{name: arrays[name][: int(arrays["offsets"][-1])] for name in COLUMNS},
         occupancy=occupancy,
     )
 

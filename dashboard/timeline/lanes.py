@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dashboard.timeline.occupancy import Allocate, Occupancy, build_occupancy
@@ -131,9 +130,8 @@ def build_timeline(
     lanes: list[Lane] = []
     steps: list[Step] = []
     offsets = [0]
-    total = sum(_drawn_events(run.tables[rank]) for rank in run.ranks)
     events: dict[str, Any] = {
-        name: allocate(name, dtype, (total,)) for name, dtype in COLUMNS.items()
+        name: allocate(name, dtype, (run.event_count,)) for name, dtype in COLUMNS.items()
     }
     for rank in sorted(run.ranks, key=lambda rank: (tuple(run.facts[rank].stages), rank)):
         table, done = run.tables[rank], offsets[-1]
@@ -157,6 +155,8 @@ def build_timeline(
                 for name, array in events.items():
                     array[offsets[-2] : offsets[-1]] = getattr(layer, name)
         advance(offsets[-1] - done)
+    # steps are events, too, but not among these
+    events = {name: array[: offsets[-1]] for name, array in events.items()}
     timeline = Timeline(
         lanes=tuple(lanes),
         names=tuple(names),
@@ -166,7 +166,7 @@ def build_timeline(
         offsets=np.asarray(offsets, np.int64),
         **events,
     )
-    if total <= few_events:
+    if offsets[-1] <= few_events:
         return timeline
     return replace(timeline, occupancy=build_occupancy(timeline, timeline.span, allocate, advance))
 
@@ -267,12 +267,6 @@ def _steps(rank: int, table: pa.Table, columns: _Columns) -> list[Step]:
         for place, number in zip(places.tolist(), numbers, strict=True)
         if number is not None
     ]
-
-
-def _drawn_events(table: pa.Table) -> int:
-    """All but the steps."""
-    steps: int = pc.sum(pc.equal(table["kind"].cast("string"), "step")).as_py() or 0
-    return int(table.num_rows) - steps
 
 
 def _span(

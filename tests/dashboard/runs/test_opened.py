@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -157,6 +158,50 @@ def test_where_nothing_can_be_written_runs_open_all_the_same(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (sample / caches.FOLDER).write_text("")
     assert pc.sum(open_run(sample).events()["duration"]).as_py() > 0
+
+
+def test_a_very_large_run_is_opened_rank_by_rank(
+    sample: Path, monkeypatch: pytest.MonkeyPatch, reads: list[int]
+) -> None:
+    monkeypatch.setattr(opening, "MANY_EVENTS", 10**9)
+    whole = open_run(sample)
+    reads.clear()
+    monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
+    skimmed = open_run(sample)
+    assert isinstance(skimmed.tables, opened.LazyTables)
+    assert reads == [0, 1, 2, 3]
+    same(whole, skimmed)
+
+
+def test_of_several_hosts_all_events_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
+    meeting = Event(start=5, duration=1, kind="collective", name="x", group="dp:0-1", seq=0)
+    path = write_run(
+        tmp_path / "run",
+        {0: [meeting], 1: [meeting]},
+        facts={rank: RankFacts(coordinates={"dp": rank}, boot_id=str(rank)) for rank in (0, 1)},
+    )
+    assert not isinstance(open_run(path).tables, opened.LazyTables)
+
+
+def test_tables_that_were_asked_for_last_are_kept() -> None:
+    asked: list[int] = []
+
+    def read(rank: int) -> pa.Table:
+        asked.append(rank)
+        return pa.table({"x": pa.array([rank] * 100, pa.int64())})
+
+    tables = opened.LazyTables((0, 1, 2), read, kept_bytes=1_600)
+    for rank in (0, 1, 0, 2, 0, 1):
+        assert tables[rank]["x"][0].as_py() == rank
+    assert asked == [0, 1, 2, 1]
+    assert (list(tables), len(tables)) == ([0, 1, 2], 3)
+    with pytest.raises(KeyError):
+        tables[3]
+    alone = opened.LazyTables((0,), read, kept_bytes=0)
+    assert alone[0] is alone[0]
 
 
 def test_what_a_killed_process_left_is_removed_after_a_day(
