@@ -24,6 +24,7 @@ from dashboard.pages import (
     communication,
     compare,
     guard,
+    memory,
     overview,
     pipeline,
     stragglers,
@@ -45,6 +46,7 @@ PAGES: Final[tuple[ModuleType, ...]] = (
     communication,
     stragglers,
     whatif,
+    memory,
     compare,
 )
 """In the order of the navigation."""

@@ -10,12 +10,12 @@ from dash import ClientsideFunction, Dash, Input, html
 
 from dashboard.analysis.findings import findings, sentence
 from dashboard.analysis.flops import flops_utilization
+from dashboard.analysis.memory_summary import MemoryFigures, memory_figures
 from dashboard.analysis.summary import KeyFigures, key_figures
-from dashboard.figures.memory import memory_over_time
 from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
-from dashboard.figures.units import percent_text, time_text
-from dashboard.pages import communication, pipeline, timeline
+from dashboard.figures.units import byte_text, percent_text, time_text
+from dashboard.pages import communication, memory, pipeline, timeline
 from dashboard.pages.markup import address, card, data_table, figure_card, no_steps, tile, view_link
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
             _facts(run),
             _findings(findings(run, steps), state),
             html.Div(
-                _tiles(key_figures(run, steps), flops_utilization(run, steps), state),
+                [
+                    *_tiles(key_figures(run, steps), flops_utilization(run, steps), state),
+                    *_memory_tile(memory_figures(run, run.memory(steps)), state),
+                ],
                 className="tiles",
             ),
             figure_card(
@@ -61,12 +64,6 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 step_times(accounting, state.theme),
             ),
             _critical_path(run.critical_path(steps), state),
-            figure_card(
-                "overview-memory",
-                "Memory and microbatches held",
-                "A microbatch is held from its forward on a stage to its backward there.",
-                memory_over_time(run.memory(steps), state.theme),
-            ),
         ],
         className="page-stack",
     )
@@ -204,3 +201,13 @@ def _tiles(figures: KeyFigures, flops: FlopsUtilization, state: ViewState) -> li
             said += f", {100 * figures.slowest_excess:+.0f} % against the others' median"
         tiles.append(tile("Most work", f"rank {figures.slowest_rank}", said, to_timeline))
     return tiles
+
+
+def _memory_tile(figures: MemoryFigures, state: ViewState) -> list[Any]:
+    if figures.peak_bytes is None:
+        return []
+    said = f"rank {figures.peak_rank}"
+    if figures.held is not None:
+        said += f"; at most {figures.held} microbatches held"
+    link = address(memory.PATH, state)
+    return [tile("Peak memory", byte_text(figures.peak_bytes), said, link)]

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from dashboard import open_run
 from dashboard.analysis.flops import flops_utilization
 from dashboard.analysis.memory import MOST_POINTS, PEAK, RESIDENT, measure_memory
+from dashboard.analysis.memory_summary import MemoryFigures, memory_figures
 from tests.support.pipeline_toy import write_pipeline
-from tests.support.toy import Event, write_run
-from tracer.schema import COUNTER_SCHEMA, counters_file
-from tracer.streams import StreamWriter
+from tests.support.toy import Event, write_counters, write_run
+from tracer.schema import counters_file
 
 ALLOCATED = "memory.allocated/bytes"
-
-
-def _sample(path: Path, rank: int, rows: list[tuple[int, str, float]], run_id: str = "toy") -> None:
-    """Counters of a rank: (ns, name, value)."""
-    writer = StreamWriter(
-        path / counters_file(rank), COUNTER_SCHEMA, "counters", run_id=run_id, rank=rank
-    )
-    ts, names, values = zip(*rows, strict=True)
-    columns = [pa.array(ts), pa.array(names).dictionary_encode(), pa.array(values)]
-    writer.write(pa.record_batch(columns, schema=COUNTER_SCHEMA))
-    writer.close()
 
 
 def test_memory_beside_microbatches_on_paper(tmp_path: Path) -> None:
@@ -34,7 +22,7 @@ def test_memory_beside_microbatches_on_paper(tmp_path: Path) -> None:
     path = write_pipeline(tmp_path / "run")
     rows = [(5_000, ALLOCATED, 100.0), (50_000, ALLOCATED, 300.0), (110_000, ALLOCATED, 200.0)]
     # Before the step and after it nothing counts; the allocator's own peak does.
-    _sample(path, 0, [*rows, (60_000, PEAK, 350.0), (999_000, ALLOCATED, 9e9)])
+    write_counters(path, 0, [*rows, (60_000, PEAK, 350.0), (999_000, ALLOCATED, 9e9)])
     found = measure_memory(open_run(path))
     assert found.counter == ALLOCATED
     first, second, third = found.ranks.to_pylist()
@@ -60,7 +48,7 @@ def test_a_peak_of_earlier_steps_is_not_that_of_the_chosen_ones(tmp_path: Path) 
     path = write_pipeline(tmp_path / "run", steps=3)
     rows = [(at, PEAK, peak) for at, peak in ((50_000, 500.0), (150_000, 500.0), (300_000, 700.0))]
     rows += [(at, ALLOCATED, 100.0) for at in (50_001, 150_001, 300_001)]
-    _sample(path, 0, rows)
+    write_counters(path, 0, rows)
     run = open_run(path)
     found = [measure_memory(run, [step]).ranks["peak_bytes"][0].as_py() for step in range(3)]
     assert found == [500.0, 100.0, 700.0]
@@ -89,9 +77,9 @@ def test_an_evaluation_holds_nothing(tmp_path: Path) -> None:
 
 def test_counters_of_another_run_or_damaged_are_left_out(tmp_path: Path) -> None:
     path = write_pipeline(tmp_path / "run")
-    _sample(path, 0, [(5_000, RESIDENT, 1.0)], run_id="other")
+    write_counters(path, 0, [(5_000, RESIDENT, 1.0)], run_id="other")
     (path / counters_file(1)).write_bytes(b"nonsense")
-    _sample(path, 2, [(5_000, RESIDENT, 7.0)])
+    write_counters(path, 2, [(5_000, RESIDENT, 7.0)])
     found = measure_memory(open_run(path))
     assert found.counter == RESIDENT
     assert found.timeline.to_pylist() == [{"rank": 2, "ts": 5_000, "bytes": 7.0}]
@@ -102,7 +90,7 @@ def test_a_long_timeline_is_bounded_and_keeps_its_peak(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", {0: [event]})
     values = [float(n % 97) for n in range(10_000)]
     values[7_777] = 1e6
-    _sample(path, 0, [(n, RESIDENT, value) for n, value in enumerate(values)])
+    write_counters(path, 0, [(n, RESIDENT, value) for n, value in enumerate(values)])
     found = measure_memory(open_run(path))
     assert found.timeline.num_rows == MOST_POINTS
     rows = {row["ts"]: row["bytes"] for row in found.timeline.to_pylist()}
@@ -150,3 +138,27 @@ def test_a_recorded_pipeline_holds_what_its_plan_says() -> None:
         ranks = measure_memory(open_run(Path("sample_traces") / sample)).ranks
         assert ranks["peak_in_flight"].to_pylist() == expected
         assert ranks["plan_in_flight"].to_pylist() == expected
+
+
+def test_the_headline_is_the_highest_peak_against_the_median_of_the_others(tmp_path: Path) -> None:
+    """Peaks of 300, 500 and 200 B; step 0 is 0-130 µs, and rank 1 peaks at 50 µs."""
+    path = write_pipeline(tmp_path / "run")
+    for rank, most in enumerate((300.0, 500.0, 200.0)):
+        write_counters(path, rank, [(5_000, ALLOCATED, 100.0), (50_000, ALLOCATED, most)])
+    run = open_run(path)
+    assert memory_figures(run, run.memory()) == MemoryFigures(
+        peak_rank=1,
+        peak_bytes=500.0,
+        peak_at=50_000,
+        peak_step=0,
+        usual_bytes=250.0,
+        held_rank=0,
+        held=2,
+        planned=2,
+    )
+
+
+def test_a_run_without_samples_and_pipeline_has_no_headline(tmp_path: Path) -> None:
+    events = {0: [Event(start=0, duration=10, kind="step", name="step")]}
+    run = open_run(write_run(tmp_path / "run", events))
+    assert memory_figures(run, run.memory()) == MemoryFigures()
