@@ -4,15 +4,18 @@
 
 Four processes train examples/train_pipeline.py on CPU and gloo. Their work is sleep (5 ms forward
 per layer, as long for each half of the backward) beside a little arithmetic, so that each has its
-own share of a machine with fewer cores. Three questions, each answered from one recording:
+own share of a machine with fewer cores. Four questions, each answered from one recording:
 
 * plans: from 1F1B with 4 microbatches, 8 and 16 of them, GPipe, Interleaved1F1B and ZBVZeroBubble;
 * stages: from a run with a slow stage, the one without, and the other way round;
-* layouts: from 2 pipeline x 2 tensor ranks, 4 x 1, 1 x 4, and other microbatches and schedules.
+* layouts: from 2 pipeline x 2 tensor ranks, 4 x 1, 1 x 4, and other microbatches and schedules;
+* data: from 2 pipeline x 2 data ranks, 4 x 1, 1 x 4, and other microbatches and schedules.
 
 Every configuration is recorded `--repeats` times; measured is the mean of them. Predictions come
-from the first recording of the base. Prints a JSON line each and a table at the end. Where other
-work runs on the machine, `chrt -r 5 python -m benchmarks.predictions` keeps it away.
+from the first recording of the base. The last step of every recording is left out: ranks that are
+done with it shut down, and take the processor from those that are not. Prints a JSON line each and
+a table at the end. Where other work runs on the machine, `chrt -r 5 python -m
+benchmarks.predictions` keeps it away.
 """
 
 from __future__ import annotations
@@ -33,8 +36,9 @@ import numpy as np
 
 from dashboard import open_run
 from dashboard.analysis.graph import dependency_graph
+from dashboard.analysis.layout import Layout
 from dashboard.analysis.layout_costs import action_costs
-from dashboard.analysis.layouts import Layout, explore_layouts, rank_correlation
+from dashboard.analysis.layouts import explore_layouts, rank_correlation
 from dashboard.analysis.other_plans import other_plans, plan_like
 from dashboard.analysis.replay import replay, step_times
 from dashboard.analysis.scenarios import stage_takes
@@ -50,6 +54,8 @@ _COMMON: Final = (
 )  # fmt: skip
 _LONG: Final = ("--work-ms", "20", "--steps", "8")
 """For layouts: DTensor's own Python takes 1 to 2 ms per layer, which no other split has alike."""
+_WIDE: Final = (*_LONG, "--width", "512")
+"""With gradients of 8 MB per layer, so that reducing them takes some time."""
 _TENSOR: Final = ("--schedule", "1F1B", "--microbatches", "8", "--tensor-parallel", "2")
 
 
@@ -73,13 +79,13 @@ def main() -> None:
     """Record, predict, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="keep the recordings here, and use those there")
-    parser.add_argument("--only", choices=("plans", "stages", "layouts"))
+    parser.add_argument("--only", choices=("plans", "stages", "layouts", "data"))
     parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         recorder = Recorder(options.out or Path(directory), options.repeats)
         rows = []
-        for question in (plans, stages, layouts):
+        for question in (plans, stages, layouts, data):
             if options.only in (None, question.__name__):
                 for row in question(recorder):
                     print(json.dumps(asdict(row)), flush=True)
@@ -126,7 +132,7 @@ def plans(recorder: Recorder) -> Iterator[Row]:
         ("Interleaved1F1B", 8, 2),
         ("ZBVZeroBubble", 8, 2),
     ):
-        found = other_plans(base, [plan_like(base, schedule=schedule, m=m, v=v)])
+        found = other_plans(base, [plan_like(base, schedule=schedule, m=m, v=v)], _steps(base))
         several = ("--virtual-stages", str(v)) if v > 1 else ()
         asked = ("--schedule", schedule, "--microbatches", str(m), *several)
         yield _row(
@@ -147,7 +153,7 @@ def stages(recorder: Recorder) -> Iterator[Row]:
         (delayed, "slow stage 2", fast, factor),
         (quick, "1F1B m8", slow, 1 / factor),
     ):
-        found = what_if(base, [stage_takes(2, times)])
+        found = what_if(base, [stage_takes(2, times)], _steps(base))
         yield _row(
             "stage", name, f"stage 2 takes {100 * times:.0f} %", found.predictions[0].step_ns,
             recorder.runs(*asked), found.replay_error,
@@ -155,8 +161,7 @@ def stages(recorder: Recorder) -> Iterator[Row]:
 
 
 def layouts(recorder: Recorder) -> Iterator[Row]:
-    """Other splits of the same model over the four ranks."""
-    base = recorder.runs(*_TENSOR, *_LONG)[0]
+    """Other splits of the same model over the four ranks, from pipeline and tensor ranks."""
     asked = [
         Layout(p=4, t=1, d=1, m=8, v=1, schedule="Schedule1F1B"),
         Layout(p=4, t=1, d=1, m=16, v=1, schedule="Schedule1F1B"),
@@ -165,31 +170,54 @@ def layouts(recorder: Recorder) -> Iterator[Row]:
         Layout(p=2, t=2, d=1, m=4, v=1, schedule="ScheduleGPipe"),
         Layout(p=1, t=4, d=1, m=8, v=1, schedule="ScheduleGPipe"),
     ]
+    base = recorder.runs(*_TENSOR, *_LONG)[0]
+    return _layouts(recorder, base, "p2 t2 m8", asked, _LONG)
+
+
+def data(recorder: Recorder) -> Iterator[Row]:
+    """The same from pipeline and data ranks."""
+    asked = [
+        Layout(p=4, t=1, d=1, m=8, v=1, schedule="Schedule1F1B"),
+        Layout(p=4, t=1, d=1, m=8, v=2, schedule="ScheduleInterleaved1F1B"),
+        Layout(p=2, t=1, d=2, m=8, v=1, schedule="Schedule1F1B"),
+        Layout(p=2, t=1, d=2, m=4, v=1, schedule="ScheduleGPipe"),
+        Layout(p=1, t=1, d=4, m=2, v=1, schedule="ScheduleGPipe"),
+        Layout(p=1, t=1, d=4, m=4, v=1, schedule="ScheduleGPipe"),
+    ]
+    base = recorder.runs(*_arguments(Layout(p=2, t=1, d=2, m=4, v=1, schedule="1F1B")), *_WIDE)[0]
+    return _layouts(recorder, base, "p2 d2 m4", asked, _WIDE)
+
+
+def _layouts(
+    recorder: Recorder, base: Run, name: str, asked: list[Layout], common: tuple[str, ...]
+) -> Iterator[Row]:
     share = _sleep_share(base)
-    found = explore_layouts(base, asked)
-    predicted = {prediction.layout: prediction for prediction in found.predictions}
-    known = explore_layouts(base, asked, split_share=share)
-    informed = {prediction.layout: prediction for prediction in known.predictions}
+    found = explore_layouts(base, asked, _steps(base))
+    known = explore_layouts(base, asked, _steps(base), split_share=share)
+    answers = {"": found, ", share known": known}
     for layout in asked:
-        arguments = [
-            "--schedule", layout.schedule.removeprefix("Schedule"),
-            "--microbatches", str(layout.m),
-        ]  # fmt: skip
-        arguments += ["--tensor-parallel", str(layout.t)] if layout.t > 1 else []
-        arguments += ["--virtual-stages", str(layout.v)] if layout.v > 1 else []
-        arguments += _LONG
-        runs = recorder.runs(*arguments)
-        for question, answers in (("layout", predicted), ("layout, share known", informed)):
-            asked_for = str(layout) if answers is predicted else f"  … {100 * share:.0f} % shared"
-            step_ns = answers[layout].step_ns
-            yield _row(question, "p2 t2 m8", asked_for, step_ns, runs, found.model_error)
+        runs = recorder.runs(*_arguments(layout), *common)
+        for words, answer in answers.items():
+            predicted = {p.layout: p.step_ns for p in answer.predictions}[layout]
+            said = f"  … {100 * share:.0f} % shared" if words else str(layout)
+            yield _row(f"layout{words}", name, said, predicted, runs, found.model_error)
+
+
+def _arguments(layout: Layout) -> tuple[str, ...]:
+    """Of the example, for this layout."""
+    wanted = {"tensor-parallel": layout.t, "data-parallel": layout.d, "virtual-stages": layout.v}
+    several = [(f"--{name}", str(size)) for name, size in wanted.items() if size > 1]
+    return (
+        "--schedule", layout.schedule.removeprefix("Schedule"),
+        "--microbatches", str(layout.m), *(word for pair in several for word in pair),
+    )  # fmt: skip
 
 
 def _sleep_share(run: Run) -> float:
     """Which part of the compute is sleep, the part that tensor ranks really share here: the rest is
     Python, of DTensor above all, which every rank does for itself.
     """
-    model = step_model(run)
+    model = step_model(run, _steps(run))
     costs = action_costs(run, model)
     seconds = float(_LONG[1]) / 1e3 * LAYERS / model.stages / 2
     slept = {"forward": seconds * 1e9, "backward": 2 * seconds * 1e9}
@@ -198,7 +226,7 @@ def _sleep_share(run: Run) -> float:
 
 
 def _compute(run: Run, stage: int) -> float:
-    graph = dependency_graph(run, run.steps[1:])
+    graph = dependency_graph(run, _steps(run)[1:])
     rows = graph.pieces.to_pylist()
     return sum(r["duration"] for r in rows if r["category"] == "compute" and r["stage"] == stage)
 
@@ -219,8 +247,13 @@ def _row(
     )
 
 
+def _steps(run: Run) -> tuple[int, ...]:
+    """All but the last, in which other ranks shut down; the first is left out by the analyses."""
+    return run.steps[:-1]
+
+
 def _step_ms(run: Run) -> float:
-    graph = dependency_graph(run)
+    graph = dependency_graph(run, _steps(run))
     return step_times(graph, graph.time).mean_ns / 1e6
 
 
@@ -249,10 +282,10 @@ def _replays(recorder: Recorder) -> None:
     replays, models = [], []
     for path in sorted(recorder.directory.glob("*/run.json")):
         run = open_run(path.parent)
-        graph = dependency_graph(run)
+        graph = dependency_graph(run, _steps(run))
         measured = step_times(graph, graph.time).mean_ns
         replays.append(abs(step_times(graph, replay(graph)).mean_ns / measured - 1))
-        models.append(abs(other_plans(run, []).model_error))
+        models.append(abs(other_plans(run, [], _steps(run)).model_error))
     for name, errors in (("replay", replays), ("step model", models)):
         print(
             f"{name} of {len(errors)} recorded runs as they were: median "

@@ -56,29 +56,28 @@ class TensorCosts:
     line: Line | None
     hop: Line | None
 
-    def each_ns(self, t: int) -> float:
-        """What an operation costs with `t` ranks.
+    def each_ns(self, t: int, cut: int = 1) -> float:
+        """What an operation costs with `t` ranks and a `cut`-th of the bytes.
 
         As recorded for the recorded t; else of a ring all-reduce (2 (t-1) hops of bytes / t each,
         Patarasuk and Yuan 2009) by the fitted line, by the fit of messages, or in proportion to
-        the hops. What a host needs for it beside is taken to stay.
+        the hops. What a host needs for it beside is taken to stay; without a line fewer bytes
+        take as long.
         """
         if t <= 1:
             return 0.0
-        if t == self.recorded_t:
+        if t == self.recorded_t and cut == 1:
             return self.recorded_ns
         if self.recorded_t > 1:
-            fitted = (
-                [self.line.predict_ns(self.bytes, n) for n in (self.recorded_t, t)]
-                if self.line
-                else []
-            )
-            if fitted and fitted[0] is not None and fitted[1] is not None:
-                return max(0.0, self.recorded_ns + fitted[1] - fitted[0])
+            if self.line is not None:
+                before = self.line.predict_ns(self.bytes, self.recorded_t)
+                after = self.line.predict_ns(self.bytes / cut, t)
+                if before is not None and after is not None:
+                    return max(0.0, self.recorded_ns + after - before)
             return self.recorded_ns * (t - 1) / (self.recorded_t - 1)
         if self.hop is None:
             return 0.0
-        hop = self.hop.predict_ns(self.bytes / t)
+        hop = self.hop.predict_ns(self.bytes / cut / t)
         return 2 * (t - 1) * (self.hop.median_ns if hop is None else hop)
 
     def assumed(self, t: int) -> Iterator[str]:
@@ -154,14 +153,14 @@ def tensor_costs(
         recorded_t=sharing,
         recorded_ns=sum(inside.values()) / total if total else 0.0,
         bytes=float(median(sizes)) if sizes else 0.0,
-        line=_line(lines, op),
+        line=fitting_line(lines, "tp", op),
         hop=hop,
     )
 
 
-def _line(lines: Sequence[Line], op: str) -> Line | None:
-    """That of a tp group that fits well, the run's own before a calibrated one."""
-    fitting = [line for line in lines if line.dim == "tp" and line.op == op]
+def fitting_line(lines: Sequence[Line], dim: str, op: str) -> Line | None:
+    """That of a group of `dim` that fits well, the run's own before a calibrated one."""
+    fitting = [line for line in lines if line.dim == dim and line.op == op]
     told = (line for line in fitting if line.error is not None and line.error <= _GOOD_FIT)
     return next(told, None)
 

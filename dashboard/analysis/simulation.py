@@ -9,8 +9,9 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from dashboard.analysis.actions import Action
+from dashboard.analysis.outside_of_plan import Samples
 from dashboard.analysis.plans import Plan, PlannedAction
-from dashboard.analysis.step_model import HALVES, OWN, Samples, StepModel, direction, need_of
+from dashboard.analysis.step_model import HALVES, OWN, StepModel, direction, need_of
 from tracer.errors import UsageError
 
 
@@ -127,6 +128,14 @@ def _carry_out(
     return spans
 
 
+def place_of(rank: int, p: int, recorded: int) -> int:
+    """The recorded pipeline rank, of so many, that lies as far along as `rank` of p.
+
+    2 of 3 → 1 of 2
+    """
+    return round(rank * (recorded - 1) / (p - 1)) if p > 1 else 0
+
+
 _AT_ONCE: Final = 256
 """Durations drawn at once: one by one takes most of the time of a simulation."""
 
@@ -178,8 +187,7 @@ class _Costs:
     def outside(self, rank: int) -> float:
         """Of the recorded rank that lies as far along the pipeline, ns."""
         known = self._model.outside
-        place = round(rank * (len(known) - 1) / (self._p - 1)) if self._p > 1 else 0
-        return self._one_of(known[place])
+        return self._one_of(known[place_of(rank, self._p, len(known))].whole)
 
     def _one_of(self, samples: Samples) -> float:
         drawn = self._drawn.get(id(samples))

@@ -7,8 +7,8 @@ of each stage how long its actions took, and of the run
   no other rank;
 * hand-over: from the end of an action to the start of the one on another rank that waited for it
   (host time, message, host time);
-* outside: what a rank does by itself per step before its first and after its last action
-  (optimizer, data loading, the reduction of gradients, as measured).
+* outside: what a rank does per step before its first and after its last action, waits for late
+  ranks left out (optimizer, data loading, the reduction of gradients).
 """
 
 from __future__ import annotations
@@ -16,23 +16,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from dashboard.analysis.actions import Action, pipeline_actions, pipelines
+from dashboard.analysis.actions import Action, pipeline_actions
 from dashboard.analysis.graph import dependency_graph
+from dashboard.analysis.outside_of_plan import Outside, Samples, outside_of_plan
 from dashboard.analysis.plans import PlannedAction
 from dashboard.analysis.replay import step_times
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
-
-Samples: TypeAlias = npt.NDArray[np.float64]
-"""Durations of one kind of action, ns, as recorded."""
 
 INPUT_SHARE: Final = 0.5
 """Of a full backward, the part for the input; the literature takes both parts to be equally long
@@ -54,7 +50,7 @@ class StepModel:
     durations: Mapping[tuple[int, str], Samples]
     turnaround: Samples
     hand_over: Samples
-    outside: tuple[Samples, ...]
+    outside: tuple[Outside, ...]
     stages: int
     p: int
     m: int
@@ -95,7 +91,7 @@ def step_model(
         durations={key: np.array(values) for key, values in found.items()},
         turnaround=turnaround,
         hand_over=hand_over,
-        outside=_outside(run, by_step),
+        outside=outside_of_plan(run, by_step),
         stages=recorded.stages,
         p=recorded.pipeline_size,
         m=recorded.microbatches,
@@ -160,31 +156,6 @@ def need_of(action: Action | PlannedAction) -> tuple[str, int, int]:
     if action.kind == "backward_weight":
         return "W", action.stage, action.microbatch  # needs no other stage
     return "B", action.stage + 1, action.microbatch
-
-
-def _outside(run: Recording, by_step: Mapping[int, Sequence[Action]]) -> tuple[Samples, ...]:
-    """By pipeline rank, own work between its actions of one step and those of the next.
-
-    It goes from the last action of one step to the first of the next, waits for others left out.
-    """
-    graph = dependency_graph(run, list(by_step))
-    pieces = graph.pieces.select(["rank", "start", "duration"])
-    rank_of, start, duration = (column.to_numpy() for column in pieces.columns)
-    positions: dict[int, list[float]] = defaultdict(list)
-    for ranks in pipelines(run).values():
-        for position, rank in enumerate(ranks):
-            found = positions[position]
-            mine = rank_of == rank
-            begins, lengths = start[mine], duration[mine]
-            spans = [
-                (min(a.start for a in own), max(a.end for a in own))
-                for actions in by_step.values()
-                if (own := [a for a in actions if a.rank == rank])
-            ]
-            for (_, end), (begin, _) in pairwise(spans):
-                between = (begins >= end) & (begins < begin)
-                found.append(float(lengths[between].sum()))
-    return tuple(np.array(found or [0.0]) for _, found in sorted(positions.items()))
 
 
 def _step_lengths(run: Recording, steps: Collection[int] | None) -> Samples:

@@ -8,11 +8,20 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from dashboard.analysis.layouts import LayoutPrediction, Layouts, explore_layouts
+from dashboard.analysis.layout_prediction import (
+    BUBBLE,
+    DATA,
+    PIPELINE,
+    TENSOR,
+    LayoutPrediction,
+)
+from dashboard.analysis.layouts import Layouts, explore_layouts
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table
 from dashboard.run import open_run
 
+_SHARES = {TENSOR: "tp %", PIPELINE: "pp %", DATA: "dp %", BUBBLE: "bubble %"}
+"""Of the step, what is shown of it, and as what."""
 _MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
 
 
@@ -32,6 +41,12 @@ _MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
     metavar="L",
     help="Of the whole model; for tp communication where none was recorded.",
 )
+@click.option(
+    "--gradients",
+    type=click.FloatRange(0, min_open=True),
+    metavar="BYTES",
+    help="Of the whole model; for their reduction where none was recorded.",
+)
 @steps_option
 @json_option
 def layouts(
@@ -40,14 +55,15 @@ def layouts(
     top: int,
     split: float | None,
     layers: int | None,
+    gradients: float | None,
     steps: slice | None,
     as_json: bool,
 ) -> None:
     """Predict the step of RUN for other splits over pipeline (p), tensor (t) and data (d) ranks.
 
-    The batch stays: m x d microbatches as large as the recorded ones. Compute comes from the
-    recorded stages, tensor-parallel communication from the recorded groups, the schedule is
-    carried out with both. What the recording does not tell is assumed, and marked.
+    The batch stays: m x d microbatches as large as the recorded ones, or half as large (m/2).
+    Compute comes from the recorded stages, communication from the recorded groups, the schedule
+    is carried out with both. What the recording does not tell is assumed, and marked.
 
     \b
     Examples:
@@ -62,6 +78,7 @@ def layouts(
         world=world,
         split_share=None if split is None else split / 100,
         layers=layers,
+        gradients=gradients,
     )
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
@@ -74,12 +91,16 @@ def _print(found: Layouts, top: int) -> None:
     assumptions = dict.fromkeys(said for prediction in shown for said in prediction.assumed)
     marks = dict(zip(assumptions, _MARKS, strict=False))
     rows = [_row(prediction, found.recorded, marks) for prediction in shown]
-    columns = ["layout", "step", "±", "per mb", "change", "tp", "bubble", "act.", "limit", ""]
+    memory = "act." if found.recorded.peak_bytes is None else "GB"
+    columns = ["layout", "step", "±", "per mb", "change", *_SHARES.values(), memory, "limit", ""]
     out = console()
     show(
         out,
         table(
-            "Layouts, ms; least per microbatch (mb) first; act.: activations held, as recorded = 1",
+            "Layouts, ms; least per microbatch (mb) first; tp, pp, dp: communication\n"
+            + (
+                "act.: activations held, as recorded = 1" if memory == "act." else "GB: peak memory"
+            ),
             columns,
             rows,
         ),
@@ -96,19 +117,27 @@ def _print(found: Layouts, top: int) -> None:
         out.print(Text(f"{mark} {said}", style="yellow"))
 
 
+def _short(layout: str) -> str:
+    """The names of schedules as far as they differ."""
+    for name in ("ZeroBubble", "1F1B") if "Interleaved" in layout else ("ZeroBubble",):
+        layout = layout.removesuffix(name)
+    return layout
+
+
 def _row(
     prediction: LayoutPrediction, recorded: LayoutPrediction, marks: dict[str, str]
 ) -> list[str]:
     change = prediction.sample_ns / recorded.sample_ns - 1
     return [
-        str(prediction.layout),
+        _short(str(prediction.layout)),
         ms(prediction.step_ns),
         percent((prediction.high_ns - prediction.low_ns) / 2 / (prediction.step_ns or 1)),
         ms(prediction.sample_ns),
         "recorded" if prediction is recorded else f"{100 * change:+.1f} %",
-        percent(prediction.tensor_share),
-        percent(prediction.bubble_fraction_of_window),
-        f"{prediction.activations:.2g}×",
-        prediction.limit.removesuffix(" communication"),
+        *(f"{100 * prediction.shares[part]:.1f}" for part in _SHARES),
+        f"{prediction.activations:.2g}×"
+        if prediction.peak_bytes is None
+        else f"{prediction.peak_bytes / 1e9:.3g}",
+        prediction.limit.removesuffix(" communication").split()[0],
         "".join(sorted(marks.get(said, "…") for said in prediction.assumed)),
     ]

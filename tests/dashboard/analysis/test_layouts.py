@@ -8,8 +8,9 @@ import pytest
 
 from dashboard import open_run
 from dashboard.analysis.graph import dependency_graph
+from dashboard.analysis.layout import Layout, grid_of
 from dashboard.analysis.layout_costs import TensorCosts, action_costs
-from dashboard.analysis.layouts import Layout, explore_layouts, grid_of, rank_correlation
+from dashboard.analysis.layouts import explore_layouts, rank_correlation
 from dashboard.analysis.replay import step_times
 from dashboard.analysis.step_model import step_model
 from dashboard.run import Run
@@ -32,7 +33,7 @@ def _predicted(run: Run, layout: Layout, **more: float) -> float:
 
 def test_three_stages_on_one_rank_on_paper(toy: Run) -> None:
     """All 30 + 60 of a microbatch one after the other, twice, and the 6."""
-    assert _predicted(toy, Layout(p=1, t=1, d=1, m=2, v=1, schedule=GPIPE)) == 2 * 90 + 6
+    assert _predicted(toy, Layout(p=1, t=1, d=1, m=2, v=1, schedule=GPIPE)) == 2 * 90 + 3 * 6
 
 
 def test_tensor_ranks_share_the_compute_on_paper(toy: Run) -> None:
@@ -53,7 +54,18 @@ def test_reductions_of_layers_are_rings_of_messages_on_paper(toy: Run) -> None:
     layout = Layout(p=1, t=3, d=1, m=2, v=1, schedule=GPIPE)
     assert _predicted(toy, layout, layers=3) == pytest.approx(2 * (10 + 24 + 20 + 24) + 6)
     (found,) = explore_layouts(toy, [layout], layers=3).predictions
-    assert found.tensor_share == pytest.approx(48 / 78)
+    # Of a step of 162: 96, two forwards and backwards of 10 and 20, and the optimizer.
+    shares = {part: 162 * share for part, share in found.shares.items()}
+    assert shares == pytest.approx(
+        {
+            "compute": 60,
+            "tp communication": 96,
+            "pp communication": 0,
+            "dp communication": 0,
+            "optimizer and other work": 6,
+            "bubble": 0,
+        }
+    )
     assert found.limit == "tp communication"
 
 
@@ -88,6 +100,10 @@ def test_the_grid_keeps_the_batch() -> None:
         "p2 t1 d1 m4 GPipe",
         "p2 t1 d1 m4 v2 Interleaved1F1B",
         "p2 t1 d1 m4 v2 ZBVZeroBubble",
+        "p2 t1 d1 m8/2 1F1B",
+        "p2 t1 d1 m8/2 GPipe",
+        "p2 t1 d1 m8/2 v2 Interleaved1F1B",
+        "p2 t1 d1 m8/2 v2 ZBVZeroBubble",
     }
 
 

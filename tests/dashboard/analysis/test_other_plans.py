@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dashboard import open_run
 from dashboard.analysis.other_plans import has_plans, other_plans, plan_like, predict_plan
+from dashboard.analysis.outside_of_plan import Outside
 from dashboard.analysis.plans import plan
 from dashboard.analysis.simulation import parts_of_stages, simulate
 from dashboard.analysis.step_model import StepModel, step_model
@@ -33,7 +34,7 @@ def toy(tmp_path: Path) -> StepModel:
 def test_the_model_of_the_paper_pipeline(toy: StepModel) -> None:
     assert set(toy.turnaround / 1000) == {0}
     assert set(toy.hand_over / 1000) == {1}
-    assert [set(found / 1000) for found in toy.outside] == [{6}, {27}, {48}]
+    assert [set(found.whole / 1000) for found in toy.outside] == [{6}, {27}, {48}]
     assert set(toy.step_ns / 1000) == {130}
     assert set(toy.durations[1, "backward"] / 1000) == {20}
 
@@ -75,8 +76,10 @@ def _ideal(stages: int) -> StepModel:
     durations = {(s, "forward"): np.array([10_000.0]) for s in range(stages)}
     durations |= {(s, "backward"): np.array([20_000.0]) for s in range(stages)}
     none = np.array([0.0])
+    idle = Outside(whole=none, reduction=none, loading=none)
     return StepModel(
-        durations=durations, turnaround=none, hand_over=none, outside=(none,), stages=stages,
+        durations=durations, turnaround=none, hand_over=none, outside=(idle,),
+        stages=stages,
         p=stages, m=1, v=1, schedule="ScheduleGPipe", step_ns=none, steps=(), input_share=0.5,
         is_share_assumed=True,
     )  # fmt: skip
