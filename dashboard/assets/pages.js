@@ -16,6 +16,20 @@
     });
   });
 
+  /** Query: what is written in the editor becomes the URL's query. */
+  function ask() {
+    const sql = document.getElementById("query-sql")?.value;
+    if (sql !== undefined) window.rankscope.view.set({ sql });
+  }
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#query-run")) ask();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.target.id === "query-sql" && event.key === "Enter" && (event.ctrlKey || event.metaKey))
+      ask();
+  });
+
   const point = (click) => click?.points?.at(-1);
 
   window.dash_clientside = Object.assign(window.dash_clientside ?? {}, {

@@ -27,6 +27,7 @@ from dashboard.pages import (
     memory,
     overview,
     pipeline,
+    query,
     stragglers,
     timeline,
     timeline_api,
@@ -48,6 +49,7 @@ PAGES: Final[tuple[ModuleType, ...]] = (
     whatif,
     memory,
     compare,
+    query,
 )
 """In the order of the navigation."""
 
