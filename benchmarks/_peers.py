@@ -35,8 +35,9 @@ OPERATIONS = 250
 STEP_NS = 100_000_000
 
 
-def peers(directory: Path) -> None:
+def peers(directory: Path, rounds: int = ROUNDS) -> None:
     """Print what each adds to small steps and to steps of 100 ms, and bytes per event."""
+    share = min(1.0, rounds / ROUNDS)
     left, tensor = torch.ones(64, 64), torch.ones(16)
 
     def multiply() -> None:
@@ -54,20 +55,21 @@ def peers(directory: Path) -> None:
                 multiply()
             all_reduce()
 
-    _compare("small_step", directory / "small", lambda: step(20, 2), steps=60)
+    small, long = round(60 * share), max(2, round(12 * share))
+    _compare("small_step", directory / "small", lambda: step(20, 2), small, rounds)
     _compare(
-        "step_100ms", directory / "long", lambda: step(OPERATIONS, round(rest / one)), steps=12
+        "step_100ms", directory / "long", lambda: step(OPERATIONS, round(rest / one)), long, rounds
     )
     _bytes(directory, lambda: step(OPERATIONS, round(rest / one)))
 
 
-def _compare(name: str, directory: Path, step: Callable[[], None], *, steps: int) -> None:
+def _compare(name: str, directory: Path, step: Callable[[], None], steps: int, rounds: int) -> None:
     directory.mkdir()
     ours = _ours(directory / "pairs", step, pairs=6 * steps)
     show(f"overhead.{name}_percent", ours, "percent", 6 * steps)
     ways = _peers(directory)
     added: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         order = list(ways)
         order = order[number % len(order) :] + order[: number % len(order)]
         taken = {way: _step_ns(ways[way], f"{number}", step, steps) for way in order}
@@ -75,9 +77,9 @@ def _compare(name: str, directory: Path, step: Callable[[], None], *, steps: int
             added[way].append(100 * (taken[way] / taken["bare"] - 1))
     for peer in [way for way in ways if way != "bare"]:
         percent = median(added[peer])
-        show(f"overhead.{name}_{peer}_percent", percent, "percent", ROUNDS)
+        show(f"overhead.{name}_{peer}_percent", percent, "percent", rounds)
         suffix = "" if name == "step_100ms" else f"_{name}"
-        show(f"overhead.vs_{peer}{suffix}", percent / ours, "times ours", ROUNDS)
+        show(f"overhead.vs_{peer}{suffix}", percent / ours, "times ours", rounds)
 
 
 def _ours(directory: Path, step: Callable[[], None], *, pairs: int) -> float:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+import click
 import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -31,7 +32,9 @@ ROUNDS = 11
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_traces"
 
 
-def main() -> None:
+@click.command()
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of peers.")
+def main(rounds: int) -> None:
     """Print every figure."""
     with tempfile.TemporaryDirectory() as directory:
         hot_path()
@@ -41,7 +44,7 @@ def main() -> None:
         dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
         torch.set_num_threads(1)
         hooks(Path(directory))
-        peers(Path(directory))
+        peers(Path(directory), rounds)
         dist.destroy_process_group()
     disk()
 

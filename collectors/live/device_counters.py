@@ -10,8 +10,9 @@
 | gpu<i>.nvlink_tx, .nvlink_rx /bytes_per_s | NVLink data over all links, since the last sample |
 
 NVML needs the package nvidia-ml-py (the extra `rankscope[gpu]`); what a card does not have is
-left out. Source: NVML API reference, nvmlDeviceGetUtilizationRates, GetPowerUsage,
-GetPcieThroughput (KB/s), GetFieldValues NVLINK_THROUGHPUT_DATA_TX/RX (KiB, cumulative).
+left out. What links could carry is in link_speeds.py. Source: NVML API reference,
+nvmlDeviceGetUtilizationRates, GetPowerUsage, GetPcieThroughput (KB/s), GetFieldValues
+NVLINK_THROUGHPUT_DATA_TX/RX (KiB, cumulative).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from collectors.live.link_speeds import NetworkSpeed, card_speeds
 from tracer.recorder import Recorder
 from tracer.topology import Topology
 
@@ -39,7 +41,8 @@ class DeviceCounters:
 
     def install(self, recorder: Recorder, topology: Topology) -> None:
         """Add the samplers; they run on the writer thread."""
-        recorder.samplers += [resident_memory, gpu_memory, Nvml(cuda_in_use, _nvml).sample]
+        nvml = Nvml(cuda_in_use, _nvml)
+        recorder.samplers += [resident_memory, gpu_memory, nvml.sample, NetworkSpeed().sample]
 
     def uninstall(self) -> None:
         """Nothing to take out: the samplers end with the recorder."""
@@ -91,6 +94,7 @@ class Nvml:
         self._handles: dict[int, Any] = {}
         self._links: dict[tuple[int, str], tuple[float, float]] = {}
         self._failed = False
+        self._are_speeds_told = False
 
     def sample(self) -> dict[str, float]:
         """One value of each counter that the card has."""
@@ -106,11 +110,13 @@ class Nvml:
             except Exception:  # no package, no driver, a card that NVML does not know
                 self._failed = True
                 return {}
-        return {
+        found = {
             f"gpu{device}.{name}": value
             for device, handle in self._handles.items()
             for name, value in self._of(device, handle)
         }
+        self._are_speeds_told = True
+        return found
 
     def _handle(self, properties: Any) -> Any:
         """By PCI address: CUDA_VISIBLE_DEVICES renumbers the devices of torch, not of NVML."""
@@ -122,6 +128,8 @@ class Nvml:
 
     def _of(self, device: int, handle: Any) -> Iterator[tuple[str, float]]:
         nvml = self._nvml
+        if not self._are_speeds_told:
+            yield from card_speeds(nvml, handle)
         with contextlib.suppress(nvml.NVMLError):
             rates = nvml.nvmlDeviceGetUtilizationRates(handle)
             yield "sm/percent", float(rates.gpu)

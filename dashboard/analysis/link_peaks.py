@@ -1,7 +1,8 @@
 """What the links of each mesh dimension can carry, and where that number is from.
 
 In this order: said by the user, recorded with the run (`link_peaks` of the tracer), measured by
-`rankscope calibrate`. Utilization is the skew-free busbw over that peak.
+`rankscope calibrate`, what the hardware could carry (topology_peaks.py). Utilization is the
+skew-free busbw over that peak.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from tracer.calibration_file import Calibration
 GIVEN: Final = "given"
 RECORDED: Final = "recorded"
 CALIBRATED: Final = "calibrated"
+HARDWARE: Final = "hardware"
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Peak(Result):
-    """gbps: GB/s (1e9 B/s) of one link; source: `given`, `recorded` or `calibrated`."""
+    """gbps: GB/s (1e9 B/s) of one link; source: `given`, `recorded`, `calibrated` or `hardware`."""
 
     gbps: float
     source: str
@@ -33,13 +35,15 @@ def link_peaks(
     recorded: Mapping[str, float],
     calibration: Calibration | None = None,
     given: Mapping[str, float] | None = None,
+    hardware: Mapping[str, float] | None = None,
 ) -> dict[str, Peak]:
-    """By mesh dimension. A calibrated peak is the largest busbw of any operation and size."""
+    """By mesh dimension, GB/s. A calibrated peak is the largest busbw of any operation and size."""
     measured: dict[str, float] = {}
     for point in calibration.points if calibration else ():
         busbw = point.bytes * BUS_FACTORS[point.op](point.n) / point.ns
         measured[point.dim] = max(measured.get(point.dim, 0.0), busbw)
-    found = {dim: Peak(gbps=gbps, source=CALIBRATED) for dim, gbps in measured.items()}
+    found = {dim: Peak(gbps=gbps, source=HARDWARE) for dim, gbps in (hardware or {}).items()}
+    found |= {dim: Peak(gbps=gbps, source=CALIBRATED) for dim, gbps in measured.items()}
     found |= {dim: Peak(gbps=gbps, source=RECORDED) for dim, gbps in recorded.items() if gbps > 0}
     found |= {dim: Peak(gbps=gbps, source=GIVEN) for dim, gbps in (given or {}).items()}
     return found

@@ -15,6 +15,7 @@ from dashboard.analysis.latency_bandwidth import Line, fit_lines
 from dashboard.analysis.link_peaks import Peak, link_peaks, peak_utilization
 from dashboard.analysis.results import Result
 from dashboard.analysis.slow_links import SlowLink, slow_links
+from dashboard.analysis.topology_peaks import topology_peaks
 from dashboard.runs.calibration import calibration_beside, calibration_notes
 from tracer.calibration_file import Calibration, CalibrationPoint
 
@@ -72,7 +73,7 @@ def links(
         calibration, notes = calibration_beside(run.path)
     if calibration is not None:
         notes += tuple(calibration_notes(run, calibration))
-    peaks = link_peaks(run.meta.link_peaks, calibration, given)
+    peaks = link_peaks(run.meta.link_peaks, calibration, given, topology_peaks(run))
     swept = calibrated_operations(() if calibration is None else calibration.points)
     lines, times, slow = run.answer(_measured, steps)
     return Links(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dashboard.runs.horizon import recorded_until
 from dashboard.runs.problems import Problem
@@ -30,9 +31,12 @@ _NAMED_AT_MOST: Final = 16
 AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
 
-def open_recording(path: str | os.PathLike[str], make: type[AnyRecording]) -> AnyRecording:
+def open_recording(
+    path: str | os.PathLike[str], make: type[AnyRecording], *, whole_steps: bool = False
+) -> AnyRecording:
     """Open the run in directory `path` as a `make`: a `Recording`, or what is built on it.
 
+    whole_steps: leave out what each rank began after its last step, which more may be added to.
     What is damaged or missing is left out and named in its `problems`.
 
     Raises:
@@ -54,11 +58,21 @@ def open_recording(path: str | os.PathLike[str], make: type[AnyRecording]) -> An
         path=directory,
         meta=meta,
         facts=facts,
-        tables={rank: stream.table for rank, stream in streams.items()},
+        tables={
+            rank: _until_last_step(stream.table) if whole_steps else stream.table
+            for rank, stream in streams.items()
+        },
         clocks=_clocks(directory, run_id, streams, problems),
         until=recorded_until(directory, facts),
         problems=tuple(problems),
     )
+
+
+def _until_last_step(table: pa.Table) -> pa.Table:
+    """The events that began before the last step ended; all of them where there is none."""
+    steps = table.filter(pc.equal(table["kind"].cast(pa.string()), "step"))
+    end = pc.max(pc.add(steps["start"], steps["duration"]))
+    return table.filter(pc.less(table["start"], end)) if end.is_valid else table
 
 
 def _clocks(

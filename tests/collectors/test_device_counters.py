@@ -61,10 +61,23 @@ def _card(**missing: bool) -> Any:
     nvml.nvmlDeviceGetUtilizationRates = value("rates", SimpleNamespace(gpu=80, memory=30))
     nvml.nvmlDeviceGetPowerUsage = value("power", 350_000)
     nvml.nvmlDeviceGetPcieThroughput = value("pcie", 2_000)
-    nvml.nvmlDeviceGetFieldValues = value(
-        "nvlink",
-        lambda: [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(ullVal=next(total)))],
-    )
+    nvml.NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON, nvml.NVML_FI_DEV_NVLINK_LINK_COUNT = 90, 91
+    fields: dict[int, int] = {90: 26_562, 91: 18}
+
+    def ask_fields(handle: Any, asked: list[Any]) -> list[Any]:
+        if missing.get("nvlink"):
+            raise _Missing
+        values = [
+            SimpleNamespace(uiVal=fields[field])
+            if field in fields
+            else SimpleNamespace(ullVal=next(total))
+            for field in asked
+        ]
+        return [SimpleNamespace(nvmlReturn=0, value=found) for found in values]
+
+    nvml.nvmlDeviceGetFieldValues = ask_fields
+    nvml.nvmlDeviceGetMaxPcieLinkGeneration = value("pcie", 5)
+    nvml.nvmlDeviceGetMaxPcieLinkWidth = value("pcie", 16)
     return nvml
 
 
@@ -85,11 +98,16 @@ def test_a_card_is_found_by_its_address_and_its_units_are_ours() -> None:
         "gpu1.power/W": 350.0,
         "gpu1.pcie_tx/bytes_per_s": 2e6,
         "gpu1.pcie_rx/bytes_per_s": 2e6,
+        # 18 links of 26,562 MB/s; 16 lanes of 32 GT/s, of 130 bits 128 of them data.
+        "gpu1.nvlink_peak/bytes_per_s": 18 * 26_562e6,
+        "gpu1.pcie_peak/bytes_per_s": pytest.approx(63.015e9, rel=1e-4),
     }
+    # What links could carry is told once, what they carry is a rate and needs two samples.
     assert set(second) - set(first) == {
         "gpu1.nvlink_tx/bytes_per_s",
         "gpu1.nvlink_rx/bytes_per_s",
     }
+    assert not any("_peak" in name for name in second)
     assert second["gpu1.nvlink_tx/bytes_per_s"] > 0
 
 

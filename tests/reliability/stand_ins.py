@@ -144,6 +144,8 @@ class _Pynvml:
     NVML_PCIE_UTIL_RX_BYTES = 1
     NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX = 138
     NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX = 139
+    NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON = 90
+    NVML_FI_DEV_NVLINK_LINK_COUNT = 91
 
     def nvmlInit(self) -> None: ...  # noqa: N802 - as in pynvml
 
@@ -160,8 +162,14 @@ class _Pynvml:
         return 2_000
 
     def nvmlDeviceGetFieldValues(self, handle: Any, fields: Any) -> list[Any]:  # noqa: N802
-        total = time.monotonic_ns()
-        return [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(ullVal=total))]
+        value = SimpleNamespace(ullVal=time.monotonic_ns(), uiVal=18)
+        return [SimpleNamespace(nvmlReturn=0, value=value) for _ in fields]
+
+    def nvmlDeviceGetMaxPcieLinkGeneration(self, handle: Any) -> int:  # noqa: N802
+        return 5
+
+    def nvmlDeviceGetMaxPcieLinkWidth(self, handle: Any) -> int:  # noqa: N802
+        return 16
 
 
 MORE_COLLECTORS: Final = (_Device, _Cards, _WaitsForAModule, _StepHook)

@@ -23,11 +23,11 @@ from tracer.topology import Topology
 
 @pytest.mark.distributed
 def test_every_part_fails_in_turn_and_the_training_never_notices(tmp_path: Path) -> None:
-    """A quarter of the parts, since all take some minutes; which ones never changes by itself."""
-    report = injection.inject(tmp_path, every=4, say=False)
+    """An eighth of the parts, since all take many minutes; which ones never changes by itself."""
+    report = injection.inject(tmp_path, every=8, say=False)
 
     assert report.broken == {}
-    assert len(report.fired) > 80, "few parts were reached, so that little was tried"
+    assert len(report.fired) > 40, "few parts were reached, so that little was tried"
     assert len(report.fired) > 3 * len(report.not_fired)
 
 

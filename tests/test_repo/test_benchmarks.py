@@ -16,11 +16,14 @@ SCRIPTS = sorted(
     path for path in (ROOT / "benchmarks").glob("*.py") if not path.name.startswith("_")
 )
 
+QUICK = {"clock": ("--ranks", "2", "--seconds", "4"), "overhead": ("--rounds", "1")}
+"""Arguments with which a benchmark takes seconds where its figures would take minutes."""
+
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_benchmark_prints_figures(script: Path) -> None:
     printed = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), *QUICK.get(script.stem, ())],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
