@@ -53,6 +53,15 @@
         window.rankscope.view.set({ t0, t1 }, { path: "/timeline" });
       },
 
+      /** What-if: a slider's value becomes the key that its id ends with; the usual one is none. */
+      slide(value, usual) {
+        const [name] = window.dash_clientside.callback_context.triggered_id?.split(".") ?? [];
+        if (!name || value === undefined) return;
+        const key = name.split("-").at(-1);
+        const text = value === usual ? null : String(value);
+        if (window.rankscope.view.get().get(key) !== text) window.rankscope.view.set({ [key]: text });
+      },
+
       /** Pipeline: draw the schedule of the step that was clicked. */
       drawStep(click) {
         const step = point(click)?.x;

@@ -56,7 +56,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
         return html.Div([html.H2("No memory to show"), html.P(_NOTHING)], className="card empty")
     return html.Div(
         [
-            *([html.P(_NOTHING, className="card muted")] if found.counter is None else []),
+            *([html.Div(_NOTHING, className="card muted")] if found.counter is None else []),
             html.Div(_tiles(memory_figures(run, found), state), className="tiles"),
             figure_card("memory-peaks", *_words_of_peaks(found), memory_peaks(found, state.theme)),
             figure_card(
