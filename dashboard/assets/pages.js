@@ -30,6 +30,12 @@
       ask();
   });
 
+  // Dash's sliders have no name that a screen reader could say; ours say it beside them.
+  new MutationObserver(() => {
+    for (const thumb of document.querySelectorAll(".slider [role=slider]:not([aria-label])"))
+      thumb.setAttribute("aria-label", thumb.closest(".slider").dataset.label);
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
   const point = (click) => click?.points?.at(-1);
 
   window.dash_clientside = Object.assign(window.dash_clientside ?? {}, {

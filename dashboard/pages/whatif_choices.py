@@ -29,7 +29,15 @@ from dashboard.analysis.scenarios import (
 from dashboard.analysis.whatif import dimensions, what_if
 from dashboard.figures.schedule import predicted_grid
 from dashboard.figures.units import percent_text, time_text
-from dashboard.pages.markup import card, figure_card, notice, tile, view_link, view_select
+from dashboard.pages.markup import (
+    card,
+    dashed,
+    figure_card,
+    notice,
+    tile,
+    view_link,
+    view_select,
+)
 from dashboard.pages.state import ViewState
 from tracer.errors import UsageError
 
@@ -261,6 +269,7 @@ def _slider(
             dcc.Store(id=f"whatif-usual-{key}", data=usual),
         ],
         className="slider",
+        **dashed(data_label=label),
     )
 
 

@@ -34,7 +34,7 @@ def test_choices_are_put_together_and_survive_a_reload(tab: Tab, sample_runs: li
     assert page.locator(".tile").count() == 0
     page.locator("#whatif-balance").select_option("1")
     page.locator(".tile").first.wait_for()
-    page.locator("#whatif-comm_pp [role=slider]").press("End")  # to the right end: free
+    page.get_by_role("slider", name="pp links").press("End")  # to the right end: free
     page.get_by_text("balanced stages, pp communication free").wait_for()
     assert "balance=1" in page.url
     run = open_run(next(path for path in sample_runs if path.name == SAMPLE))
