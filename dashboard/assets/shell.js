@@ -80,6 +80,13 @@
   window.addEventListener("popstate", showState);
 
   let shown = null;
+  let asked = null; // what the server was last asked to lay out
+
+  /** The same view once more, of a run that has grown. */
+  function layOutAgain(generation) {
+    window.dash_clientside.set_props("shell-view", { data: { ...asked, generation } });
+  }
+
   window.dash_clientside = Object.assign(window.dash_clientside ?? {}, {
     shell: {
       /** The URL → what the server lays out (without the keys that the page follows itself). */
@@ -92,7 +99,8 @@
         const same = key === shown;
         shown = key;
         const unchanged = window.dash_clientside.no_update;
-        return [same ? unchanged : { pathname, search: `?${query}` }, steps];
+        if (!same) asked = { pathname, search: `?${query}` };
+        return [same ? unchanged : asked, steps];
       },
 
       /** The step field → the URL; returns the classes, which mark a value that is none. */
@@ -115,5 +123,5 @@
       },
     },
   });
-  window.rankscope = Object.assign(window.rankscope ?? {}, { view });
+  window.rankscope = Object.assign(window.rankscope ?? {}, { view, layOutAgain });
 })();

@@ -21,6 +21,7 @@ const HISTORY_GAP_MS = 1_500; // changes closer than this share a step of the hi
 const STEP_MARGIN = 0.02;
 const EVENT_MARGIN = 1.5; // of an event's duration, on either side when it is gone to
 const LEAST_HEIGHT = 220;
+const LIVE_STEPS = 4; // shown of a run that is being recorded
 const COMPUTE = ["forward", "backward", "backward_input", "backward_weight"];
 
 class Timeline {
@@ -84,6 +85,8 @@ class Timeline {
     this.themes = new MutationObserver(() => this.recolour());
     this.themes.observe(document.documentElement, { attributeFilter: ["data-theme"] });
     window.addEventListener("popstate", () => this.followUrl(), { signal });
+    window.addEventListener("rankscope-grown", () => this.grow(), { signal });
+    window.addEventListener("rankscope-follow", () => this.followEnd(), { signal });
     listen(this, signal);
     this.minimap.listen(signal);
     for (const [name, act] of Object.entries({
@@ -161,6 +164,7 @@ class Timeline {
   }
 
   moved() {
+    this.followsEnd = false;
     this.changed();
     clearTimeout(this.urlTimer);
     this.urlTimer = setTimeout(() => this.tellUrl(), URL_DELAY_MS);
@@ -284,7 +288,7 @@ class Timeline {
     const inTime = reply && reply.start <= view.start && reply.end >= view.end;
     const inRows = reply && reply.first_row <= top && reply.end_row >= bottom;
     const sharp = reply && Math.abs((reply.nsPerPixel * scene.ratio) / view.nsPerPixel - 1) < 0.01;
-    if (inTime && inRows && sharp) return;
+    if (inTime && inRows && sharp && !this.hasGrown) return;
     const around = (view.end - view.start) * OVERSCAN;
     const [firstRow, endRow] = rowsBetween(scene.layout, scroll - tall, scroll + 2 * tall);
     const asked = {
@@ -296,8 +300,38 @@ class Timeline {
     };
     await this.take(this.source.window(asked), (fresh) => {
       scene.reply = fresh;
+      this.hasGrown = false;
       this.picker.hoverAgain();
     });
+  }
+
+  /** The run that is shown is being recorded, and there is more of it. */
+  async grow() {
+    const rows = this.lanes.rows;
+    this.lanes = await this.source.lanes();
+    if (this.ending.signal.aborted) return;
+    this.source.events.clear();
+    this.view.span = this.lanes.span;
+    this.scene.stepsOf = this.stepsByRank();
+    this.hasGrown = true;
+    this.pathKey = null;
+    if (this.lanes.rows !== rows) this.resize();
+    if (this.followsEnd) this.view.set(...this.lastSteps());
+    this.changed();
+    this.fetchOverview();
+  }
+
+  /** Back to the end of a run that is being recorded, and on with it. */
+  followEnd() {
+    this.told = null;
+    this.followUrl();
+  }
+
+  /** The window of the last steps that every rank has told. */
+  lastSteps() {
+    const lasts = [...this.scene.stepsOf.values()].map((steps) => steps.at(-1).step);
+    const last = Math.min(...lasts);
+    return this.spanOf(last - LIVE_STEPS + 1, last);
   }
 
   /** Show the critical path, or no longer. */
@@ -366,7 +400,8 @@ class Timeline {
     if (!this.told || asked.some((edge, i) => edge !== this.told[i])) {
       this.told = asked;
       clearTimeout(this.urlTimer);
-      this.view.set(...this.windowOf(query));
+      this.followsEnd = !query.has("t0") && !query.get("steps") && isLive();
+      this.view.set(...(this.followsEnd ? this.lastSteps() : this.windowOf(query)));
     }
     this.scene.hidden = this.legend.follow(query.get("hide"));
     this.picker.follow(query.get("sel"));
@@ -378,6 +413,11 @@ class Timeline {
   windowOf(query) {
     if (query.has("t0") && query.has("t1")) return [Number(query.get("t0")), Number(query.get("t1"))];
     const [first, last = first] = (query.get("steps") ?? "").split("-").filter(Boolean).map(Number);
+    return this.spanOf(first, last);
+  }
+
+  /** From the first start to the last end of these steps; of the run where there are none. */
+  spanOf(first, last) {
     const chosen = this.lanes.steps.filter(([, step]) => step >= first && step <= last);
     if (!chosen.length) return this.lanes.span;
     return [
@@ -385,6 +425,11 @@ class Timeline {
       Math.max(...chosen.map(([, , start, duration]) => start + duration)),
     ];
   }
+}
+
+/** Whether the shown run is being recorded (live.js writes the badge). */
+function isLive() {
+  return document.getElementById("shell-live")?.dataset.state === "live";
 }
 
 let current = null;

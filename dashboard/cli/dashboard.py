@@ -6,6 +6,7 @@ import contextlib
 import logging
 import secrets
 import socket
+import time
 import webbrowser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,12 +16,14 @@ import click
 
 from dashboard.run import Run, open_run
 from dashboard.runs.attempts import other_attempts
+from dashboard.runs.follow import Follower
 from tracer.errors import TraceError, UsageError
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
 _LOOPBACK: Final = "127.0.0.1"
+_LOOK_EVERY_S: Final = 0.5
 _TOKEN_BYTES: Final = 16
 """128 bits: not to be guessed over a network."""
 
@@ -40,41 +43,83 @@ _TOKEN_BYTES: Final = 16
     show_default=True,
     help="Address to listen on; any but the default makes a token necessary, which is printed.",
 )
+@click.option(
+    "--follow", is_flag=True, help="The runs are being recorded: show new steps as they come."
+)
 @click.option("--open/--no-open", "open_browser", default=False, help="Open a browser tab.")
-def dashboard(paths: tuple[Path, ...], port: int, host: str, open_browser: bool) -> None:
-    """Show recorded runs in the browser."""
-    server, url = start_server(paths, host=host, port=port)
-    click.echo(f"Rankscope dashboard: {url}   (Ctrl-C ends it)")
-    if open_browser:
-        webbrowser.open(url)
+def dashboard(
+    paths: tuple[Path, ...], port: int, host: str, follow: bool, open_browser: bool
+) -> None:
+    """Show recorded runs in the browser.
+
+    \b
+    Examples:
+      rankscope dashboard runs/a                 one run
+      rankscope dashboard runs/a runs/b          two, to compare
+      rankscope dashboard --follow runs/a        while the training records into runs/a
+    """
+    followers = [Follower(path, Run) for path in paths] if follow else []
     try:
-        server.serve_forever()
+        server, url = start_server(paths, host=host, port=port, followers=followers)
+        click.echo(f"Rankscope dashboard: {url}   (Ctrl-C ends it)")
+        if open_browser:
+            webbrowser.open(url)
+        try:
+            server.serve_forever()
+        finally:
+            server.server_close()
     except KeyboardInterrupt:
         click.echo("\nEnded.")
     finally:
-        server.server_close()
+        for follower in followers:
+            follower.stop()
 
 
 def start_server(
-    paths: Sequence[Path], *, host: str = _LOOPBACK, port: int = 0
+    paths: Sequence[Path],
+    *,
+    host: str = _LOOPBACK,
+    port: int = 0,
+    followers: Sequence[Follower[Run]] = (),
 ) -> tuple[BaseWSGIServer, str]:
     """A listening server for these runs, and the address to open; `serve_forever()` runs it.
+
+    followers: of `paths`, where these are still being recorded; waits for what is not there yet.
 
     Raises:
         RankscopeError: a run cannot be read, or the address cannot be listened on.
     """
     from werkzeug.serving import make_server
 
+    from dashboard.pages import live
     from dashboard.pages.app import build_app
 
-    runs = [*(open_run(path) for path in paths), *_other_attempts(paths)]
+    if followers:
+        runs = [_first_of(follower) for follower in followers]
+    else:
+        runs = [*(open_run(path) for path in paths), *_other_attempts(paths)]
     token = None if host in (_LOOPBACK, "localhost") else secrets.token_urlsafe(_TOKEN_BYTES)
-    app = build_app(runs, token=token)
+    by_number = dict(enumerate(followers))
+    app = build_app(runs, token=token, followers=by_number)
+    live.follow(runs, by_number)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     _check_free(host, port)
     server = make_server(host, port, app.server, threaded=True)
     query = "" if token is None else f"?token={token}"
     return server, f"http://{_shown(host)}:{server.server_port}/{query}"
+
+
+def _first_of(follower: Follower[Run]) -> Run:
+    """The run once there is something to open; says what it waits for."""
+    said = ""
+    while (run := follower.look()) is None:
+        status = follower.status
+        why = status.said or f"{status.path}: nothing is recorded there yet"
+        if why != said:
+            click.echo(f"Waiting: {why}", err=True)
+            said = why
+        time.sleep(_LOOK_EVERY_S)
+    return run
 
 
 def _other_attempts(paths: Sequence[Path]) -> Iterator[Run]:

@@ -24,6 +24,7 @@ from dashboard.pages import (
     communication,
     compare,
     guard,
+    live,
     memory,
     overview,
     pipeline,
@@ -75,8 +76,13 @@ _INDEX: Final = """<!DOCTYPE html>
 </html>"""
 
 
-def build_app(runs: Sequence[Run], *, token: str | None = None) -> Dash:
-    """The app for these runs (at least one); `token` is needed from every visitor if given."""
+def build_app(
+    runs: Sequence[Run], *, token: str | None = None, followers: live.Followers | None = None
+) -> Dash:
+    """The app for these runs (at least one); `token` is needed from every visitor if given.
+
+    followers: of the runs that are still being recorded, by their number.
+    """
     server = Flask("dashboard", static_folder=None)
     paths = [page.PATH for page in PAGES]
     guard.guard(server, page_paths=paths, run_count=len(runs), token=token)
@@ -91,8 +97,9 @@ def build_app(runs: Sequence[Run], *, token: str | None = None) -> Dash:
         suppress_callback_exceptions=True,
         index_string=_INDEX,
     )
-    app.layout = _shell(runs)
+    app.layout = _shell(runs, followers or {})
     _register_shell(app, runs)
+    live.register(server, followers or {})
     timeline_api.register(server, runs)
     for page in PAGES:
         if hasattr(page, "register"):
@@ -103,7 +110,7 @@ def build_app(runs: Sequence[Run], *, token: str | None = None) -> Dash:
     return app
 
 
-def _shell(runs: Sequence[Run]) -> html.Div:
+def _shell(runs: Sequence[Run], followers: live.Followers) -> html.Div:
     links = [
         html.A(page.TITLE, href=page.PATH, className="nav-link", **dashed(data_page=page.PATH))
         for page in PAGES
@@ -122,7 +129,10 @@ def _shell(runs: Sequence[Run]) -> html.Div:
                         **dashed(data_page=PAGES[0].PATH),
                     ),
                     html.Nav(links, className="nav", **dashed(aria_label="Pages")),
-                    html.Div(_controls(runs), className="controls"),
+                    html.Div(
+                        [*map(live.badge, [*followers.values()][:1]), *_controls(runs)],
+                        className="controls",
+                    ),
                 ],
                 className="topbar",
             ),
@@ -204,7 +214,9 @@ def _page(by_path: dict[str, ModuleType], view: Any, runs: Sequence[Run]) -> lis
         state = parse(str(view["search"]), len(runs))
         numbers = dict.fromkeys(n for n in (state.run, state.other) if n is not None)
         banners = [_banner(runs[number]) for number in numbers if runs[number].problems]
-        return [*banners, page.layout(runs, state)]
+        content = page.layout(runs, state)
+        _keep_zoom(content, str(view["search"]))
+        return [*banners, content, _marker(view)]
     except KeyError:
         return [notice("There is no such page.")]
     except RankscopeError as error:
@@ -212,6 +224,20 @@ def _page(by_path: dict[str, ModuleType], view: Any, runs: Sequence[Run]) -> lis
     except Exception:
         _LOG.exception("page %s", view)
         return [notice("This page failed; the reason is in the terminal that runs the dashboard.")]
+
+
+def _keep_zoom(content: Any, view: str) -> None:
+    """Laid out again with the same view, a figure keeps what the user made of its axes."""
+    for part in content._traverse():
+        if isinstance(part, dcc.Graph):
+            figure: Any = getattr(part, "figure")  # noqa: B009 - Dash declares no attributes
+            figure.update_layout(uirevision=view)
+
+
+def _marker(view: dict[str, Any]) -> html.Span:
+    """Tells live.js which opening of a growing run the page shows."""
+    generation = str(view.get("generation", ""))[:20]
+    return html.Span(id="shell-drawn", hidden=True, **dashed(data_generation=generation))
 
 
 def _banner(run: Run) -> html.Div:

@@ -37,6 +37,7 @@ class Timelines:
         self._runs = runs
         self._built: dict[int, Timeline] = {}
         self._paths: dict[int, list[Stay]] = {}
+        self._of: dict[int, Run] = {}
         self._lock = Lock()
 
     def __getitem__(self, index: int) -> Timeline:
@@ -44,8 +45,11 @@ class Timelines:
         if not 0 <= index < len(self._runs):
             raise UsageError(f"this dashboard shows runs 0 to {len(self._runs) - 1}")
         with self._lock:
-            if index not in self._built:
-                self._built[index] = build_timeline(self._runs[index])
+            run = self._runs[index]
+            if self._of.get(index) is not run:  # a followed run is opened anew as it grows
+                self._of[index] = run
+                self._built[index] = build_timeline(run)
+                self._paths.pop(index, None)
             return self._built[index]
 
     def path(self, index: int) -> list[Stay]:

@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar
 from dashboard.runs.attempts import other_attempts
 from dashboard.runs.open import open_recording
 from dashboard.runs.recording import Recording
-from tracer.errors import RankscopeError
+from tracer.errors import DamagedTrace, RankscopeError
 
 AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
@@ -29,7 +29,7 @@ ENDED: Final = "ended"
 
 QUIET_AFTER_S: Final = 10.0
 """Traces are flushed every second by default."""
-_LOOK_EVERY_S: Final = 0.5
+_LOOK_EVERY_S: Final = 0.25
 _REST: Final = 4.0
 """Times as long as the last opening took: at most a fifth of one core's time goes into opening."""
 
@@ -122,8 +122,10 @@ class Follower(Generic[AnyRecording]):
             ended = all(facts.ended is not None for facts in run.facts.values())
             if ended and not whole:
                 run = open_recording(self._path, self._make)
+        except DamagedTrace:
+            self._say(said=f"{self._path}: no rank has written anything yet")
+            return None
         except RankscopeError as error:
-            # Ranks begin their files one after the other.
             self._say(said=str(error))
             return None
         state = ENDED if ended else QUIET if whole else LIVE

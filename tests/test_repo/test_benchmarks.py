@@ -16,7 +16,11 @@ SCRIPTS = sorted(
     path for path in (ROOT / "benchmarks").glob("*.py") if not path.name.startswith("_")
 )
 
-QUICK = {"clock": ("--ranks", "2", "--seconds", "4"), "overhead": ("--rounds", "1")}
+QUICK = {
+    "clock": ("--ranks", "2", "--seconds", "4"),
+    "follow": ("--steps", "8", "--processes", "2"),
+    "overhead": ("--rounds", "1"),
+}
 """Arguments with which a benchmark takes seconds where its figures would take minutes."""
 
 

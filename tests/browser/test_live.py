@@ -1,0 +1,122 @@
+"""A dashboard that follows a run: two real processes record, and the browser shows new steps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from dashboard.cli.dashboard import start_server
+from dashboard.run import Run, open_run
+from dashboard.runs.follow import Follower
+from tests.browser.conftest import PATIENCE_MS, Tab
+from tests.support.launching import ROOT, environment
+from tests.test_repo.markdown import ROOT as REPO
+
+pytest.importorskip("torch.distributed", reason="records a run")
+
+STEPS = 100_000
+"""More than anybody waits for: the last test ends the training."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A run that is being recorded, the dashboard that follows it, and the training."""
+
+    path: Path
+    address: str
+    training: subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
+    """Two ranks, steps of 50 ms and more."""
+    path = tmp_path_factory.mktemp("live") / "run"
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "tracer", "--out", str(path), str(ROOT / "examples" / "train_pipeline.py"),
+        "--steps", str(STEPS), "--microbatches", "4", "--work-ms", "6",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=REPO, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    follower = Follower(path, Run)
+    server, url = start_server([path], followers=[follower])
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield Recording(path, url.rstrip("/"), process)
+    process.terminate()
+    process.wait()
+    follower.stop()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def live(browser: Browser, recording: Recording) -> Iterator[Tab]:
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    context.set_default_timeout(PATIENCE_MS)
+    tab = Tab(context.new_page(), recording.address)
+    tab.watch()
+    yield tab
+    context.close()
+    assert tab.complaints == []
+
+
+def shown_range(page: Page) -> str:
+    return page.locator('[data-part="range"]').text_content() or ""
+
+
+def test_1_the_timeline_goes_on_until_it_is_moved(live: Tab) -> None:
+    page = live.open_timeline()
+    badge = page.locator("#shell-live")
+    expect(badge).to_contain_text("Live · step")
+    for _ in range(2):
+        before = shown_range(page)
+        expect(page.locator('[data-part="range"]')).not_to_have_text(before)
+    assert "t0=" not in page.url
+
+    page.locator("#timeline canvas").first.hover()
+    page.mouse.wheel(0, -300)
+    page.wait_for_url("**t0=*")
+    moved = shown_range(page)
+    generation = int(badge.get_attribute("data-generation") or 0)
+    page.wait_for_function(
+        "g => Number(document.getElementById('shell-live').dataset.generation) > g + 1",
+        arg=generation,
+    )
+    assert shown_range(page) == moved, "what the user chose stays"
+
+    badge.click()
+    expect(page.locator('[data-part="range"]')).not_to_have_text(moved)
+    assert "t0=" not in page.url
+
+
+def test_2_pages_are_laid_out_again(live: Tab) -> None:
+    page = live.open("/overview")
+    drawn = page.locator("#shell-drawn")
+    for _ in range(2):
+        before = drawn.get_attribute("data-generation") or ""
+        expect(drawn).not_to_have_attribute("data-generation", before)
+
+
+def test_3_when_nothing_comes_any_more_it_says_so_and_shows_all(
+    live: Tab, recording: Recording
+) -> None:
+    page = live.open_timeline()
+    recording.training.terminate()
+    recording.training.wait()
+    run = open_run(recording.path)
+    expect(page.locator("#shell-live")).to_have_text(f"No news · step {run.steps[-1]}")
+    windows = run.events(kinds=["step"]).num_rows
+    page.wait_for_function(
+        "n => fetch('/api/timeline/0/lanes').then(r => r.json()).then(l => l.steps.length === n)",
+        arg=windows,
+    )
