@@ -91,6 +91,9 @@ def _editor(state: ViewState) -> html.Section:
                     value=state.sql or _EXAMPLES[0].sql,
                     maxLength=MAX_SQL_CHARACTERS,
                     spellCheck=False,
+                    # What is being written outlives a new layout, as a growing run causes it.
+                    persistence=True,
+                    persistence_type="memory",
                     className="query-sql",
                 ),
             ]

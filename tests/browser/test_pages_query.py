@@ -40,6 +40,15 @@ def test_a_wrong_query_says_what_is_wrong_and_an_example_mends_it(tab: Tab) -> N
     assert "arg_max" in page.locator("#query-sql").input_value()
 
 
+def test_what_is_being_written_outlives_a_new_layout(tab: Tab) -> None:
+    page = tab.open("/query?sql=select%201")
+    page.locator("#query-sql").fill("select 2")
+    page.locator("#shell-theme").click()
+    page.wait_for_url("**theme=dark*")
+    expect(page.locator("#shell-page[data-dash-is-loading=true]")).to_have_count(0)
+    expect(page.locator("#query-sql")).to_have_value("select 2")
+
+
 def test_names_that_look_like_html_are_text(tab: Tab) -> None:
     sql = "select%20name%20from%20events%20where%20kind='user'%20limit%201"
     page = tab.open(f"/query?sql={sql}")
