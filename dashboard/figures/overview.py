@@ -149,7 +149,7 @@ def _mark(made: go.Figure, change: ChangePoint, theme: Theme) -> None:
     made.add_shape(type="line", x0=at, x1=at, yref="paper", y0=0, y1=1, line=line)
     said = f"{100 * change.relative:+.1f} %".replace("-", "−")
     made.add_annotation(
-        x=at, yref="paper", y=1, text=said, showarrow=False, xanchor="left", yanchor="top",
+        x=at, yref="paper", y=0, text=said, showarrow=False, xanchor="left", yanchor="bottom",
         font={"color": colour, "size": 12},
     )  # fmt: skip
 
