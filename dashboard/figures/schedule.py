@@ -35,10 +35,14 @@ _LEAST_BOX: Final = 0.012
 
 
 def schedule_grid(schedule: StepSchedule, theme: Theme = "light") -> go.Figure:
-    """Each action as a box with its microbatch; above as measured, below as replayed: the same
-    actions, none waiting for communication.
+    """Each action as a box with its microbatch: as measured; below as replayed, the same actions,
+    none waiting for communication; and as planned, with equally long stages.
     """
-    tables = {"measured": schedule.measured, "without waiting": schedule.replayed}
+    tables = {
+        "measured": schedule.measured,
+        "without waiting": schedule.replayed,
+        "plan, equal stages": schedule.planned,
+    }
     return _grid(f"Schedule of step {schedule.step}", tables, theme)
 
 

@@ -210,7 +210,11 @@ def test_schedule_grid_shows_measured_above_replayed(run: Run) -> None:
     # Messages take no time: F1 of rank 2 follows its B0, 20 to 40 + 10.
     assert replayed == {(4, 0), (4, 10), (5, 10), (5, 20), (6, 20), (6, 50)}
     notes = [note.text for note in figure.layout.annotations]
-    assert notes == ["measured: 124.0 µs", "without waiting: 120.0 µs"]
+    assert notes == [
+        "measured: 124.0 µs",
+        "without waiting: 120.0 µs",
+        "plan, equal stages: 120.0 µs",  # all stages are equally long already
+    ]
     assert forward.marker.color == KINDS["forward"].light
 
 
