@@ -82,7 +82,7 @@ soak: env ## record at the full event rate for MINUTES=30: memory, files, the dr
 
 bench: env ## run benchmarks/: one JSON object per figure and line
 	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do \
-	  PYTHONPATH=. $(BIN)/python $$script $(ARGS) || exit 1; done
+	  $(BIN)/python -m benchmarks.$$(basename $$script .py) $(ARGS) || exit 1; done
 
 samples: env ## record sample_traces/ anew (two minutes; best on an idle machine)
 	$(BIN)/python sample_traces/record.py $(ARGS)
