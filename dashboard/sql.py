@@ -27,9 +27,10 @@ MEMORY_LIMIT: Final = "2GB"
 
 @dataclass(frozen=True)
 class QueryResult:
-    """The rows of a query."""
+    """The rows of a query; `is_cut`: there are more of them than were asked for."""
 
     table: pa.Table
+    is_cut: bool = False
 
     def to_arrow(self) -> pa.Table:
         """As an Arrow table."""
@@ -84,12 +85,15 @@ VIEWS: Final[dict[str, Callable[[Recording], pa.Table]]] = {
 """View → what it holds; docs/concepts.md lists the columns."""
 
 
-def query(run: Recording, text: str) -> QueryResult:
-    """Run one SELECT.
+def query(
+    run: Recording, text: str, *, most_rows: int | None = None, time_limit_s: float | None = None
+) -> QueryResult:
+    """Run one SELECT; of its rows the first `most_rows`, within `time_limit_s` (`TIME_LIMIT_S`).
 
     Raises:
         UsageError: it is not one SELECT, it is wrong, or it exceeded a limit.
     """
+    limit_s = TIME_LIMIT_S if time_limit_s is None else time_limit_s
     with duckdb.connect(":memory:") as connection:
         for name, view in VIEWS.items():
             if name in text.lower():
@@ -99,9 +103,9 @@ def query(run: Recording, text: str) -> QueryResult:
             statements = connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise UsageError("a query is one SELECT statement; nothing else is allowed here")
-            return QueryResult(_within_time(connection, text))
+            return _within_time(connection, text, most_rows, limit_s)
         except duckdb.InterruptException as error:
-            raise UsageError(f"the query took over {TIME_LIMIT_S:.0f} s: narrow it") from error
+            raise UsageError(f"the query took over {limit_s:.0f} s: narrow it") from error
         except duckdb.OutOfMemoryException as error:
             raise UsageError(f"the query needs over {MEMORY_LIMIT} of memory: narrow it") from error
         except duckdb.Error as error:
@@ -122,10 +126,16 @@ def _lock(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _within_time(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
-    timer = threading.Timer(TIME_LIMIT_S, connection.interrupt)
+def _within_time(
+    connection: duckdb.DuckDBPyConnection, text: str, most_rows: int | None, limit_s: float
+) -> QueryResult:
+    timer = threading.Timer(limit_s, connection.interrupt)
     timer.start()
     try:
-        return connection.sql(text).to_arrow_table()
+        rows = connection.sql(text)
+        if most_rows is None:
+            return QueryResult(rows.to_arrow_table())
+        table = rows.limit(most_rows + 1).to_arrow_table()
+        return QueryResult(table.slice(0, most_rows), is_cut=table.num_rows > most_rows)
     finally:
         timer.cancel()
