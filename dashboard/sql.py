@@ -146,10 +146,7 @@ def _rows(connection: DuckDBPyConnection, text: str, most_rows: int | None) -> Q
         rows += batch.num_rows
         size += batch.nbytes
         if rows > ROW_LIMIT:
-            raise UsageError(
-                f"the answer has over {ROW_LIMIT:,} rows: aggregate, add a limit, "
-                "or take the whole table with rankscope export"
-            )
+            raise UsageError(f"the answer has over {ROW_LIMIT:,} rows: aggregate or add a limit")
         if size > ANSWER_LIMIT:
             raise UsageError(f"the answer is over {ANSWER_LIMIT >> 20} MB: narrow it")
     table = pa.Table.from_batches(batches, schema=reader.schema)
