@@ -1,4 +1,4 @@
-"""axe-core finds no serious fault on any page, light or dark, and nothing is wider than a laptop."""
+"""axe-core finds no grave fault on any page, light or dark, and none is wider than a laptop."""
 
 from __future__ import annotations
 
