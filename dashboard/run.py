@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dashboard.analysis.scenarios import Scenario
     from dashboard.analysis.stragglers import Stragglers
     from dashboard.analysis.whatif import WhatIf
+    from dashboard.figures.of_run import Figures
     from dashboard.sql import QueryResult
 
 
@@ -36,9 +37,16 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 class Run(Recording):
     """A recording (`run.events`, `run.steps`, `run.meta`, …) that answers questions."""
 
+    @property
+    def figures(self) -> Figures:
+        """The figures of the dashboard, for notebooks: `run.figures.timeline(step=12)`."""
+        from dashboard.figures.of_run import Figures
+
+        return Figures(self)
+
     def sql(self, query: str) -> QueryResult:
-        """Ask in SQL (DuckDB) over the views `events`, `steps`, `ranks`, `accounting`,
-        `collectives`; read-only, without access to files or network.
+        """Ask in SQL (DuckDB) over the views `events`, `steps`, `accounting`, `collectives`,
+        `p2p`, `counters` and `ranks`; read-only, without access to files or network.
 
         Raises:
             UsageError: the query is wrong, forbidden, or over its limits.

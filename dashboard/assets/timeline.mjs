@@ -287,18 +287,19 @@ class Timeline {
     const [top, bottom] = rowsBetween(scene.layout, scroll, scroll + tall);
     const inTime = reply && reply.start <= view.start && reply.end >= view.end;
     const inRows = reply && reply.first_row <= top && reply.end_row >= bottom;
-    const sharp = reply && Math.abs((reply.nsPerPixel * scene.ratio) / view.nsPerPixel - 1) < 0.01;
+    const asked = reply && reply.asked_ns_per_pixel * scene.ratio;
+    const sharp = reply && Math.abs(asked / view.nsPerPixel - 1) < 0.01;
     if (inTime && inRows && sharp && !this.hasGrown) return;
     const around = (view.end - view.start) * OVERSCAN;
     const [firstRow, endRow] = rowsBetween(scene.layout, scroll - tall, scroll + 2 * tall);
-    const asked = {
+    const wanted = {
       start: Math.floor(view.start - around),
       end: Math.ceil(view.end + around),
       width: Math.min(MAX_QUERY_WIDTH, Math.round(view.width * scene.ratio * (1 + 2 * OVERSCAN))),
       firstRow,
       endRow: Math.min(endRow, firstRow + MAX_QUERY_ROWS),
     };
-    await this.take(this.source.window(asked), (fresh) => {
+    await this.take(this.source.window(wanted), (fresh) => {
       scene.reply = fresh;
       this.hasGrown = false;
       this.picker.hoverAgain();

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dashboard.cli.indexing import indexed
 from dashboard.run import Run, open_run
 from dashboard.runs.attempts import other_attempts
 from dashboard.runs.follow import Follower
@@ -97,7 +98,7 @@ def start_server(
     if followers:
         runs = [_first_of(follower) for follower in followers]
     else:
-        runs = [*(open_run(path) for path in paths), *_other_attempts(paths)]
+        runs = [*(indexed(open_run(path)) for path in paths), *map(indexed, _other_attempts(paths))]
     token = None if host in (_LOOPBACK, "localhost") else secrets.token_urlsafe(_TOKEN_BYTES)
     by_number = dict(enumerate(followers))
     app = build_app(runs, token=token, followers=by_number)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import pyarrow as pa
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -23,16 +25,25 @@ from dashboard.analysis.findings import Finding, findings, sentence
 from dashboard.analysis.flops import flops_utilization
 from dashboard.analysis.summary import communication_by_dimension
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.report_html import write_html
 from dashboard.cli.tables import console, gbps, ms, percent, share, show, size, table, width_of
 from dashboard.run import Run, open_run
 from dashboard.runs.attempts import other_attempts
+
+_HTML_WIDTH: Final = 140
 
 
 @click.command()
 @run_argument
 @steps_option
 @json_option
-def report(path: Path, steps: slice | None, as_json: bool) -> None:
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a page with the main figures, which needs no server and no network.",
+)
+def report(path: Path, steps: slice | None, as_json: bool, html: Path | None) -> None:
     """Say where the step time of RUN went, on which rank.
 
     \b
@@ -40,15 +51,29 @@ def report(path: Path, steps: slice | None, as_json: bool) -> None:
       rankscope report runs/a                 all complete steps
       rankscope report runs/a --step 10:20    steps 10 to 19
       rankscope report runs/a --json | jq .bubbles.steps
+      rankscope report runs/a --html a.html   a page to send to somebody
     """
     run = open_run(path)
     chosen = chosen_steps(run, steps)
     if as_json:
         click.echo(json.dumps(report_json(run, chosen), indent=1))
         return
+    if html is not None:
+        write_html(run, chosen, _text(run, chosen), html)
+        click.echo(f"Wrote {html}")
+        return
     out = console()
     for part in _parts(run, chosen, out.width):
         show(out, part)
+
+
+def _text(run: Run, steps: Collection[int] | None) -> str:
+    """The report without colours, as wide as its tables."""
+    written = io.StringIO()
+    out = Console(file=written, width=_HTML_WIDTH, highlight=False)
+    for part in _parts(run, steps, _HTML_WIDTH):
+        show(out, part)
+    return written.getvalue()
 
 
 def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:

@@ -102,6 +102,8 @@ SURFACES: Final[dict[str, Colour]] = {
 }
 """What is not data: backgrounds, text, lines."""
 
+TITLE_PX: Final = 60
+"""Height that the title takes with the legend under it, in a notebook; pages have none."""
 FONT: Final = 'system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Roboto, sans-serif'
 MONO: Final = 'ui-monospace, "SF Mono", "Cascadia Mono", "DejaVu Sans Mono", monospace'
 
@@ -132,7 +134,11 @@ def template(theme: Theme) -> go.layout.Template:
     return go.layout.Template(
         layout={
             "font": {"family": FONT, "size": 13, "color": text},
-            "title": {"font": {"size": 14}, "x": 0, "xanchor": "left"},
+            "title": {
+                "font": {"size": 14},
+                **{"x": 0, "xanchor": "left", "y": 1, "yanchor": "top"},
+                "pad": {"t": 10, "l": 8},
+            },
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "colorway": [KINDS[name].on(theme) for name in ("backward", "collective", "optimizer")],
@@ -147,7 +153,7 @@ def template(theme: Theme) -> go.layout.Template:
                 "bordercolor": SURFACES["border"].on(theme),
                 "font": {"family": FONT, "size": 12, "color": text},
             },
-            "margin": {"l": 8, "r": 8, "t": 32, "b": 8},
+            "margin": {"l": 8, "r": 8, "t": TITLE_PX, "b": 8},
         }
     )
 

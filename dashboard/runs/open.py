@@ -12,9 +12,11 @@ from typing import Final, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.runs.caches import Fingerprint, fingerprint
 from dashboard.runs.horizon import recorded_until
+from dashboard.runs.opened import MANY_EVENTS, LazyTables, Opened, recall, remember
 from dashboard.runs.problems import Problem
-from dashboard.runs.recording import Recording
+from dashboard.runs.recording import Recording, counted_from, on_common_clock
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
 from tracer.schema import MAX_RANK, RUN_FILE, clock_file, events_file, facts_file
@@ -45,11 +47,32 @@ def open_recording(
     """
     directory = Path(path)
     files = _event_files(directory)
+    if whole_steps:
+        return _read(directory, files, make, whole_steps=True)
+    seen = fingerprint(directory)
+    known = recall(directory, seen)
+    run = (
+        _read(directory, files, make) if known is None else _recalled(known, directory, make, seen)
+    )
+    run.files = seen
+    if known is None and run.event_count >= MANY_EVENTS:
+        remember(run)
+    return run
+
+
+def _read(
+    directory: Path,
+    files: dict[int, Path],
+    make: type[AnyRecording],
+    *,
+    whole_steps: bool = False,
+) -> AnyRecording:
+    """All of the run."""
     problems: list[Problem] = []
     streams = _read_streams(files, problems)
     run_id = _single_run(streams)
     of_facts: list[Problem] = []
-    facts = {rank: _facts(streams[rank], rank, of_facts) for rank in streams}
+    facts = {rank: _facts(stream.path, rank, run_id, of_facts) for rank, stream in streams.items()}
     world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
     meta = _meta(directory, run_id, files, world_size, problems)
     _report_missing(meta, files, problems)
@@ -65,6 +88,38 @@ def open_recording(
         clocks=_clocks(directory, run_id, streams, problems),
         until=recorded_until(directory, facts),
         problems=tuple(problems),
+    )
+
+
+def _recalled(
+    known: Opened, directory: Path, make: type[AnyRecording], seen: Fingerprint
+) -> AnyRecording:
+    """The same without its events, which are read rank by rank when they are asked for."""
+    files = _event_files(directory)
+    said: list[Problem] = []  # they are in `known` already
+    facts = {rank: _facts(files[rank], rank, known.run_id, said) for rank in known.ranks}
+    world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
+
+    def events(rank: int) -> pa.Table:
+        path = files[rank]
+        table = _events_of(rank, path).table
+        facts = path.stat()
+        if [facts.st_size, facts.st_mtime_ns] != seen[path.name]:
+            raise DamagedTrace(f"{path}: has changed since the run was opened; open the run again")
+        moved = on_common_clock(table, rank, known.clock.maps[rank])
+        return counted_from(moved, known.begin)
+
+    return make.recalled(
+        path=directory,
+        meta=_meta(directory, known.run_id, files, world_size, said),
+        facts=facts,
+        problems=known.problems,
+        clock=known.clock,
+        begin=known.begin,
+        tables=LazyTables(known.ranks, events),
+        event_count=known.event_count,
+        steps=known.steps,
+        recorded_until=known.recorded_until,
     )
 
 
@@ -200,17 +255,17 @@ def _report_missing(meta: RunMeta, files: dict[int, Path], problems: list[Proble
         problems.append(_problem(directory / RUN_FILE, None, said))
 
 
-def _facts(stream: StreamContent, rank: int, problems: list[Problem]) -> RankFacts:
-    path = stream.path.parent / facts_file(rank)
+def _facts(events: Path, rank: int, run_id: str, problems: list[Problem]) -> RankFacts:
+    path = events.parent / facts_file(rank)
     try:
         facts = _facts_of(rank, path)
     except (TraceError, OSError) as error:
         missing = isinstance(error, FileNotFoundError)
         why = "missing" if missing else _without(path, error)
         problems.append(_problem(path, rank, f"{why}; host, stages and groups are unknown"))
-        return RankFacts(rank=rank, run_id=stream.run_id)
-    if facts.run_id != stream.run_id:
-        raise _two_runs(path, facts.run_id, stream.path, stream.run_id)
+        return RankFacts(rank=rank, run_id=run_id)
+    if facts.run_id != run_id:
+        raise _two_runs(path, facts.run_id, events, run_id)
     problems += _endings(path, facts)
     return facts
 

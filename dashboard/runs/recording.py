@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.runs.alignment import BY_MEETINGS, ClockAlignment, align
+from dashboard.runs.caches import Fingerprint
+from dashboard.runs.clock_map import ClockMap
 from dashboard.runs.counters import read_counters
 from dashboard.runs.problems import Problem
 from tracer.run_files import RankFacts, RunMeta
@@ -35,6 +37,10 @@ class Recording:
         steps: the steps that are complete on every one of them.
         recorded_until: for ranks that did not close their trace, the time (ns, as `start`) up to
             which their file tells everything.
+        tables: the events of each rank, in order of `start`; may read them when asked.
+        event_count: of all ranks.
+        begin: the common clock's time, in ns, of the first event, from which `start` counts.
+        files: the files that were read, as they were; None if they were not read as a whole.
     """
 
     def __init__(
@@ -48,26 +54,65 @@ class Recording:
         clocks: Mapping[int, pa.Table] | None = None,
         until: Mapping[int, int] | None = None,
     ) -> None:
+        clock = align(tables, facts, clocks)
+        aligned, begin = _aligned(tables, clock)
+        self._keep(
+            path=path,
+            meta=meta,
+            facts=facts,
+            problems=problems + _clock_problem(clock),
+            clock=clock,
+            begin=begin,
+            tables=aligned,
+            event_count=sum(table.num_rows for table in aligned.values()),
+            steps=_complete_steps(aligned.values()),
+            recorded_until={
+                rank: int(clock.maps[rank].to_common(np.array([raw]))[0]) - begin
+                for rank, raw in (until or {}).items()
+            },
+        )
+
+    @classmethod
+    def recalled(cls, **known: Any) -> Self:
+        """A run of which everything but its events is known (opened.py): `tables` reads them when
+        they are asked for.
+        """
+        run = cls.__new__(cls)
+        run._keep(**known)
+        return run
+
+    def _keep(
+        self,
+        *,
+        path: Path,
+        meta: RunMeta,
+        facts: Mapping[int, RankFacts],
+        problems: tuple[Problem, ...],
+        clock: ClockAlignment,
+        begin: int,
+        tables: Mapping[int, pa.Table],
+        event_count: int,
+        steps: tuple[int, ...],
+        recorded_until: Mapping[int, int],
+    ) -> None:
         self.path = path
         self.name = path.resolve().name
         self.meta = meta
         self.facts = dict(facts)
-        self.clock: ClockAlignment = align(tables, self.facts, clocks)
-        self.problems = problems + _clock_problem(self.clock)
+        self.problems = problems
+        self.clock = clock
+        self.begin = begin
         self.ranks = tuple(sorted(tables))
-        self._tables, begin = self._aligned(tables)
-        self._begin = begin
-        self.recorded_until = {
-            rank: int(self.clock.maps[rank].to_common(np.array([raw]))[0]) - begin
-            for rank, raw in (until or {}).items()
-        }
-        self.steps = self._complete_steps()
+        self.tables = tables
+        self.event_count = event_count
+        self.steps = steps
+        self.recorded_until = dict(recorded_until)
+        self.files: Fingerprint | None = None
 
     def __repr__(self) -> str:
-        events = sum(table.num_rows for table in self._tables.values())
         return (
             f"<{type(self).__name__} {self.name}: {len(self.ranks)} of {self.meta.world_size} "
-            f"ranks, {len(self.steps)} steps, {events:,} events>"
+            f"ranks, {len(self.steps)} steps, {self.event_count:,} events>"
         )
 
     def events(
@@ -82,9 +127,9 @@ class Recording:
         `start` is on the common clock, in ns since the first event of the run.
         """
         chosen = [rank for rank in self.ranks if ranks is None or rank in ranks]
-        parts = [_select(self._tables[rank], steps, kinds, columns) for rank in chosen]
+        parts = [_select(self.tables[rank], steps, kinds, columns) for rank in chosen]
         if not parts:
-            parts = [_select(self._tables[self.ranks[0]].slice(0, 0), None, None, columns)]
+            parts = [_select(self.tables[self.ranks[0]].slice(0, 0), None, None, columns)]
         return pa.concat_tables(parts).unify_dictionaries()
 
     def answer(
@@ -107,7 +152,7 @@ class Recording:
     def counters(self) -> pa.Table:
         """rank, ts (ns, as `start`), name (with its unit: `memory.allocated/bytes`), value."""
         maps = {rank: self.clock.maps[rank] for rank in self.ranks}
-        return read_counters(self.path, self.meta.run_id, maps, self._begin)
+        return read_counters(self.path, self.meta.run_id, maps, self.begin)
 
     @cached_property
     def duration_ns(self) -> int:
@@ -117,38 +162,46 @@ class Recording:
             return 0
         return int(pc.max(pc.add(table["start"], table["duration"])).as_py())
 
-    def _aligned(self, tables: Mapping[int, pa.Table]) -> tuple[dict[int, pa.Table], int]:
-        """Each rank's events by start, which counts from the first event of the run, and when
-        that was.
 
-        Both ends of an event are put on the common clock, so that what met still meets.
-        """
-        starts, ends = {}, {}
-        for rank, table in tables.items():
-            raw, clock = table["start"].to_numpy(), self.clock.maps[rank]
-            starts[rank] = clock.to_common(raw)
-            ends[rank] = clock.to_common(raw + table["duration"].to_numpy())
-        begin = min((int(s.min()) for s in starts.values() if len(s)), default=0)
-        aligned = {}
-        for rank, table in tables.items():
-            order = np.argsort(starts[rank], kind="stable")
-            moved = table.take(pa.array(order))
-            for name, values in (
-                ("start", starts[rank] - begin),
-                ("duration", ends[rank] - starts[rank]),
-            ):
-                index = table.schema.get_field_index(name)
-                moved = moved.set_column(index, name, pa.array(values[order]))
-            column = pa.array(np.full(table.num_rows, rank, np.int32))
-            aligned[rank] = moved.add_column(0, "rank", column)
-        return aligned, begin
+def on_common_clock(table: pa.Table, rank: int, clock: ClockMap) -> pa.Table:
+    """A rank's events, a column `rank` before the others, in order of their start on the common
+    clock. Both ends of an event are put on it, so that what met still meets.
+    """
+    raw = table["start"].to_numpy()
+    start, end = (clock.to_common(times) for times in (raw, raw + table["duration"].to_numpy()))
+    order = np.argsort(start, kind="stable")
+    moved = table.take(pa.array(order))
+    for name, values in (("start", start), ("duration", end - start)):
+        index = table.schema.get_field_index(name)
+        moved = moved.set_column(index, name, pa.array(values[order]))
+    return moved.add_column(0, "rank", pa.array(np.full(table.num_rows, rank, np.int32)))
 
-    def _complete_steps(self) -> tuple[int, ...]:
-        found = [
-            set(_select(table, None, ("step",), ("step",))["step"].drop_null().to_pylist())
-            for table in self._tables.values()
-        ]
-        return tuple(sorted(set.intersection(*found))) if found else ()
+
+def counted_from(table: pa.Table, begin: int) -> pa.Table:
+    """The events with `start` in ns since `begin`."""
+    index = table.schema.get_field_index("start")
+    return table.set_column(index, "start", pa.array(table["start"].to_numpy() - begin))
+
+
+def _aligned(
+    tables: Mapping[int, pa.Table], clock: ClockAlignment
+) -> tuple[dict[int, pa.Table], int]:
+    """Each rank's events by start, which counts from the first event of the run, and when that
+    was.
+    """
+    aligned = {
+        rank: on_common_clock(table, rank, clock.maps[rank]) for rank, table in tables.items()
+    }
+    begin = min((table["start"][0].as_py() for table in aligned.values() if len(table)), default=0)
+    return {rank: counted_from(table, begin) for rank, table in aligned.items()}, begin
+
+
+def _complete_steps(tables: Iterable[pa.Table]) -> tuple[int, ...]:
+    found = [
+        set(_select(table, None, ("step",), ("step",))["step"].drop_null().to_pylist())
+        for table in tables
+    ]
+    return tuple(sorted(set.intersection(*found))) if found else ()
 
 
 def _select(

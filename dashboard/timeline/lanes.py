@@ -1,20 +1,22 @@
 """A run as rows to draw: one lane per thread or stream of a rank, nested events in deeper rows.
 
 Within a row no two events overlap, so starts and ends are both sorted there and a window is two
-binary searches (window.py). An index on disk can later take the place of `Timeline`'s arrays.
+binary searches (window.py). The arrays are in memory, or in the run's index file (index.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dashboard.timeline.occupancy import Allocate, Occupancy, build_occupancy
 from tracer.schema import KINDS
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ Ints = NDArray[np.int64]
 
 _STEP: Final = KINDS.index("step")
 _HIDDEN_MICROBATCH: Final = -1
+
+FEW_EVENTS: Final = 200_000
+"""So many can be gone through for each window; only beyond is occupancy worth its memory."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -54,7 +59,8 @@ class Timeline:
 
     `offsets[row] : offsets[row + 1]` are a row's events. `kind` and `name` index `KINDS` and
     `names`, `microbatch` is -1 where an event has none, and `source` is the event's place in
-    `tables[rank]`, the events as the run has them. Times are ns from the run's start.
+    `tables[rank]`, the events as the run has them. Times are ns from the run's start. `occupancy`
+    says the same of windows that hold very many events; None where there are few.
     """
 
     lanes: tuple[Lane, ...]
@@ -69,11 +75,23 @@ class Timeline:
     name: NDArray[np.int32]
     microbatch: NDArray[np.int32]
     source: NDArray[np.uint32]
+    occupancy: Occupancy | None = None
 
     @property
     def row_count(self) -> int:
         """Rows of all lanes."""
         return len(self.offsets) - 1
+
+
+COLUMNS: Final = {
+    "start": np.int64,
+    "duration": np.int64,
+    "kind": np.uint8,
+    "name": np.int32,
+    "microbatch": np.int32,
+    "source": np.uint32,
+}
+"""The arrays of `Timeline` that have a value per event, and their types."""
 
 
 @dataclass(slots=True)
@@ -91,15 +109,34 @@ class _Columns:
         return _Columns(*(getattr(self, name)[order] for name in _Columns.__slots__))
 
 
-def build_timeline(run: Recording) -> Timeline:
-    """Lay out every readable rank of a run, stage by stage."""
+def in_memory(name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of zeros; `name` is for those that keep arrays elsewhere."""
+    return np.zeros(shape, dtype)
+
+
+def build_timeline(
+    run: Recording,
+    *,
+    allocate: Allocate = in_memory,
+    advance: Callable[[int], object] = lambda events: None,
+    few_events: int = FEW_EVENTS,
+) -> Timeline:
+    """Lay out every readable rank of a run, stage by stage.
+
+    allocate: makes the arrays that grow with the run.
+    advance: is told how many events are done, each of them twice.
+    few_events: so many and fewer get no `occupancy`.
+    """
     names: dict[str, int] = {}
     lanes: list[Lane] = []
     steps: list[Step] = []
-    rows: list[_Columns] = []
-    tables = {rank: run.events(ranks=[rank]) for rank in run.ranks}
+    offsets = [0]
+    total = sum(_drawn_events(run.tables[rank]) for rank in run.ranks)
+    events: dict[str, Any] = {
+        name: allocate(name, dtype, (total,)) for name, dtype in COLUMNS.items()
+    }
     for rank in sorted(run.ranks, key=lambda rank: (tuple(run.facts[rank].stages), rank)):
-        table = tables[rank]
+        table, done = run.tables[rank], offsets[-1]
         columns = _columns(table, names)
         steps += _steps(rank, table, columns)
         for lane, members in _lane_members(table, columns.kind):
@@ -111,20 +148,27 @@ def build_timeline(run: Recording) -> Timeline:
                     lane=lane,
                     stages=tuple(facts.stages),
                     coordinates=dict(facts.coordinates),
-                    first_row=len(rows),
+                    first_row=len(offsets) - 1,
                     rows=len(layers),
                 )
             )
-            rows += layers
-    return Timeline(
+            for layer in layers:
+                offsets.append(offsets[-1] + len(layer.start))
+                for name, array in events.items():
+                    array[offsets[-2] : offsets[-1]] = getattr(layer, name)
+        advance(offsets[-1] - done)
+    timeline = Timeline(
         lanes=tuple(lanes),
         names=tuple(names),
         steps=tuple(steps),
-        span=_span(rows, steps),
-        tables=tables,
-        offsets=np.cumsum([0, *(len(row.start) for row in rows)], dtype=np.int64),
-        **_joined(rows),
+        span=_span(offsets, events, steps),
+        tables=run.tables,
+        offsets=np.asarray(offsets, np.int64),
+        **events,
     )
+    if total <= few_events:
+        return timeline
+    return replace(timeline, occupancy=build_occupancy(timeline, timeline.span, allocate, advance))
 
 
 def nesting_depth(start: Ints, end: Ints) -> NDArray[np.int64]:
@@ -225,25 +269,19 @@ def _steps(rank: int, table: pa.Table, columns: _Columns) -> list[Step]:
     ]
 
 
-def _span(rows: Sequence[_Columns], steps: Sequence[Step]) -> tuple[int, int]:
+def _drawn_events(table: pa.Table) -> int:
+    """All but the steps."""
+    steps: int = pc.sum(pc.equal(table["kind"].cast("string"), "step")).as_py() or 0
+    return int(table.num_rows) - steps
+
+
+def _span(
+    offsets: Sequence[int], events: Mapping[str, NDArray[Any]], steps: Sequence[Step]
+) -> tuple[int, int]:
     """From the first start to the last end; one ns long where there is nothing."""
-    starts = [int(row.start[0]) for row in rows if len(row.start)] + [s.start for s in steps]
-    ends = [int((row.start + row.duration).max()) for row in rows if len(row.start)]
+    start, duration = events["start"], events["duration"]
+    starts = [int(start[first]) for first in offsets[:-1]] + [step.start for step in steps]
+    ends = [int(start[end - 1] + duration[end - 1]) for end in offsets[1:]]
     ends += [step.start + step.duration for step in steps]
     first = min(starts, default=0)
     return first, max(max(ends, default=0), first + 1)
-
-
-def _joined(rows: Sequence[_Columns]) -> dict[str, Any]:
-    empty = _Columns(
-        start=np.zeros(0, np.int64),
-        duration=np.zeros(0, np.int64),
-        kind=np.zeros(0, np.uint8),
-        name=np.zeros(0, np.int32),
-        microbatch=np.zeros(0, np.int32),
-        source=np.zeros(0, np.uint32),
-    )
-    return {
-        name: np.concatenate([getattr(row, name) for row in [empty, *rows]])
-        for name in _Columns.__slots__
-    }

@@ -3,17 +3,23 @@
 Events at least a pixel wide come one by one; a row holds no overlaps, so there are at most as many
 as pixels. Narrower ones are summed up per pixel and kind, as the share of the pixel that they
 fill. The reply is therefore bounded by rows × pixels (× kinds), however many events there are.
+
+Near enough, that is worked out from the events in the window (`Cells`). From afar, with millions of
+them in it, it is looked up (`Fills`): then the window is cut into bins of the occupancy's
+level that are at most a pixel wide, and "narrower" means narrower than those.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dashboard.timeline.lanes import Timeline
+from dashboard.timeline.occupancy import Fills, Occupancy, fills_between, level_for, wide_between
+from dashboard.timeline.segments import first_at_or_after, ranges, touching
 from tracer.schema import KINDS
 
 MAX_WIDTH: Final = 16_384
@@ -22,6 +28,14 @@ MAX_ROWS: Final = 4_096
 """Rows of one query: the height of two 8K screens at the least row height that we draw."""
 LAST_ROW: Final = np.iinfo(np.uint16).max
 """Rows are counted in 16 bits on the wire; nobody scrolls through more."""
+
+MOST_FILLS: Final = 1 << 20
+"""Values of occupancy in one reply: some 300 kB when compressed. A window of more gets wider bins;
+that takes 200 rows of two or three kinds each, and twice the width of a large screen."""
+
+MOST_CELLS: Final = 1 << 19
+"""Pixels times kinds from which on the base bins are taken where they are up to two pixels wide:
+there, a cell for nearly each would be 300 kB and more."""
 
 _LEAST_FILL: Final = 1e-9
 """Less of a pixel than this is a rounding error of the division, not an event."""
@@ -73,32 +87,101 @@ class Cells:
     event: NDArray[np.uint32]
 
 
-def query(timeline: Timeline, window: Window) -> tuple[Boxes, Cells]:
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Merged:
+    """What one merged pixel stands for. `count` and `busy` (ns, also of what reaches out of the
+    pixel) have a value per kind; `events` holds the first event's place in the rank's events, if
+    there is one.
+    """
+
+    count: NDArray[np.int64]
+    busy: NDArray[np.int64]
+    events: NDArray[np.uint32]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Picture:
+    """What a window shows. With `fills`, `window` is the one asked for, widened to whole bins, its
+    pixels are the bins, and there are no `cells`.
+    """
+
+    window: Window
+    boxes: Boxes
+    cells: Cells
+    fills: Fills | None = None
+
+
+def query(timeline: Timeline, window: Window) -> Picture:
     """What `window` shows of `timeline`."""
-    places, rows = _inside(timeline, window)
+    end_row = min(window.end_row, timeline.row_count)
+    window = replace(window, first_row=min(window.first_row, end_row), end_row=end_row)
+    level = -1 if timeline.occupancy is None else _level(timeline.occupancy, window)
+    if timeline.occupancy is None or level < 0:
+        return _from_events(timeline, window)
+    return _from_afar(timeline, timeline.occupancy, level, window)
+
+
+def merged(timeline: Timeline, row: int, begin: int, end: int) -> Merged:
+    """The events of a row shorter than `end - begin` (ns) that start there."""
+    low, high = (np.array([timeline.offsets[at]]) for at in (row, row + 1))
+    at = timeline.start.__getitem__
+    places = slice(
+        int(first_at_or_after(at, low, high, begin)[0]),
+        int(first_at_or_after(at, low, high, end)[0]),
+    )
     duration = timeline.duration[places]
-    wide = (duration > 0) & (duration >= window.ns_per_pixel)
-    return (
-        _boxes(timeline, window, places[wide], rows[wide]),
-        _cells(timeline, window, places[~wide], rows[~wide]),
+    short = duration < end - begin
+    kind = timeline.kind[places][short]
+    return Merged(
+        count=np.bincount(kind, minlength=len(KINDS)),
+        busy=np.bincount(kind, duration[short], len(KINDS)).astype(np.int64),
+        events=timeline.source[places][short][:1],
     )
 
 
-def _inside(timeline: Timeline, window: Window) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-    """Events that touch the window, and the row of each."""
-    places = [np.zeros(0, np.int64)]
-    counts = []
-    rows = range(window.first_row, min(window.end_row, timeline.row_count))
-    for row in rows:
-        low, high = int(timeline.offsets[row]), int(timeline.offsets[row + 1])
-        start = timeline.start[low:high]
-        first = int(np.searchsorted(start, window.start, side="left"))
-        if first and int(start[first - 1] + timeline.duration[low + first - 1]) > window.start:
-            first -= 1
-        last = int(np.searchsorted(start, window.end, side="left"))
-        places.append(np.arange(low + first, low + max(first, last), dtype=np.int64))
-        counts.append(len(places[-1]))
-    return np.concatenate(places), np.repeat(np.asarray(rows, np.uint16), counts)
+def _level(occupancy: Occupancy, window: Window) -> int:
+    """The coarsest level with bins of at most a pixel, or a coarser one if that would send more
+    than `MOST_FILLS`; below 0 where events are looked at one by one.
+    """
+    level = level_for(occupancy, window.ns_per_pixel)
+    series = occupancy.series_offsets[window.end_row] - occupancy.series_offsets[window.first_row]
+    if series * window.width > MOST_CELLS and 2 * window.ns_per_pixel >= occupancy.base:
+        level = max(level, 0)
+    while 0 <= level < len(occupancy.levels) - 1:
+        if series * (window.end - window.start) <= MOST_FILLS * (occupancy.base << level):
+            break
+        level += 1
+    return level
+
+
+def _from_afar(timeline: Timeline, occupancy: Occupancy, level: int, window: Window) -> Picture:
+    rows = (window.first_row, window.end_row)
+    fills = fills_between(occupancy, level, window.start, window.end, rows)
+    bins = fills.fill.shape[1]
+    snapped = replace(window, start=fills.start, end=fills.start + bins * fills.bin, width=bins)
+    places, row = wide_between(occupancy, timeline, level, snapped.start, snapped.end, rows)
+    boxes = _boxes(timeline, snapped, places, row.astype(np.uint16))
+    none = np.zeros(0, np.int64)
+    cells = _cells(timeline, snapped, none, none.astype(np.uint16))
+    return Picture(window=snapped, boxes=boxes, cells=cells, fills=fills)
+
+
+def _from_events(timeline: Timeline, window: Window) -> Picture:
+    rows = np.arange(window.first_row, window.end_row)
+    first, last = touching(
+        timeline.start.__getitem__,
+        timeline.duration.__getitem__,
+        *(timeline.offsets[rows], timeline.offsets[rows + 1], window.start, window.end),
+    )
+    places = ranges(first, last)
+    row = np.repeat(rows.astype(np.uint16), last - first)
+    duration = timeline.duration[places]
+    wide = (duration > 0) & (duration >= window.ns_per_pixel)
+    return Picture(
+        window=window,
+        boxes=_boxes(timeline, window, places[wide], row[wide]),
+        cells=_cells(timeline, window, places[~wide], row[~wide]),
+    )
 
 
 def _boxes(

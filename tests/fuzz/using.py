@@ -47,9 +47,10 @@ def use_all(path: Path, *, pages: bool = True, most_output: int = MOST_OUTPUT) -
         return f"refused: {error}"
     for command in COMMANDS:
         _check_command(command, path, most_output)
-    timeline = build_timeline(run)
-    for window in _windows(timeline):
-        encode(timeline, window, *query(timeline, window))
+    for timeline in (build_timeline(run), build_timeline(run, few_events=0)):
+        for window in _windows(timeline):
+            picture = query(timeline, window)
+            encode(timeline, picture, asked_ns_per_pixel=window.ns_per_pixel)
     for rank, table in timeline.tables.items():
         for row in {0, table.num_rows - 1} if table.num_rows else ():
             event_details(timeline, rank, row)

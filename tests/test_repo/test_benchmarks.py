@@ -18,6 +18,7 @@ SCRIPTS = sorted(
 
 QUICK = {
     "clock": ("--ranks", "2", "--seconds", "4"),
+    "dashboard": ("--ranks", "8", "--windows", "20", "--no-browser"),
     "follow": ("--steps", "8", "--processes", "2"),
     "overhead": ("--rounds", "1"),
 }
@@ -27,7 +28,8 @@ QUICK = {
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_benchmark_prints_figures(script: Path) -> None:
     printed = subprocess.run(
-        [sys.executable, str(script), *QUICK.get(script.stem, ())],
+        [sys.executable, "-m", f"benchmarks.{script.stem}", *QUICK.get(script.stem, ())],
+        cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -49,6 +49,18 @@ export class Source {
     return (await (await ask(`${this.base}/path?${query}`)).json()).stays;
   }
 
+  /** Make sure that it is known how many events these cells of one pixel hold. */
+  async count({ cell, start, nsPerPixel }, cells) {
+    if (cells.every((i) => !Number.isNaN(cell.count[i]))) return;
+    const from = start + cell.pixel[cells[0]] * nsPerPixel;
+    const query = new URLSearchParams({ row: cell.row[cells[0]], t0: from, t1: from + nsPerPixel });
+    const { count, event } = await (await ask(`${this.base}/merged?${query}`)).json();
+    for (const i of cells) {
+      cell.count[i] = count[cell.kind[i]];
+      if (cell.count[i]) cell.event[i] = event;
+    }
+  }
+
   /** All fields of one event. */
   async event(rank, row) {
     const key = `${rank}.${row}`;
@@ -68,18 +80,59 @@ async function ask(url, signal) {
   return reply;
 }
 
-/** Typed arrays over the reply (dashboard/timeline/wire.py), and where each row's boxes begin. */
+/** The reply as typed arrays (dashboard/timeline/wire.py says how it is packed), and where each
+ * row's boxes and cells begin. From afar `fill` takes the place of the cells: a series per row and
+ * kind, and its share of each pixel, `share[series * width + pixel] / grades`. */
 export function decode(buffer) {
   const headLength = new DataView(buffer).getUint32(0, true);
   const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, headLength)));
-  const reply = { ...head, nsPerPixel: (head.end - head.start) / head.width, box: {}, cell: {} };
-  for (const [name, [type, offset, length]] of Object.entries(head.arrays)) {
+  const nsPerPixel = (head.end - head.start) / head.width;
+  const reply = { ...head, nsPerPixel, box: {}, cell: {}, fill: null };
+  for (const [name, place] of Object.entries(head.arrays)) {
     const [part, field] = name.split("_");
-    reply[part][field] = new TYPES[type](buffer, 4 + headLength + offset, length);
+    reply[part] ??= {};
+    reply[part][field] = unpack(buffer, 4 + headLength, place);
   }
-  reply.box.from = rowStarts(reply.box.row, head.end_row);
-  reply.cell.from = rowStarts(reply.cell.row, head.end_row);
+  const { box, cell, fill } = reply;
+  if (head.unit !== 1) {
+    box.start = Float64Array.from(box.start, (units) => units * head.unit);
+    box.duration = Float64Array.from(box.duration, (units) => units * head.unit);
+  }
+  cell.fill = Float32Array.from(cell.fill, (grade) => grade / head.grades);
+  box.from = rowStarts(box.row, head.end_row);
+  cell.from = rowStarts(cell.row, head.end_row);
+  if (fill) {
+    fill.from = rowStarts(fill.row, head.end_row);
+    for (const field of ["row", "pixel", "kind", "count", "fill", "event"]) cell[field] = [];
+    cell.known = new Map();
+  }
   return reply;
+}
+
+/** Bytes that lie in planes → values; differences → the values that they add up to. */
+function unpack(buffer, base, [type, offset, length, differs]) {
+  const planes = new Uint8Array(buffer, base + offset, length * TYPES[type].BYTES_PER_ELEMENT);
+  const values = new TYPES[type](length);
+  const bytes = new Uint8Array(values.buffer);
+  const size = values.BYTES_PER_ELEMENT;
+  if (size === 1) bytes.set(planes);
+  else {
+    for (let plane = 0, from = 0; plane < size; plane += 1) {
+      for (let to = plane; to < bytes.length; to += size, from += 1) bytes[to] = planes[from];
+    }
+  }
+  return differs ? added(values) : values;
+}
+
+function added(folded) {
+  const sums = new Float64Array(folded.length);
+  let sum = 0;
+  for (let i = 0; i < folded.length; i += 1) {
+    const value = folded[i];
+    sum += value % 2 ? -(value + 1) / 2 : value / 2;
+    sums[i] = sum;
+  }
+  return sums;
 }
 
 function rowStarts(rowOf, rows) {
@@ -107,7 +160,32 @@ export function find(reply, row, ns, slackNs) {
         if (cell.pixel[i] === wanted) cells.push(i);
       }
       if (cells.length) return { cells };
+      const merged = reply.fill ? cellsFromAfar(reply, row, wanted) : [];
+      if (merged.length) return { cells: merged };
     }
   }
   return null;
+}
+
+/** The cells of a pixel whose shares came as `fill`, as places in `reply.cell`. How many events
+ * they hold is not known (NaN) until `Source.count` has asked. */
+function cellsFromAfar({ cell, fill, width, grades }, row, pixel) {
+  if (pixel < 0 || pixel >= width) return [];
+  const key = row * width + pixel;
+  if (!cell.known.has(key)) {
+    const places = [];
+    for (let i = fill.from[row]; i < fill.from[row + 1]; i += 1) {
+      const share = fill.share[i * width + pixel];
+      if (!share) continue;
+      places.push(cell.row.length);
+      cell.row.push(row);
+      cell.pixel.push(pixel);
+      cell.kind.push(fill.kind[i]);
+      cell.count.push(Number.NaN);
+      cell.fill.push(share / grades);
+      cell.event.push(undefined);
+    }
+    cell.known.set(key, places);
+  }
+  return cell.known.get(key);
 }

@@ -1,4 +1,5 @@
 // Draws the lanes: tracks, occupancy, boxes, labels, step lines, axis. Knows colours and pixels.
+import { NARROW, paintOccupancy } from "./occupancy.mjs";
 import { paintPath } from "./path.mjs";
 import { ticks } from "./scale.mjs";
 
@@ -96,34 +97,8 @@ function paintEvents(ctx, scene) {
 
 /** What one reply of the server holds, at the rows of `scene.layout`. */
 export function paintReply(ctx, scene, reply) {
-  paintCells(ctx, scene, reply);
+  paintOccupancy(ctx, scene, reply);
   paintBoxes(ctx, scene, reply);
-}
-
-/** Occupancy: in each pixel the kinds stacked from the bottom, as high as the share they fill. */
-function paintCells(ctx, { view, layout, colours, hidden, ratio }, reply) {
-  const { cell } = reply;
-  const least = 1 / ratio;
-  const wide = Math.max(reply.nsPerPixel / view.nsPerPixel, least);
-  let stackRow = -1;
-  let stackPixel = -1;
-  let stacked = 0;
-  for (let i = 0; i < cell.row.length; i += 1) {
-    const row = layout.rows[cell.row[i]];
-    if (!row || hidden.has(cell.kind[i])) continue;
-    if (cell.row[i] !== stackRow || cell.pixel[i] !== stackPixel) {
-      stackRow = cell.row[i];
-      stackPixel = cell.pixel[i];
-      stacked = 0;
-    }
-    const x = view.x(reply.start + cell.pixel[i] * reply.nsPerPixel);
-    if (x + wide < 0 || x > view.width) continue;
-    const inner = row.height - 2;
-    const tall = Math.min(Math.max(cell.fill[i] * inner, 1), inner - stacked);
-    ctx.fillStyle = colours.kind[cell.kind[i]];
-    ctx.fillRect(snap(x, ratio), row.y + 1 + inner - stacked - tall, wide, tall);
-    stacked += tall;
-  }
 }
 
 function paintBoxes(ctx, scene, reply) {
@@ -132,8 +107,9 @@ function paintBoxes(ctx, scene, reply) {
   const labels = [];
   let style = -1;
   for (let i = 0; i < box.row.length; i += 1) {
+    if (box.duration[i] < NARROW * reply.nsPerPixel) continue; // part of the occupancy's picture
     const row = layout.rows[box.row[i]];
-    if (!row || hidden.has(box.kind[i])) continue;
+    if (!row || hidden.has(box.kind[i]) || isBeyond(scene, row)) continue;
     const [x, wide] = boxSpan(view, reply, i, ratio);
     if (x + wide < 0 || x > view.width) continue;
     if (style !== box.kind[i]) {
@@ -145,6 +121,10 @@ function paintBoxes(ctx, scene, reply) {
   }
   for (const label of labels) paintLabel(ctx, scene, reply, ...label);
 }
+
+/** Whether a row is scrolled out of sight. */
+const isBeyond = ({ scroll, height }, row) =>
+  scroll !== undefined && (row.y + row.height < scroll || row.y > scroll + height);
 
 /** Left edge and width on whole device pixels, at least one wide. */
 function boxSpan(view, reply, i, ratio) {

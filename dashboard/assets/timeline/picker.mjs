@@ -88,9 +88,12 @@ export class Picker {
     if (this.pointer) this.hover(...this.pointer);
   }
 
-  showMerged(x, y, { rank, reply, cells }) {
-    const { scene, lanes, tooltip } = this.t;
+  async showMerged(x, y, hit) {
+    const { rank, reply, cells } = hit;
+    const { scene, lanes, source, tooltip } = this.t;
     const { cell } = reply;
+    await source.count(reply, cells).catch(() => null);
+    if (this.hovered !== hit || Number.isNaN(cell.count[cells[0]])) return;
     const { title, lines, idle } = describeCells(cell, cells, lanes.kinds);
     const rows = [["rank", rank], ...lines, ["nothing", idle]];
     const list = element(
@@ -195,8 +198,8 @@ export class Picker {
     for (let row = known.first_row; reply && row < known.first_row + known.rows; row += 1) {
       const i = find(reply, row, start + duration / 2, 0)?.box;
       if (i === undefined) continue;
-      const same = Math.abs(reply.start + reply.box.start[i] - start) < 1;
-      if (same && reply.box.duration[i] === duration) return row;
+      const same = Math.abs(reply.start + reply.box.start[i] - start) < reply.unit;
+      if (same && Math.abs(reply.box.duration[i] - duration) < reply.unit) return row;
     }
     return known.first_row;
   }

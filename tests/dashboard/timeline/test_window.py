@@ -31,6 +31,23 @@ def timeline_of(path: Path, *events: Event) -> Timeline:
     return build_timeline(open_run(write_run(path, {0: [anchor, *events]})))
 
 
+def unpacked(body: bytes) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """What assets/timeline/data.mjs reads: the head, and the arrays put together again."""
+    (length,) = struct.unpack_from("<I", body)
+    head = json.loads(body[4 : 4 + length])
+    arrays = {}
+    for name, (dtype, offset, count, differs) in head["arrays"].items():
+        assert offset % 8 == 0
+        size = np.dtype("<" + dtype).itemsize
+        planes = np.frombuffer(body, np.uint8, count * size, 4 + length + offset)
+        values = np.ascontiguousarray(planes.reshape(size, count).T).view("<" + dtype).ravel()
+        if differs:
+            folded = values.astype(np.int64)
+            values = np.cumsum((folded >> 1) ^ -(folded & 1))
+        arrays[name] = values.tolist()
+    return head, arrays
+
+
 def window(start: int, end: int, width: int, rows: tuple[int, int] = (0, 1)) -> Window:
     return Window(start=start, end=end, width=width, first_row=rows[0], end_row=rows[1])
 
@@ -47,7 +64,8 @@ def test_wide_events_come_singly_and_narrow_ones_as_shares_of_a_pixel(tmp_path: 
         Event(start=45, duration=5, kind="send", name="send"),
         Event(start=57, duration=6, kind="send", name="send"),
     )
-    boxes, cells = query(timeline, window(0, 100, 10))
+    picture = query(timeline, window(0, 100, 10))
+    boxes, cells = picture.boxes, picture.cells
     assert boxes.start.tolist() == [0.0]
     assert boxes.duration.tolist() == [40.0]
     assert boxes.event.tolist() == [1]
@@ -71,15 +89,16 @@ def test_an_event_that_reaches_into_the_window_is_in_it(tmp_path: Path) -> None:
         Event(start=0, duration=50, kind="forward", name="F"),
         Event(start=50, duration=50, kind="forward", name="F"),
     )
-    boxes, _ = query(timeline, window(49, 60, 11))
+    boxes = query(timeline, window(49, 60, 11)).boxes
     assert boxes.start.tolist() == [-49.0, 1.0]
-    boxes, _ = query(timeline, window(50, 60, 10))
+    boxes = query(timeline, window(50, 60, 10)).boxes
     assert boxes.start.tolist() == [0.0]
 
 
 def test_an_event_without_duration_is_counted_and_fills_nothing(tmp_path: Path) -> None:
     timeline = timeline_of(tmp_path / "run", Event(start=7, duration=0, kind="marker", name="m"))
-    boxes, cells = query(timeline, window(0, 10, 10))
+    picture = query(timeline, window(0, 10, 10))
+    boxes, cells = picture.boxes, picture.cells
     assert len(boxes.row) == 0
     assert (cells.pixel.tolist(), cells.count.tolist(), cells.fill.tolist()) == ([7], [1], [0.0])
 
@@ -98,7 +117,8 @@ def test_no_time_is_lost_and_the_reply_is_bounded_by_its_pixels(
         at += gap + duration
     end = at + 1
     timeline = timeline_of(tmp_path / "run", *events)
-    boxes, cells = query(timeline, window(0, end, width))
+    picture = query(timeline, window(0, end, width))
+    boxes, cells = picture.boxes, picture.cells
     filled = float(cells.fill.astype(np.float64).sum()) * end / width + float(boxes.duration.sum())
     assert filled == pytest.approx(sum(duration for _, duration in gaps), rel=1e-5, abs=1e-5)
     assert len(boxes.row) + int(cells.count.sum()) == len(gaps)
@@ -113,20 +133,15 @@ def test_the_reply_reads_back_as_it_was_sent(tmp_path: Path) -> None:
         Event(start=41, duration=1, kind="send", name="send"),
     )
     asked = window(0, 100, 1000, (0, 9))
-    body = encode(timeline, asked, *query(timeline, asked))
+    body = encode(timeline, query(timeline, asked), asked_ns_per_pixel=asked.ns_per_pixel)
     (length,) = struct.unpack_from("<I", body)
-    head = json.loads(body[4 : 4 + length])
     assert (4 + length) % 8 == 0
+    head, arrays = unpacked(body)
     assert list(head["names"].values()) == ["F"]  # a box of 10 pixels has no room for its name
-
-    def array(name: str) -> list[float]:
-        dtype, offset, count = head["arrays"][name]
-        assert offset % 8 == 0
-        return np.frombuffer(body, "<" + dtype, count, 4 + length + offset).tolist()
-
-    assert array("box_duration") == [40.0, 1.0]
-    assert array("box_microbatch") == [5, -1]
-    assert array("cell_pixel") == [0]  # the anchor
+    assert arrays["box_start"] == [0.0, 41.0]
+    assert arrays["box_duration"] == [40.0, 1.0]
+    assert arrays["box_microbatch"] == [5, -1]
+    assert arrays["cell_pixel"] == [0]  # the anchor
 
 
 def test_details_name_every_field_and_the_other_spans_of_the_operation(tmp_path: Path) -> None:

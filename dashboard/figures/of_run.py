@@ -1,0 +1,166 @@
+"""`run.figures`: each figure of the dashboard as a method, for notebooks.
+
+run = dashboard.open_run("runs/a")
+run.figures.timeline(step=12)
+run.figures.accounting(steps=range(10, 20)).write_image("where.svg")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import wraps
+from typing import TYPE_CHECKING, Final, ParamSpec
+
+import plotly.graph_objects as go
+
+from dashboard.analysis.accounting import account
+from dashboard.analysis.bandwidth import measure_bandwidth
+from dashboard.analysis.bubbles import measure_bubbles
+from dashboard.analysis.compare import compare
+from dashboard.analysis.layouts import usual_layouts
+from dashboard.analysis.links import links
+from dashboard.analysis.memory import measure_memory
+from dashboard.analysis.schedule import step_schedule
+from dashboard.analysis.utilization import utilization
+from dashboard.analysis.whatif import what_if
+from dashboard.figures import communication, latency, memory, overview, pipeline
+from dashboard.figures.compare import waterfall
+from dashboard.figures.layouts import layout_map
+from dashboard.figures.overlap import overlap_by_dimension
+from dashboard.figures.schedule import schedule_grid
+from dashboard.figures.theme import TITLE_PX, Theme
+from dashboard.figures.timeline import timeline
+from dashboard.figures.whatif import savings
+from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from dashboard.runs import Recording
+
+_LIGHT: Final[Theme] = "light"
+_P = ParamSpec("_P")
+DEFAULT_PX: Final = 450
+"""Plotly's own."""
+Steps = Collection[int] | None
+
+
+def _with_title(draw: Callable[_P, go.Figure]) -> Callable[_P, go.Figure]:
+    """With room for the title that pages do not show."""
+
+    @wraps(draw)
+    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> go.Figure:
+        made = draw(*args, **kwargs)
+        made.update_layout(height=(made.layout.height or DEFAULT_PX) + TITLE_PX)
+        return made
+
+    return drawn
+
+
+class Figures:
+    """Plotly figures of one run. `steps`: which (all by default); `theme`: light or dark."""
+
+    def __init__(self, run: Recording) -> None:
+        self._run = run
+
+    @_with_title
+    def timeline(self, step: int, theme: Theme = _LIGHT) -> go.Figure:
+        """Every event of a step on every rank."""
+        return timeline(self._run, step, theme)
+
+    @_with_title
+    def accounting(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Where each rank's time goes: one bar per rank, closing to its mean step."""
+        return overview.accounting_bars(self._run.answer(account, steps), theme)
+
+    @_with_title
+    def step_times(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """The step time over the run: median over the ranks, fastest to slowest."""
+        return overview.step_times(self._run.answer(account, steps), theme)
+
+    @_with_title
+    def overlap(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Exposed and overlapped communication by mesh dimension."""
+        return overlap_by_dimension(self._run.answer(account, steps), theme)
+
+    @_with_title
+    def bubble(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """The bubble ratio over the steps, with theory and plan bound."""
+        return pipeline.bubble_by_step(self._run.answer(measure_bubbles, steps), theme)
+
+    @_with_title
+    def bubble_parts(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Warm-up, stall and cool-down of each rank."""
+        return pipeline.bubble_parts(self._run.answer(measure_bubbles, steps), theme)
+
+    @_with_title
+    def culprits(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Who waited for whom in the pipeline."""
+        return pipeline.stall_culprits(self._run.answer(measure_bubbles, steps), theme)
+
+    @_with_title
+    def schedule(self, step: int, group: str | None = None, theme: Theme = _LIGHT) -> go.Figure:
+        """The schedule of a step, measured and without waiting.
+
+        group: of the pipeline, where there are several; the first by default.
+
+        Raises:
+            UsageError: the run has no pipeline.
+        """
+        found = self._run.answer(measure_bubbles, None).steps
+        if not found.num_rows:
+            raise UsageError(f"{self._run.path}: no pipeline stage was recorded")
+        return schedule_grid(
+            step_schedule(self._run, step, group or found["group"][0].as_py()), theme
+        )
+
+    @_with_title
+    def busbw(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Bus bandwidth by message size, as seen and skew-free, with the peaks that are known."""
+        peaks = {dim: peak.gbps for dim, peak in links(self._run, steps).peaks.items()}
+        return communication.busbw_by_size(self._run.answer(measure_bandwidth, steps), peaks, theme)
+
+    @_with_title
+    def utilization(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """What the links carried over time."""
+        peaks = {dim: peak.gbps for dim, peak in links(self._run, steps).peaks.items()}
+        found = utilization(self._run.answer(measure_bandwidth, steps))
+        return communication.utilization_over_time(found, peaks, theme)
+
+    @_with_title
+    def latency(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Skew-free time by size with the line of latency and bandwidth."""
+        return latency.time_by_size(links(self._run, steps), theme)
+
+    @_with_title
+    def skew(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """How long operations wait for their last member, and who that is."""
+        return communication.skew_by_operation(self._run.answer(measure_bandwidth, steps), theme)
+
+    @_with_title
+    def messages(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Bytes that each rank sent to each other rank."""
+        return communication.message_bytes(self._run.answer(measure_bandwidth, steps), theme)
+
+    @_with_title
+    def memory(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Memory of each rank beside the microbatches that it holds."""
+        return memory.memory_over_time(self._run.answer(measure_memory, steps), theme)
+
+    @_with_title
+    def savings(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """What mending each trouble would save, by replay."""
+        return savings(what_if(self._run, None, steps), theme)
+
+    @_with_title
+    def layouts(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Time per microbatch of other splits over pipeline and tensor ranks.
+
+        Raises:
+            UsageError: the run has no pipeline schedule.
+        """
+        chosen = self._run.steps if steps is None else steps
+        return layout_map(usual_layouts(self._run, chosen), theme)
+
+    @_with_title
+    def waterfall(self, other: Recording, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """From this run's step time to the other's, by category."""
+        return waterfall(compare(self._run, other, steps), theme)

@@ -1,0 +1,131 @@
+"""What opening a large run found, kept so that the next opening need not read its events.
+
+Everything that `Recording` knows besides the events: ranks, problems, clocks, steps. The events of
+a rank are then read when they are asked for. docs/dashboard.md says where it is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from dashboard.runs.alignment import ClockAlignment
+from dashboard.runs.caches import Fingerprint, places, replacing, writable_place
+from dashboard.runs.clock_map import ClockMap
+from dashboard.runs.problems import Problem
+
+if TYPE_CHECKING:
+    from dashboard.runs.recording import Recording
+
+VERSION: Final = 1
+"""To be raised with every change of what is kept, or of what opening a run finds."""
+FILE: Final = "opened.json"
+MANY_EVENTS: Final = 1_000_000
+"""From so many on it is worth a file: reading them takes half a second and more."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Opened:
+    """All of a `Recording` that does not follow from its small files."""
+
+    run_id: str
+    ranks: tuple[int, ...]
+    event_count: int
+    problems: tuple[Problem, ...]
+    clock: ClockAlignment
+    begin: int
+    steps: tuple[int, ...]
+    recorded_until: Mapping[int, int]
+
+
+class LazyTables(Mapping[int, pa.Table]):
+    """Events by rank; those of a rank are read when first asked for, and then kept."""
+
+    def __init__(self, ranks: tuple[int, ...], read: Callable[[int], pa.Table]) -> None:
+        self._ranks = frozenset(ranks)
+        self._read = read
+        self._tables: dict[int, pa.Table] = {}
+        self._lock = Lock()
+
+    def __getitem__(self, rank: int) -> pa.Table:
+        if rank not in self._ranks:
+            raise KeyError(rank)
+        with self._lock:
+            if rank not in self._tables:
+                self._tables[rank] = self._read(rank)
+            return self._tables[rank]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._ranks))
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+
+def remember(run: Recording) -> None:
+    """Keep what opening the run found, where that can be written."""
+    place = writable_place(run.path)
+    if place is None:
+        return
+    clocks = list({id(clock): clock for clock in run.clock.maps.values()}.values())
+    numbers = {id(clock): number for number, clock in enumerate(clocks)}
+    said = {
+        "version": VERSION,
+        "files": run.files,
+        "run_id": run.meta.run_id,
+        "ranks": run.ranks,
+        "event_count": run.event_count,
+        "problems": [asdict(problem) for problem in run.problems],
+        "clocks": [
+            {name: getattr(clock, name).tolist() for name in ("times", "offsets", "bounds")}
+            for clock in clocks
+        ],
+        "clock_of": [numbers[id(run.clock.maps[rank])] for rank in run.ranks],
+        "alignment": {
+            name: getattr(run.clock, name)
+            for name in ("method", "bound_ns", "checked", "violations")
+        },
+        "begin": run.begin,
+        "steps": run.steps,
+        "recorded_until": list(run.recorded_until.items()),
+    }
+    with contextlib.suppress(OSError), replacing(place / FILE) as part:
+        part.write_text(json.dumps(said), encoding="utf-8")
+
+
+def recall(run: Path, files: Fingerprint) -> Opened | None:
+    """What is known of the run, if its files are still these."""
+    for place in places(run):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+            said = json.loads((place / FILE).read_text(encoding="utf-8"))
+            if said["version"] == VERSION and said["files"] == files:
+                return _opened(said)
+    return None
+
+
+def _opened(said: dict[str, Any]) -> Opened:
+    clocks = [
+        ClockMap(**{name: np.array(values, np.float64) for name, values in clock.items()})
+        for clock in said["clocks"]
+    ]
+    maps = {
+        rank: clocks[number] for rank, number in zip(said["ranks"], said["clock_of"], strict=True)
+    }
+    return Opened(
+        run_id=str(said["run_id"]),
+        ranks=tuple(said["ranks"]),
+        event_count=int(said["event_count"]),
+        problems=tuple(Problem(**problem) for problem in said["problems"]),
+        clock=ClockAlignment(maps=maps, **said["alignment"]),
+        begin=int(said["begin"]),
+        steps=tuple(said["steps"]),
+        recorded_until={int(rank): int(until) for rank, until in said["recorded_until"]},
+    )
