@@ -45,8 +45,8 @@ class Run(Recording):
         return Figures(self)
 
     def sql(self, query: str) -> QueryResult:
-        """Ask in SQL (DuckDB) over the views `events`, `steps`, `ranks`, `accounting`,
-        `collectives`; read-only, without access to files or network.
+        """Ask in SQL (DuckDB) over the views `events`, `steps`, `accounting`, `collectives`,
+        `p2p`, `counters` and `ranks`; read-only, without access to files or network.
 
         Raises:
             UsageError: the query is wrong, forbidden, or over its limits.

@@ -1,43 +1,48 @@
-"""SQL over a run: DuckDB on the Arrow tables, read-only, without files or network.
+"""SQL over runs: DuckDB on the Arrow tables, read-only, without files or network.
 
-Only the views that a query names are made. A query has to end within `TIME_LIMIT_S` and stay
-under `MEMORY_LIMIT`.
+Only the views that a query names are made. A query has to end within `TIME_LIMIT_S`, stay under
+`MEMORY_LIMIT`, and answer with at most `ROW_LIMIT` rows and `ANSWER_LIMIT` bytes.
 """
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
-from dashboard.analysis.accounting import account
-from dashboard.analysis.bandwidth import measure_bandwidth
+from dashboard.analysis.results import Result
+from dashboard.analysis.run_names import distinct_names
+from dashboard.analysis.views import VIEWS
+from dashboard.runs import Recording
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
-    from dashboard.runs import Recording
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["VIEWS", "QueryResult", "query"]
 
 TIME_LIMIT_S: Final = 60.0
 MEMORY_LIMIT: Final = "2GB"
+ROW_LIMIT: Final = 1_000_000
+"""More rows are an export, not an answer."""
+ANSWER_LIMIT: Final = 512 << 20
+"""Bytes of the answer, which lies outside of DuckDB's memory."""
+_BATCH_ROWS: Final = 10_000
 
 
 @dataclass(frozen=True)
-class QueryResult:
-    """The rows of a query."""
+class QueryResult(Result):
+    """The rows of a query; `is_cut`: there are more of them than were asked for."""
 
     table: pa.Table
-
-    def to_arrow(self) -> pa.Table:
-        """As an Arrow table."""
-        return self.table
-
-    def to_pandas(self) -> Any:
-        """As a pandas DataFrame (needs pandas)."""
-        return self.table.to_pandas()
+    is_cut: bool = False
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """As a list of dictionaries."""
@@ -48,60 +53,35 @@ class QueryResult:
         return str(duckdb.from_arrow(self.table))
 
 
-def _ranks(run: Recording) -> pa.Table:
-    rows = [
-        {
-            "rank": rank,
-            "host": run.facts[rank].host,
-            "device": run.facts[rank].device,
-            "stages": list(run.facts[rank].stages),
-            "coordinates": [f"{k}={v}" for k, v in run.facts[rank].coordinates.items()],
-            "dropped": run.facts[rank].dropped,
-        }
-        for rank in run.ranks
-    ]
-    words = pa.list_(pa.string())
-    schema = pa.schema(
-        [
-            ("rank", pa.int32()),
-            ("host", pa.string()),
-            ("device", pa.string()),
-            ("stages", pa.list_(pa.int32())),
-            ("coordinates", words),
-            ("dropped", pa.int64()),
-        ]
-    )
-    return pa.Table.from_pylist(rows, schema=schema)
+def query(
+    runs: Recording | Sequence[Recording],
+    text: str,
+    *,
+    most_rows: int | None = None,
+    time_limit_s: float | None = None,
+) -> QueryResult:
+    """Run one SELECT over one or several runs; every view's first column, `run`, tells them apart.
 
-
-VIEWS: Final[dict[str, Callable[[Recording], pa.Table]]] = {
-    "events": lambda run: run.events(),
-    "steps": lambda run: run.answer(account).windows,
-    "accounting": lambda run: run.answer(account).table,
-    "collectives": lambda run: run.answer(measure_bandwidth).operations,
-    "ranks": _ranks,
-}
-"""View → what it holds; docs/concepts.md lists the columns."""
-
-
-def query(run: Recording, text: str) -> QueryResult:
-    """Run one SELECT.
+    most_rows: give the first ones only, and say if there are more (`is_cut`).
+    time_limit_s: `TIME_LIMIT_S` by default.
 
     Raises:
         UsageError: it is not one SELECT, it is wrong, or it exceeded a limit.
     """
+    chosen = [runs] if isinstance(runs, Recording) else list(runs)
+    limit_s = TIME_LIMIT_S if time_limit_s is None else time_limit_s
     with duckdb.connect(":memory:") as connection:
-        for name, view in VIEWS.items():
-            if name in text.lower():
-                connection.register(name, view(run))
+        for name in _named(text):
+            connection.register(name, view(chosen, name))
         _lock(connection)
         try:
             statements = connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise UsageError("a query is one SELECT statement; nothing else is allowed here")
-            return QueryResult(_within_time(connection, text))
+            with _interrupted_after(connection, limit_s):
+                return _rows(connection, text, most_rows)
         except duckdb.InterruptException as error:
-            raise UsageError(f"the query took over {TIME_LIMIT_S:.0f} s: narrow it") from error
+            raise UsageError(f"the query took over {limit_s:.0f} s: narrow it") from error
         except duckdb.OutOfMemoryException as error:
             raise UsageError(f"the query needs over {MEMORY_LIMIT} of memory: narrow it") from error
         except duckdb.Error as error:
@@ -109,7 +89,29 @@ def query(run: Recording, text: str) -> QueryResult:
             raise UsageError(f"{str(error).splitlines()[0]} (views: {views})") from error
 
 
-def _lock(connection: duckdb.DuckDBPyConnection) -> None:
+def view(runs: Sequence[Recording], name: str) -> pa.Table:
+    """A view over all `runs`, with their names in a first column `run`.
+
+    Before (two runs)          After
+    a: rank=0 step=7           run=a rank=0 step=7
+    b: rank=0 step=7           run=b rank=0 step=7
+    """
+    names = pa.array(distinct_names(runs), pa.string())
+    parts = []
+    for number, run in enumerate(runs):
+        table = VIEWS[name](run)
+        places = pa.array(np.full(table.num_rows, number, np.int32))
+        column = pa.DictionaryArray.from_arrays(places, names)
+        parts.append(table.add_column(0, "run", column))
+    return pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+
+
+def _named(text: str) -> list[str]:
+    words = set(re.findall(r"\w+", text.lower()))
+    return [name for name in VIEWS if name in words]
+
+
+def _lock(connection: DuckDBPyConnection) -> None:
     """From here on no file, no network, no Python variable, and no way to change that.
 
     Without a temporary directory a query that needs more memory fails; with one, it would write
@@ -122,10 +124,32 @@ def _lock(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _within_time(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
-    timer = threading.Timer(TIME_LIMIT_S, connection.interrupt)
+@contextmanager
+def _interrupted_after(connection: DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, connection.interrupt)
     timer.start()
     try:
-        return connection.sql(text).to_arrow_table()
+        yield
     finally:
         timer.cancel()
+
+
+def _rows(connection: DuckDBPyConnection, text: str, most_rows: int | None) -> QueryResult:
+    """The answer, batch by batch, so that one without end is stopped when it is too long."""
+    found = connection.sql(text)
+    if most_rows is not None:
+        found = found.limit(most_rows + 1)
+    reader = found.to_arrow_reader(_BATCH_ROWS)
+    batches, rows, size = [], 0, 0
+    for batch in reader:
+        batches.append(batch)
+        rows += batch.num_rows
+        size += batch.nbytes
+        if rows > ROW_LIMIT:
+            raise UsageError(f"the answer has over {ROW_LIMIT:,} rows: aggregate or add a limit")
+        if size > ANSWER_LIMIT:
+            raise UsageError(f"the answer is over {ANSWER_LIMIT >> 20} MB: narrow it")
+    table = pa.Table.from_batches(batches, schema=reader.schema)
+    if most_rows is None:
+        return QueryResult(table)
+    return QueryResult(table.slice(0, most_rows), is_cut=table.num_rows > most_rows)

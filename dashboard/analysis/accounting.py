@@ -61,6 +61,16 @@ _OVERLAP: Final = pa.schema(
 )
 
 
+_COURSE: Final = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("category", pa.string()),
+        ("start", pa.int64()),
+        ("duration", pa.int64()),
+    ]
+)
+
+
 @dataclass(kw_only=True, frozen=True)
 class Accounting(Result):
     """Where the time of each rank and step went.
@@ -111,6 +121,25 @@ def account(run: Recording, steps: Collection[int] | None = None) -> Accounting:
         overlap=pa.Table.from_pylist(overlaps, schema=_OVERLAP),
         windows=windows,
     )
+
+
+def course(run: Recording, step: int, ranks: Collection[int]) -> pa.Table:
+    """When each of these ranks spent its time in `step` on what: rank, category, start and duration
+    (ns, start from the first of their windows); all of a window, less what is idle.
+
+    On rank 0, compute 0-10 and 15-20 in a window 0-30 → two rows; 10-15 and 20-30 are idle.
+    """
+    found = step_windows(run, [step])
+    windows = found.filter(pc.is_in(found["rank"], pa.array(ranks, pa.int32())))
+    first = pc.min(windows["start"]).as_py() or 0
+    rows = []
+    for window in windows.to_pylist():
+        begin, end = window["start"], window["start"] + window["duration"]
+        for category, taken in _partition(_lanes(run, window["rank"]), begin, end):
+            if category != CATEGORIES[-1]:
+                key = {"rank": window["rank"], "category": category}
+                rows += [key | {"start": a - first, "duration": b - a} for a, b in taken.tolist()]
+    return pa.Table.from_pylist(rows, schema=_COURSE)
 
 
 def _lanes(run: Recording, rank: int) -> _Lanes:

@@ -1,14 +1,16 @@
-"""The schedule of one step: each stage's actions in time, as measured and as planned.
+"""The schedule of one step: each stage's actions in time, as measured, replayed and planned.
 
-*As planned* is the replay of the plan bound: the same actions, equally long, in the same order,
-none waiting for communication. Laid over each other, the two show where the time went that the
-plan does not need.
+*Replayed* is the replay of the plan bound: the same actions, equally long, in the same order, none
+waiting for communication. *Planned* is the order that the schedule asks for, with stages that are
+all equally long: what theory promises. From one to the next they show where the time went.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -16,7 +18,9 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.actions import Action, covers_all_stages, pipeline_actions, pipelines
 from dashboard.analysis.plan_bound import replay
+from dashboard.analysis.plans import plan
 from dashboard.analysis.results import Result
+from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -37,8 +41,10 @@ _ACTIONS: Final = pa.schema(
 class StepSchedule(Result):
     """The actions of one step of one pipeline.
 
-    measured, replayed: rank, stage, kind, microbatch, start and duration in ns, start counted
-        from the pipeline window's; replayed is empty where the step cannot be replayed.
+    measured, replayed, planned: rank, stage, kind, microbatch, start and duration in ns, start
+        counted from the pipeline window's; replayed is empty where the step cannot be replayed,
+        planned where the run has no schedule that we can make plans of. In planned every action
+        of a kind takes the mean of the measured ones.
     window_start: where that window begins in the run, ns; None without actions.
     """
 
@@ -47,6 +53,7 @@ class StepSchedule(Result):
     window_start: int | None
     measured: pa.Table
     replayed: pa.Table
+    planned: pa.Table
 
     @property
     def window(self) -> tuple[int, int] | None:
@@ -68,11 +75,48 @@ def step_schedule(run: Recording, step: int, group: str) -> StepSchedule:
         window_start=begin,
         measured=_table(actions, begin or 0),
         replayed=_table(_replayed(run, actions), 0),
+        planned=_table(_planned(run, actions, ranks), 0),
     )
 
 
 def _replayed(run: Recording, actions: list[Action]) -> list[Action]:
     return (replay(actions) or []) if covers_all_stages(run, actions) else []
+
+
+def _planned(run: Recording, actions: list[Action], ranks: Sequence[int]) -> list[Action]:
+    """The schedule's own order with equally long stages, none waiting for communication."""
+    recorded = run.meta.schedule
+    spent: dict[str, list[int]] = defaultdict(list)
+    for action in actions:
+        spent[action.kind].append(action.duration)
+    if recorded is None or not covers_all_stages(run, actions):
+        return []
+    try:
+        made = plan(
+            recorded.name,
+            p=recorded.pipeline_size,
+            m=recorded.microbatches,
+            v=recorded.virtual_stages,
+        )
+    except UsageError:  # a schedule that we can make no plans of
+        return []
+    wanted = {action.kind for order in made.actions for action in order}
+    if len(ranks) < made.p or not wanted <= spent.keys():
+        return []
+    ordered = [
+        Action(
+            rank=rank,
+            step=actions[0].step,
+            kind=action.kind,
+            stage=action.stage,
+            microbatch=action.microbatch,
+            start=place,
+            duration=round(mean(spent[action.kind])),
+        )
+        for rank, order in zip(ranks, made.actions, strict=False)
+        for place, action in enumerate(order)
+    ]
+    return replay(ordered) or []
 
 
 def _table(actions: Iterable[Action], begin: int) -> pa.Table:

@@ -1,4 +1,4 @@
-"""`rankscope query RUN SQL`: ask a run in SQL."""
+"""`rankscope query RUN [RUN …] SQL`: ask runs in SQL."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from pathlib import Path
 
 import click
 
-from dashboard.cli.options import json_option, run_argument
+from dashboard.cli.options import json_option
 from dashboard.run import open_run
+from dashboard.sql import query as ask
 
 
 @click.command()
-@run_argument
+@click.argument(
+    "paths", metavar="RUN [RUN …]", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @click.argument("sql")
 @json_option
-def query(path: Path, sql: str, as_json: bool) -> None:
-    """Ask RUN in SQL (DuckDB), read-only, over the views events, steps, accounting,
-    collectives and ranks.
+def query(paths: tuple[Path, ...], sql: str, as_json: bool) -> None:
+    """Ask one or several RUNs in SQL (DuckDB), read-only, over the views events, steps,
+    accounting, collectives, p2p, counters and ranks. Their first column, run, tells runs apart.
+
+    \b
+    Times are in ns, sizes in bytes, bandwidths in GB/s. Quote "group": it is a word of SQL.
 
     \b
     Examples:
       rankscope query runs/a "select kind, count(*) from events group by 1"
       rankscope query runs/a "select rank, avg(duration)/1e6 as ms from steps group by 1"
+      rankscope query runs/a runs/b "select run, avg(duration)/1e6 as ms from steps group by 1"
     """
-    result = open_run(path).sql(sql)
-    click.echo(json.dumps(result.to_pylist(), default=str) if as_json else repr(result))
+    result = ask([open_run(path) for path in paths], sql)
+    click.echo(json.dumps(result.to_json()["table"], allow_nan=False) if as_json else repr(result))

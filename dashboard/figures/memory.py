@@ -1,15 +1,23 @@
-"""The figure of memory: each rank's over time, and below it the microbatches that it holds."""
+"""Figures of memory: each rank's peak and its course, beside the microbatches that it holds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import plotly.graph_objects as go
 import pyarrow.compute as pc
 
 from dashboard.analysis.memory import RESIDENT, Memory
-from dashboard.figures.base import empty, figure, legend_above
-from dashboard.figures.theme import KINDS, Theme
+from dashboard.figures.base import (
+    bars_axis,
+    empty,
+    figure,
+    legend_above,
+    rank_names,
+    rows_height,
+)
+from dashboard.figures.theme import KINDS, REFERENCE, Theme
 from dashboard.figures.units import Unit, byte_unit
 
 _HEIGHT_PX: Final = 420
@@ -20,12 +28,104 @@ _GAP: Final = 0.08
 _MOST_TICKS: Final = 8
 """Microbatches held up to which each number has a tick of its own: there are no halves."""
 
+_NOTHING: Final = "In these steps no memory was sampled and no microbatch held."
+_PEAKS_SHARE: Final = 0.58
+"""Of the figure's width for memory where it stands beside microbatches."""
+
+
+def memory_peaks(found: Memory, theme: Theme = "light") -> go.Figure:
+    """Per rank peak and mean memory; to the right the most microbatches held, and by the plan."""
+    title = "Peak memory per rank"
+    if found.in_flight.num_rows == 0 and found.timeline.num_rows == 0:
+        return empty(title, _NOTHING, theme)
+    rows = found.ranks.to_pylist()
+    names = rank_names([row["rank"] for row in rows])
+    unit = byte_unit(found.ranks["peak_bytes"].to_pylist())
+    made = figure(title, theme, height=rows_height(len(rows)), legend=legend_above(), bargap=0.35)
+    sampled = found.counter is not None
+    memory_axis, held_axis = ("x", "x2") if sampled else ("x2", "x")
+    if sampled:
+        _bars(made, names, unit.of(row["peak_bytes"] for row in rows), "peak", unit.label,
+              memory_axis, KINDS["backward"].on(theme))  # fmt: skip
+        _ticks(made, names, unit.of(row["mean_bytes"] for row in rows), "mean", unit.label,
+               memory_axis, theme, "line-ns-open")  # fmt: skip
+    label = "microbatches held"
+    held = [float(row["peak_in_flight"]) for row in rows]
+    _bars(made, names, held, label, "microbatches", held_axis, KINDS["forward"].on(theme))
+    planned = [row["plan_in_flight"] for row in rows]
+    if any(count is not None for count in planned):
+        _ticks(made, names, planned, "by the plan", "microbatches", held_axis, theme,
+               "diamond-open")  # fmt: skip
+    split = _PEAKS_SHARE if sampled else 0
+    what = "process" if found.counter == RESIDENT else "device"
+    made.update_layout(
+        {
+            "xaxis" + memory_axis[1:]: {
+                "title": {"text": f"{what} memory, {unit.label}"},
+                "domain": [0, split],
+                "rangemode": "tozero",
+                "visible": sampled,
+            },
+            "xaxis" + held_axis[1:]: {
+                "title": {"text": label},
+                "domain": [split + _GAP / 2 if split else 0, 1],
+                "rangemode": "tozero",
+                "tickformat": "d",
+                "dtick": 1 if max(held) <= _MOST_TICKS else None,
+            },
+        }
+    )
+    bars_axis(made, len(rows))
+    return made
+
+
+def _bars(
+    made: go.Figure,
+    names: list[str],
+    values: Sequence[float | None],
+    name: str,
+    unit: str,
+    axis: str,
+    colour: str,
+) -> None:
+    made.add_bar(
+        orientation="h",
+        y=names,
+        x=values,
+        name=name,
+        xaxis=axis,
+        marker={"color": colour, "line": {"width": 0}},
+        hovertemplate=f"<b>%{{y}}</b><br>{name} %{{x:,.4~g}} {unit}<extra></extra>",
+    )
+
+
+def _ticks(
+    made: go.Figure,
+    names: list[str],
+    values: Sequence[float | None],
+    name: str,
+    unit: str,
+    axis: str,
+    theme: Theme,
+    symbol: str,
+) -> None:
+    colour = REFERENCE.on(theme)
+    made.add_scatter(
+        y=names,
+        x=values,
+        name=name,
+        xaxis=axis,
+        mode="markers",
+        marker={"symbol": symbol, "size": 11, "color": colour, "line": {"width": 2}},
+        hovertemplate=f"<b>%{{y}}</b><br>{name} %{{x:,.4~g}} {unit}<extra></extra>",
+    )
+
 
 def memory_over_time(found: Memory, theme: Theme = "light") -> go.Figure:
     """Memory and microbatches held of the ranks with the highest peaks, at most twelve."""
     title = "Memory and microbatches held"
     if found.in_flight.num_rows == 0 and found.timeline.num_rows == 0:
-        return empty(title, "In these steps no memory was sampled and no microbatch held.", theme)
+        return empty(title, _NOTHING, theme)
     most = len(_LINES) * len(_DASHES)
     rows = found.ranks.sort_by([("peak_bytes", "descending"), ("peak_in_flight", "descending")])
     ranks = sorted(rows["rank"].to_pylist()[:most])

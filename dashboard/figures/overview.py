@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import plotly.graph_objects as go
 
 from dashboard.analysis.accounting import CATEGORIES, Accounting
+from dashboard.analysis.change_points import ChangePoint
 from dashboard.analysis.summary import mean_by_rank
 from dashboard.analysis.summary import step_times as summed_up
 from dashboard.figures.base import (
@@ -20,13 +22,15 @@ from dashboard.figures.base import (
     steps_axis,
 )
 from dashboard.figures.theme import (
-    CATEGORIES as COLOURS,
-)
-from dashboard.figures.theme import (
+    BETTER,
     CATEGORY_LABELS,
     KINDS,
     SURFACES,
+    WORSE,
     Theme,
+)
+from dashboard.figures.theme import (
+    CATEGORIES as COLOURS,
 )
 from dashboard.figures.units import percent_text, time_unit
 
@@ -34,6 +38,7 @@ _NO_STEPS: Final = "No step is complete on every rank."
 _LEAST_LABEL: Final = 0.06
 """Share of a bar that has room for its percentage."""
 
+_BETWEEN_STEPS: Final = 0.5
 _MOST_LABELLED: Final = 24
 """Bars, beyond which they are too slim for text."""
 
@@ -82,8 +87,13 @@ def accounting_bars(accounting: Accounting, theme: Theme = "light") -> go.Figure
     return made
 
 
-def step_times(accounting: Accounting, theme: Theme = "light") -> go.Figure:
-    """Step time over the run: the median over ranks, and from the fastest to the slowest rank."""
+def step_times(
+    accounting: Accounting, theme: Theme = "light", changes: Sequence[ChangePoint] = ()
+) -> go.Figure:
+    """Step time over the run: the median over ranks, and from the fastest to the slowest rank.
+
+    `changes` are marked at the step from which on they hold.
+    """
     title = "Step time over the run"
     times = summed_up(accounting)
     if times.num_rows == 0:
@@ -126,7 +136,22 @@ def step_times(accounting: Accounting, theme: Theme = "light") -> go.Figure:
     )
     steps_axis(made, steps)
     made.update_yaxes(title_text=f"step time, {unit.label}", rangemode="tozero")
+    for change in changes:
+        _mark(made, change, theme)
     return made
+
+
+def _mark(made: go.Figure, change: ChangePoint, theme: Theme) -> None:
+    """A line before the first step of the new level, and by how much that is another."""
+    colour = (WORSE if change.relative > 0 else BETTER).on(theme)
+    at = change.step - _BETWEEN_STEPS
+    line = {"color": colour, "width": 1.5, "dash": "dash"}
+    made.add_shape(type="line", x0=at, x1=at, yref="paper", y0=0, y1=1, line=line)
+    said = f"{100 * change.relative:+.1f} %".replace("-", "−")
+    made.add_annotation(
+        x=at, yref="paper", y=0, text=said, showarrow=False, xanchor="left", yanchor="bottom",
+        font={"color": colour, "size": 12},
+    )  # fmt: skip
 
 
 def _label(share: float | None) -> str:

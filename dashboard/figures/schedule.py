@@ -1,12 +1,14 @@
-"""The schedule of one step as a grid: stages against time, measured above planned."""
+"""The schedule of one step as a grid: stages against time, measured above planned or predicted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import plotly.graph_objects as go
 import pyarrow as pa
 
+from dashboard.analysis.predicted_step import PredictedStep
 from dashboard.analysis.schedule import StepSchedule
 from dashboard.figures.base import empty, figure, legend_above
 from dashboard.figures.pipeline import NO_PIPELINE
@@ -33,11 +35,24 @@ _LEAST_BOX: Final = 0.012
 
 
 def schedule_grid(schedule: StepSchedule, theme: Theme = "light") -> go.Figure:
-    """Each action as a box with its microbatch; above as measured, below as replayed: the same
-    actions, none waiting for communication.
+    """Each action as a box with its microbatch: as measured; below as replayed, the same actions,
+    none waiting for communication; and as planned, with equally long stages.
     """
-    title = f"Schedule of step {schedule.step}"
-    tables = {"measured": schedule.measured, "without waiting": schedule.replayed}
+    tables = {
+        "measured": schedule.measured,
+        "without waiting": schedule.replayed,
+        "plan, equal stages": schedule.planned,
+    }
+    return _grid(f"Schedule of step {schedule.step}", tables, theme)
+
+
+def predicted_grid(found: PredictedStep, theme: Theme = "light") -> go.Figure:
+    """Likewise, above as measured and below as predicted."""
+    tables = {"measured": found.measured, "predicted": found.predicted}
+    return _grid(f"Step {found.step}, measured and predicted", tables, theme)
+
+
+def _grid(title: str, tables: Mapping[str, pa.Table], theme: Theme) -> go.Figure:
     shown = {name: table for name, table in tables.items() if table.num_rows}
     if not shown:
         return empty(title, NO_PIPELINE, theme)

@@ -25,8 +25,10 @@ from dashboard.pages import (
     compare,
     guard,
     live,
+    memory,
     overview,
     pipeline,
+    query,
     stragglers,
     timeline,
     timeline_api,
@@ -46,7 +48,9 @@ PAGES: Final[tuple[ModuleType, ...]] = (
     communication,
     stragglers,
     whatif,
+    memory,
     compare,
+    query,
 )
 """In the order of the navigation."""
 

@@ -14,6 +14,7 @@ from dashboard.analysis.trend import trend
 from dashboard.figures.compare import differences, mean_steps, step_times, trend_of, waterfall
 from dashboard.figures.theme import CATEGORIES, CATEGORY_LABELS
 from dashboard.figures.units import NO_BREAK
+from dashboard.pages.compare_step import one_step
 from dashboard.pages.markup import (
     card,
     csv_link,
@@ -92,6 +93,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 ],
                 className="grid-2",
             ),
+            *one_step(runs, state, other, (comparison.steps_a, comparison.steps_b)),
             _table(comparison, state),
             _operations(comparison),
             card(

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import ClientsideFunction, Dash, Input, html
 
+from dashboard.analysis.change_points import ChangePoint, change_points
 from dashboard.analysis.findings import findings, sentence
 from dashboard.analysis.flops import flops_utilization
+from dashboard.analysis.health import Health, health
+from dashboard.analysis.memory_summary import MemoryFigures, memory_figures
 from dashboard.analysis.summary import KeyFigures, key_figures
-from dashboard.figures.memory import memory_over_time
 from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
-from dashboard.figures.units import percent_text, time_text
-from dashboard.pages import communication, pipeline, timeline
+from dashboard.figures.units import byte_text, percent_text, time_text
+from dashboard.pages import communication, memory, pipeline, timeline
 from dashboard.pages.markup import address, card, data_table, figure_card, no_steps, tile, view_link
 
 if TYPE_CHECKING:
@@ -38,12 +40,17 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     if not steps:
         return html.Div([_facts(run), no_steps(run, state)], className="page-stack")
     accounting = run.accounting(steps)
+    changes = run.answer(change_points, steps)
     return html.Div(
         [
             _facts(run),
             _findings(findings(run, steps), state),
             html.Div(
-                _tiles(key_figures(run, steps), flops_utilization(run, steps), state),
+                [
+                    *_tiles(key_figures(run, steps), flops_utilization(run, steps), state),
+                    *_memory_tile(memory_figures(run, run.memory(steps)), state),
+                    _health_tile(health(run)),
+                ],
                 className="tiles",
             ),
             figure_card(
@@ -58,15 +65,10 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 "Step time over the run",
                 "Median over the ranks; the band reaches from the fastest to the slowest rank. "
                 "A click opens the step in the timeline.",
-                step_times(accounting, state.theme),
+                step_times(accounting, state.theme, changes),
             ),
+            *([_changes(changes, state)] if changes else []),
             _critical_path(run.critical_path(steps), state),
-            figure_card(
-                "overview-memory",
-                "Memory and microbatches held",
-                "A microbatch is held from its forward on a stage to its backward there.",
-                memory_over_time(run.memory(steps), state.theme),
-            ),
         ],
         className="page-stack",
     )
@@ -76,6 +78,31 @@ def register(app: Dash, runs: Sequence[Run]) -> None:
     """A click on a step opens it in the timeline (assets/pages.js)."""
     app.clientside_callback(  # type: ignore[no-untyped-call]
         ClientsideFunction("pages", "openStep"), Input("overview-steps", "clickData")
+    )
+
+
+def _changes(changes: Sequence[ChangePoint], state: ViewState) -> html.Section:
+    """The steps from which on the step time is another, and what changed there."""
+    rows = [
+        [
+            view_link(
+                f"from step {change.step} on",
+                timeline.PATH,
+                replace(state, window=(change.start, change.start + round(change.after_ns))),
+            ),
+            CATEGORY_LABELS[change.category],
+            f"{time_text(change.category_ns)} per step",
+            time_text(change.before_ns),
+            time_text(change.after_ns),
+            f"{100 * change.relative:+.1f} %",
+        ]
+        for change in changes
+    ]
+    columns = ("where", "mostly", "of it", "before", "after", "change")
+    return card(
+        "The step time changed",
+        "Steps from which on it has another level, by 2 % or more and beyond chance (1 %).",
+        data_table(columns, rows, words=2),
     )
 
 
@@ -204,3 +231,22 @@ def _tiles(figures: KeyFigures, flops: FlopsUtilization, state: ViewState) -> li
             said += f", {100 * figures.slowest_excess:+.0f} % against the others' median"
         tiles.append(tile("Most work", f"rank {figures.slowest_rank}", said, to_timeline))
     return tiles
+
+
+def _memory_tile(figures: MemoryFigures, state: ViewState) -> list[Any]:
+    if figures.peak_bytes is None:
+        return []
+    said = f"rank {figures.peak_rank}"
+    if figures.held is not None:
+        said += f"; at most {figures.held} microbatches held"
+    link = address(memory.PATH, state)
+    return [tile("Peak memory", byte_text(figures.peak_bytes), said, link)]
+
+
+def _health_tile(found: Health) -> Any:
+    """What is to be known before the numbers are believed; the clocks where all is well."""
+    if found.is_good:
+        bound = found.clock_bound_ns
+        clocks = f"clocks within {time_text(bound)}" if bound else "one clock"
+        return tile("Recording", "complete", f"no rank missing, nothing dropped, {clocks}")
+    return tile("Recording", "incomplete", "; ".join(found.said()))

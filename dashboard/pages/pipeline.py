@@ -174,7 +174,8 @@ def _schedule(run: Run, state: ViewState) -> html.Section:
         "pipeline-grid",
         "Schedule of a step",
         "Boxes are actions with their microbatch. Above as measured; below replayed: the same "
-        "actions, equally long and in the same order, none waiting for communication.",
+        "actions, equally long and in the same order, none waiting for communication; last the "
+        "plan, as theory has it: every stage takes the mean.",
         schedule_grid(schedule, state.theme),
         tools=tools,
     )

@@ -1,8 +1,9 @@
 """The state of the view, which lives in the URL and nowhere else.
 
 `/timeline?run=0&vs=1&steps=3-9&t0=1200000&t1=3400000&sel=2.1041&theme=dark` says which page, run,
-second run, steps, window (ns from the run's start), selected event (rank.row) and theme. Reload,
-Back and a link sent to a colleague therefore show the same view. Every value is checked here.
+second run, steps, window (ns from the run's start), selected event (rank.row) and theme; `sql` is
+the query of the Query page. Reload, Back and a link sent to a colleague therefore show the same
+view. Every value is checked here.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from urllib.parse import parse_qsl, urlencode
 from dashboard.figures.theme import THEMES, Theme
 from tracer.errors import UsageError
 
-MAX_QUERY_CHARACTERS: Final = 2048
-"""A full view takes about 150; longer queries are not ours and are refused unread."""
+MAX_QUERY_CHARACTERS: Final = 8192
+"""A full view takes about 150 and its SQL up to three for each character; longer queries are not
+ours and are refused unread."""
+
+MAX_SQL_CHARACTERS: Final = 2000
+"""Some forty lines of SQL."""
 
 _MAX_FIELDS: Final = 24
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
@@ -45,6 +50,8 @@ class ViewState:
     selection: tuple[int, int] | None = None
     """The selected event: rank, and row in that rank's events."""
     theme: Theme = "light"
+    sql: str = ""
+    """The query of the Query page, as it was written; where it is run, it is run in a sandbox."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Keys of a single page (a chosen operation, say): short plain text, checked by that page."""
 
@@ -70,6 +77,8 @@ class ViewState:
             fields["sel"] = f"{self.selection[0]}.{self.selection[1]}"
         if self.theme != "light":
             fields["theme"] = self.theme
+        if self.sql:
+            fields["sql"] = self.sql
         return urlencode({**fields, **self.extra})
 
 
@@ -97,6 +106,7 @@ def parse(search: str, run_count: int) -> ViewState:
         window=_window(fields.pop("t0", None), fields.pop("t1", None)),
         selection=_selection(fields.pop("sel", "")),
         theme=_theme(fields.pop("theme", "light")),
+        sql=_sql(fields.pop("sql", "")),
         extra=_extra(fields),
     )
 
@@ -152,6 +162,14 @@ def _theme(text: str) -> Theme:
         if text == theme:
             return theme
     raise BadView(f"theme={text[:40]!r}: wanted light or dark")
+
+
+def _sql(text: str) -> str:
+    if len(text) > MAX_SQL_CHARACTERS:
+        raise BadView(f"the SQL is longer than {MAX_SQL_CHARACTERS:,} characters")
+    if not all(character.isprintable() or character in "\r\n\t" for character in text):
+        raise BadView("the SQL holds characters that cannot be printed")
+    return text
 
 
 def _extra(fields: Mapping[str, str]) -> dict[str, str]:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from dash import html
+from dash import ClientsideFunction, Dash, Input, State, html
 
+from dashboard.analysis.waits import waits_by_culprit
+from dashboard.analysis.work_by_step import work_by_step
+from dashboard.figures.stragglers import wait_matrix, work_heatmap
 from dashboard.figures.units import percent_text, time_text
 from dashboard.pages import timeline
-from dashboard.pages.markup import card, data_table, no_steps, notice, view_link
+from dashboard.pages.markup import card, data_table, figure_card, no_steps, notice, view_link
 
 if TYPE_CHECKING:
     from dashboard.analysis.straggler_work import Evidence
@@ -33,12 +36,47 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     if not steps:
         return no_steps(run, state)
     found = run.stragglers(steps)
-    if not found.found:
-        return html.Div([*map(notice, found.notes), _nothing(found)], className="page-stack")
+    lines = [_summary(found, state), _evidence(found, state)] if found.found else [_nothing(found)]
     return html.Div(
-        [*map(notice, found.notes), _summary(found, state), _evidence(found, state)],
+        [*map(notice, found.notes), lines[0], *_maps(run, found, steps, state), *lines[1:]],
         className="page-stack",
     )
+
+
+def register(app: Dash, runs: Sequence[Run]) -> None:
+    """A click on a cell opens that rank's step in the timeline (assets/pages.js)."""
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("pages", "openCell"),
+        Input("stragglers-work", "clickData"),
+        State("stragglers-work", "figure"),
+    )
+
+
+def _maps(
+    run: Run, found: Stragglers, steps: Sequence[int], state: ViewState
+) -> list[html.Section]:
+    """Who worked more than usual in which step, and who waited for whom."""
+    work = run.answer(work_by_step, found.steps or steps)
+    waits = run.answer(waits_by_culprit, steps)
+    several = f" A column is the busiest of {work.stretch} steps." if work.stretch > 1 else ""
+    return [
+        figure_card(
+            "stragglers-work",
+            "Work by rank and step, against the median",
+            f"Compute and optimizer, against {time_text(work.median_ns)}, the median of all cells. "
+            "One odd row is a slow rank or stage, one odd column a long step, single cells are "
+            f"jitter.{several} A click opens the step in the timeline.",
+            work_heatmap(work, state.theme),
+        ),
+        figure_card(
+            "stragglers-waits",
+            "Who waited for whom",
+            "Messages until the other end began, collectives until the last member arrived. "
+            "Follow the chain: the culprit is the rank that others wait for and that waits "
+            "for hardly anybody itself.",
+            wait_matrix(waits, state.theme),
+        ),
+    ]
 
 
 def _nothing(found: Stragglers) -> html.Section:

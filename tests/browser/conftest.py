@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dashboard.cli.dashboard import start_server
-from tests.support.toy import Event, RankFacts, write_run
+from tests.support.toy import Event, RankFacts, write_counters, write_run
 from tracer.schema import events_file
 
 PATIENCE_MS = 30_000
@@ -70,8 +70,8 @@ def toy_events(rank: int) -> list[Event]:
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two stages on two ranks, four steps."""
-    return write_run(
+    """Two stages on two ranks, four steps; rank 1 takes 300 MB at most, in step 1, rank 0 200."""
+    run = write_run(
         tmp_path_factory.mktemp("runs") / "toy",
         {rank: toy_events(rank) for rank in (0, 1)},
         facts={
@@ -83,6 +83,12 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for rank in (0, 1)
         },
     )
+    for rank, most in ((0, 2e8), (1, 3e8)):
+        samples = [
+            (at * MS, "memory.allocated/bytes", size) for at, size in ((50, 1e8), (150, most))
+        ]
+        write_counters(run, rank, samples)
+    return run
 
 
 @pytest.fixture(scope="session")

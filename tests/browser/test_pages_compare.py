@@ -91,3 +91,18 @@ def test_all_open_runs_make_a_trend(tab: Tab, sample_runs: list[Path], query: st
     run = next(open_run(path) for path in sample_runs if path.name == B)
     mean = step_samples(run, run.steps[1:]).mean()
     assert line["y"][names.index(B)] == pytest.approx(mean)
+
+
+def test_one_step_of_both_stands_on_one_axis_and_opens_in_the_timeline(
+    tab: Tab, query: str
+) -> None:
+    page = tab.open(f"/compare?{query}&theme=dark")
+    rows = page.locator("#compare-step .ytick text")
+    expect(rows.first).to_be_visible()
+    shown = sorted(rows.all_text_contents())
+    assert shown == sorted(f"{run} · rank {rank}" for run in "AB" for rank in range(4))
+    page.locator("#compare-at").select_option("5")
+    page.wait_for_url("**at=5*")
+    page.get_by_role("link", name="B in the timeline").click()
+    page.wait_for_url(f"**/timeline?run={query.partition('vs=')[2]}&*")
+    expect(page.locator("#shell-run option:checked")).to_have_text(B)

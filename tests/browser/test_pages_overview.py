@@ -19,6 +19,8 @@ def test_the_tiles_say_what_the_events_of_the_toy_add_up_to(tab: Tab) -> None:
     expect(tiles.filter(has_text="Step time")).to_contain_text("100 ms")
     expect(tiles.filter(has_text="Compute")).to_contain_text("50.0 %")
     expect(tiles.filter(has_text="Exposed communication")).to_contain_text("10.0 %")
+    expect(tiles.filter(has_text="Recording")).to_contain_text("complete")
+    expect(tiles.filter(has_text="Peak memory")).to_contain_text("300 MB")
     # Window 0-80, busy 20 + 40.
     expect(tiles.filter(has_text="Pipeline bubble")).to_contain_text("25.0 %")
 
@@ -86,3 +88,4 @@ def test_a_damaged_run_still_has_bars_for_the_ranks_that_are_left(
     bars = traces(page, "overview-accounting")
     assert bars["compute"]["x"] == [50]
     expect(page.locator(".facts")).to_contain_text("ranks 1 of 2")
+    expect(page.locator(".tile").filter(has_text="Recording")).to_contain_text("rank 1 missing")

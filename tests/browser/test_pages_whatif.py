@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from dashboard import open_run
 from dashboard.analysis.scenarios import balanced_stages, faster_communication, together
@@ -29,11 +30,11 @@ def test_the_bars_are_what_the_replay_saves(tab: Tab, sample_runs: list[Path]) -
 
 
 def test_choices_are_put_together_and_survive_a_reload(tab: Tab, sample_runs: list[Path]) -> None:
-    page = tab.open(f"/whatif?run={_number(sample_runs)}")
+    page = tab.open(f"/whatif?run={_number(sample_runs)}&theme=dark")
     assert page.locator(".tile").count() == 0
     page.locator("#whatif-balance").select_option("1")
     page.locator(".tile").first.wait_for()
-    page.locator("#whatif-comm_pp").select_option("free")
+    page.get_by_role("slider", name="pp links").press("End")  # to the right end: free
     page.get_by_text("balanced stages, pp communication free").wait_for()
     assert "balance=1" in page.url
     run = open_run(next(path for path in sample_runs if path.name == SAMPLE))
@@ -41,10 +42,30 @@ def test_choices_are_put_together_and_survive_a_reload(tab: Tab, sample_runs: li
     step_ms = run.what_if([both]).predictions[0].step_ns / 1e6
     page.reload()
     assert page.locator(".tile-value").first.inner_text().split() == [f"{step_ms:.0f}", "ms"]
+    boxes = traces(page, "whatif-step")
+    assert len(boxes["forward"]["x"]) == 2 * 4 * 8  # measured and predicted, 4 stages, m = 8
+    page.get_by_role("link", name="Back to what was recorded").click()
+    page.locator(".tile").first.wait_for(state="detached")
+
+
+def test_another_schedule_with_more_microbatches_is_drawn_beside_the_measured(
+    tab: Tab, sample_runs: list[Path]
+) -> None:
+    page = tab.open(f"/whatif?run={_number(sample_runs)}&m=12")
+    page.locator("#whatif-plan").select_option("ScheduleGPipe")
+    page.get_by_text("p 4, m 12").wait_for()
+    page.locator("#whatif-plan option:checked").get_by_text("GPipe").wait_for(state="attached")
+    page.locator(".tile").filter(has_text="GPipe").wait_for()
+    assert len(traces(page, "whatif-step")["forward"]["x"]) == 4 * (8 + 12)
+
+
+def test_a_plan_that_cannot_be_says_why(tab: Tab, sample_runs: list[Path]) -> None:
+    page = tab.open(f"/whatif?run={_number(sample_runs)}&plan=ScheduleInterleaved1F1B&m=9")
+    expect(page.locator(".notice")).to_contain_text("of which m=9 is no multiple")
 
 
 def test_values_that_are_no_choice_do_nothing(tab: Tab, sample_runs: list[Path]) -> None:
-    query = "stage=99&takes=1&comm_pp=-3&comm_xx=2"
+    query = "stage=99&takes=1&comm_pp=-3&comm_xx=2&m=0&plan=no"
     page = tab.open(f"/whatif?run={_number(sample_runs)}&{query}")
     page.locator("#whatif-savings").wait_for()
     assert page.locator(".tile").count() == 0

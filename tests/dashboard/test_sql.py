@@ -25,11 +25,6 @@ def test_count_by_kind(run: Run) -> None:
     }  # fmt: skip
 
 
-def test_every_view_answers(run: Run) -> None:
-    for view in sql.VIEWS:
-        assert run.sql(f"select count(*) as n from {view}").to_pylist()[0]["n"] > 0
-
-
 def test_views_join(run: Run) -> None:
     rows = run.sql(
         "select a.rank, sum(a.duration) = sum(distinct s.duration) as closes "
@@ -68,6 +63,19 @@ def test_a_query_without_end_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sql, "TIME_LIMIT_S", 0.2)
     with pytest.raises(UsageError, match="narrow it"):
         run.sql("select count(*) from range(1000000000) a, range(1000000000) b")
+
+
+def test_of_more_rows_than_are_asked_for_come_the_first_in_their_order(run: Run) -> None:
+    found = sql.query(run, "select range as a from range(9) order by a desc;", most_rows=3)
+    assert (found.table["a"].to_pylist(), found.is_cut) == ([8, 7, 6], True)
+    whole = sql.query(run, "select range as a from range(3)", most_rows=3)
+    assert (whole.table.num_rows, whole.is_cut) == (3, False)
+
+
+def test_who_asks_may_have_less_patience(run: Run) -> None:
+    endless = "select count(*) from range(1000000000) a, range(1000000000) b"
+    with pytest.raises(UsageError, match="took over 1 s"):
+        sql.query(run, endless, time_limit_s=1)
 
 
 def test_a_query_over_the_memory_limit_is_stopped_and_writes_nothing(

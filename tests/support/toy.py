@@ -97,8 +97,22 @@ def write_run(
         known = (facts or {}).get(rank, RankFacts(coordinates={"pp": rank}, stages=(rank,)))
         (path / facts_file(rank)).write_text(json.dumps(_facts(rank, run_id, known)))
         if known.last_flush is not None:
-            _write_counters(path, rank, known.last_flush * scale, run_id=run_id)
+            flushed = (known.last_flush * scale, "recorder.events", 0.0)
+            write_counters(path, rank, [flushed], run_id=run_id)
     return path
+
+
+def write_counters(
+    path: Path, rank: int, rows: Sequence[tuple[int, str, float]], run_id: str = "toy"
+) -> None:
+    """The counters of a rank: (ns, name, value)."""
+    writer = StreamWriter(
+        path / counters_file(rank), COUNTER_SCHEMA, "counters", run_id=run_id, rank=rank
+    )
+    ts, names, values = zip(*rows, strict=True)
+    columns = [pa.array(ts), pa.array(names).dictionary_encode(), pa.array(values)]
+    writer.write(pa.record_batch(columns, schema=COUNTER_SCHEMA))
+    writer.close()
 
 
 def _write_rank(path: Path, rank: int, rows: Sequence[Event], *, run_id: str, scale: int) -> None:
@@ -117,15 +131,6 @@ def _write_rank(path: Path, rank: int, rows: Sequence[Event], *, run_id: str, sc
         path / events_file(rank), EVENT_SCHEMA, "events", run_id=run_id, rank=rank
     )
     writer.write(pa.record_batch(arrays, schema=EVENT_SCHEMA))
-    writer.close()
-
-
-def _write_counters(path: Path, rank: int, time: int, *, run_id: str) -> None:
-    writer = StreamWriter(
-        path / counters_file(rank), COUNTER_SCHEMA, "counters", run_id=run_id, rank=rank
-    )
-    names = pa.array(["recorder.events"]).dictionary_encode()
-    writer.write(pa.record_batch([pa.array([time]), names, [0.0]], schema=COUNTER_SCHEMA))
     writer.close()
 
 

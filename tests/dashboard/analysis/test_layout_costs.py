@@ -16,9 +16,9 @@ from dashboard.analysis.layout_memory import memory_costs
 from dashboard.analysis.layouts import explore_layouts
 from dashboard.analysis.outside_of_plan import Outside, outside_of_plan
 from dashboard.run import Run
-from tests.dashboard.analysis.test_memory import ALLOCATED, write_counters
+from tests.dashboard.analysis.test_memory import ALLOCATED
 from tests.support.pipeline_toy import write_pipeline
-from tests.support.toy import Event, RankFacts, write_run
+from tests.support.toy import Event, RankFacts, write_counters, write_run
 
 GPIPE = "ScheduleGPipe"
 GROUP = "dp:0-1"

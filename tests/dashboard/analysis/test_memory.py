@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from dashboard import open_run
 from dashboard.analysis.flops import flops_utilization
 from dashboard.analysis.memory import MOST_POINTS, PEAK, RESIDENT, measure_memory
+from dashboard.analysis.memory_summary import MemoryFigures, memory_figures
 from tests.support.pipeline_toy import write_pipeline
-from tests.support.toy import Event, write_run
-from tracer.schema import COUNTER_SCHEMA, counters_file
-from tracer.streams import StreamWriter
+from tests.support.toy import Event, write_counters, write_run
+from tracer.schema import counters_file
 
 ALLOCATED = "memory.allocated/bytes"
-
-
-def write_counters(
-    path: Path, rank: int, rows: list[tuple[int, str, float]], run_id: str = "toy"
-) -> None:
-    """Counters of a rank: (ns, name, value)."""
-    writer = StreamWriter(
-        path / counters_file(rank), COUNTER_SCHEMA, "counters", run_id=run_id, rank=rank
-    )
-    ts, names, values = zip(*rows, strict=True)
-    columns = [pa.array(ts), pa.array(names).dictionary_encode(), pa.array(values)]
-    writer.write(pa.record_batch(columns, schema=COUNTER_SCHEMA))
-    writer.close()
 
 
 def test_memory_beside_microbatches_on_paper(tmp_path: Path) -> None:
@@ -152,3 +138,27 @@ def test_a_recorded_pipeline_holds_what_its_plan_says() -> None:
         ranks = measure_memory(open_run(Path("sample_traces") / sample)).ranks
         assert ranks["peak_in_flight"].to_pylist() == expected
         assert ranks["plan_in_flight"].to_pylist() == expected
+
+
+def test_the_headline_is_the_highest_peak_against_the_median_of_the_others(tmp_path: Path) -> None:
+    """Peaks of 300, 500 and 200 B; step 0 is 0-130 µs, and rank 1 peaks at 50 µs."""
+    path = write_pipeline(tmp_path / "run")
+    for rank, most in enumerate((300.0, 500.0, 200.0)):
+        write_counters(path, rank, [(5_000, ALLOCATED, 100.0), (50_000, ALLOCATED, most)])
+    run = open_run(path)
+    assert memory_figures(run, run.memory()) == MemoryFigures(
+        peak_rank=1,
+        peak_bytes=500.0,
+        peak_at=50_000,
+        peak_step=0,
+        usual_bytes=250.0,
+        held_rank=0,
+        held=2,
+        planned=2,
+    )
+
+
+def test_a_run_without_samples_and_pipeline_has_no_headline(tmp_path: Path) -> None:
+    events = {0: [Event(start=0, duration=10, kind="step", name="step")]}
+    run = open_run(write_run(tmp_path / "run", events))
+    assert memory_figures(run, run.memory()) == MemoryFigures()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from dashboard import open_run
 from dashboard.analysis.schedule import step_schedule
-from tests.support.pipeline_toy import ACTIONS, STEP_END, write_pipeline
+from tests.support.pipeline_toy import ACTIONS, SCHEDULE, STEP_END, step_events, write_pipeline
 from tests.support.toy import Event, write_run
 from tracer.schema import events_file
+
+SAMPLES = Path(__file__).parents[3] / "sample_traces"
 
 
 def starts(table: pa.Table) -> dict[int, list[tuple[str, int, int]]]:
@@ -40,6 +44,39 @@ def test_the_replay_waits_for_dependencies_but_not_for_messages(tmp_path: Path) 
     }
 
 
+def test_the_plan_has_equally_long_stages(tmp_path: Path) -> None:
+    """On paper they are already, so it is the replay; measured on rank 1 as 4 and 8 they are 8 and
+    16 on average, and the window (m + p − 1) (8 + 16) = 96.
+    """
+    run = open_run(write_pipeline(tmp_path / "run"))
+    schedule = step_schedule(run, 0, "pipeline")
+    assert schedule.planned.equals(schedule.replayed)
+    short = {rank: list(events) for rank, events in step_events().items()}
+    for place, event in enumerate(short[1]):
+        if event.kind in ("forward", "backward"):
+            short[1][place] = replace(event, duration=4 if event.kind == "forward" else 8)
+    run = open_run(write_run(tmp_path / "short", short, schedule=SCHEDULE, scale=1000))
+    planned = step_schedule(run, 0, "pipeline").planned.to_pylist()
+    assert max(row["start"] + row["duration"] for row in planned) == 96_000
+
+
+def test_the_bubble_of_the_plan_is_that_of_theory() -> None:
+    run = open_run(SAMPLES / "pp4-1f1b-slow-stage")
+    planned = step_schedule(run, 5, "pipeline").planned.to_pylist()
+    window = max(row["start"] + row["duration"] for row in planned)
+    busy = sum(row["duration"] for row in planned)
+    theory = run.bubbles().theory
+    assert theory is not None
+    assert 1 - busy / (4 * window) == pytest.approx(theory.fraction_of_window)
+
+
+def test_a_schedule_that_nobody_knows_has_no_plan(tmp_path: Path) -> None:
+    unknown = {**SCHEDULE, "name": "ScheduleOfOurOwn"}
+    run = open_run(write_run(tmp_path / "run", step_events(), schedule=unknown, scale=1000))
+    schedule = step_schedule(run, 0, "pipeline")
+    assert (schedule.measured.num_rows, schedule.planned.num_rows) == (12, 0)
+
+
 def test_a_step_that_contradicts_its_order_has_no_replay(tmp_path: Path) -> None:
     # Both ranks begin with what the other one does second.
     first = {0: ("backward", "forward"), 1: ("forward", "backward")}
@@ -64,7 +101,7 @@ def test_without_the_last_rank_there_is_nothing_to_replay(tmp_path: Path) -> Non
     schedule = step_schedule(run, 0, "pipeline")
     assert starts(schedule.measured).keys() == {0, 1}
     # What rank 2 would have made the others wait for is unknown, so the plan bound is, too.
-    assert schedule.replayed.num_rows == 0
+    assert schedule.replayed.num_rows == schedule.planned.num_rows == 0
     assert run.bubbles().steps["plan_bound_fraction_of_window"].to_pylist() == [None]
 
 

@@ -17,6 +17,7 @@ from dashboard.analysis.links import links
 from dashboard.analysis.schedule import step_schedule
 from dashboard.analysis.trend import trend
 from dashboard.analysis.utilization import utilization
+from dashboard.analysis.work_by_step import work_by_step
 from dashboard.figures import compare, overview
 from dashboard.figures.communication import (
     busbw_by_size,
@@ -26,10 +27,11 @@ from dashboard.figures.communication import (
     utilization_over_time,
 )
 from dashboard.figures.latency import time_by_size
-from dashboard.figures.memory import memory_over_time
+from dashboard.figures.memory import memory_over_time, memory_peaks
 from dashboard.figures.overlap import overlap_by_dimension
 from dashboard.figures.pipeline import bubble_by_step, bubble_heatmap, bubble_parts, stall_culprits
 from dashboard.figures.schedule import schedule_grid
+from dashboard.figures.stragglers import work_heatmap
 from dashboard.figures.theme import CATEGORIES, KINDS, Theme
 from tests.support.calibrations import calibration
 from tests.support.pipeline_toy import write_pipeline
@@ -54,6 +56,8 @@ FIGURES: dict[str, Draw] = {
     "skew_by_operation": lambda run, theme: skew_by_operation(run.bandwidth(), theme),
     "overlap_by_dimension": lambda run, theme: overlap_by_dimension(run.accounting(), theme),
     "memory_over_time": lambda run, theme: memory_over_time(run.memory(), theme),
+    "memory_peaks": lambda run, theme: memory_peaks(run.memory(), theme),
+    "work_heatmap": lambda run, theme: work_heatmap(work_by_step(run), theme),
     "time_by_size": lambda run, theme: time_by_size(links(run), theme),
     "differences": lambda run, theme: compare.differences(run.compare(run), theme),
     "waterfall": lambda run, theme: compare.waterfall(run.compare(run), theme),
@@ -64,7 +68,15 @@ FIGURES: dict[str, Draw] = {
     ),
 }
 UNITS = ("ns", "µs", "ms", "s", "B/s", "kB/s", "MB/s", "GB/s", "bytes", "B", "kB", "MB", "%")
-UNITLESS = ("step", "waiting rank", "from rank", "run", "bubble / pipeline window", "")
+UNITLESS = (
+    "step",
+    "waiting rank",
+    "from rank",
+    "run",
+    "microbatches held",
+    "bubble / pipeline window",
+    "",
+)
 """Counts, names and ratios."""
 
 
@@ -198,7 +210,11 @@ def test_schedule_grid_shows_measured_above_replayed(run: Run) -> None:
     # Messages take no time: F1 of rank 2 follows its B0, 20 to 40 + 10.
     assert replayed == {(4, 0), (4, 10), (5, 10), (5, 20), (6, 20), (6, 50)}
     notes = [note.text for note in figure.layout.annotations]
-    assert notes == ["measured: 124.0 µs", "without waiting: 120.0 µs"]
+    assert notes == [
+        "measured: 124.0 µs",
+        "without waiting: 120.0 µs",
+        "plan, equal stages: 120.0 µs",  # all stages are equally long already
+    ]
     assert forward.marker.color == KINDS["forward"].light
 
 

@@ -53,7 +53,9 @@ def test_steps_are_chosen_from_those_that_exist() -> None:
         ("run=0&run=1", "twice"),
         ("op=<script>", "not a field"),
         ("A=1", "not a field"),
-        ("x=" + "y" * 3000, "longer than"),
+        ("sql=" + "y" * 2001, "longer than 2,000"),
+        ("sql=select%00", "cannot be printed"),
+        ("x=" + "y" * 9000, "longer than"),
         ("&".join(f"k{i}=1" for i in range(40)), "more than"),
     ],
 )
@@ -75,6 +77,7 @@ pairs = st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)).map(lambda p: (m
         window=st.none() | st.tuples(numbers, st.integers(1, 10**9)).map(lambda w: (w[0], sum(w))),
         selection=st.none() | st.tuples(st.integers(0, 99), numbers),
         theme=st.sampled_from(["light", "dark"]),
+        sql=st.text("select*'\"%&=+;\n\té ", max_size=40),
     )
 )
 def test_what_is_written_reads_back(state: ViewState) -> None:

@@ -1,0 +1,20 @@
+"""The Stragglers page in a real browser, on the toy run that is known (conftest.py)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import Tab
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_click_on_a_cell_opens_the_step_in_the_timeline(tab: Tab) -> None:
+    page = tab.open("/stragglers?theme=dark")
+    map_ = page.locator("#stragglers-work .nsewdrag")
+    map_.wait_for()
+    box = map_.bounding_box()
+    assert box is not None
+    # Without the first, which warms up, three columns: steps 1, 2 and 3; two rows.
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+    page.wait_for_url("**/timeline?*t0=200000000&t1=300000000*")
