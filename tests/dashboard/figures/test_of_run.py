@@ -66,8 +66,8 @@ def test_a_step_that_is_not_there_and_a_run_without_pipeline(tmp_path: Path) -> 
 
 def _without_stages(path: Path):  # type: ignore[no-untyped-def]
     run = open_run(path)
-    run._tables = {
+    run.tables = {
         rank: table.filter(table["kind"].cast("string").to_numpy(zero_copy_only=False) == "step")
-        for rank, table in run._tables.items()
+        for rank, table in run.tables.items()
     }
     return run
