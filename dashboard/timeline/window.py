@@ -29,9 +29,10 @@ MAX_ROWS: Final = 4_096
 LAST_ROW: Final = np.iinfo(np.uint16).max
 """Rows are counted in 16 bits on the wire; nobody scrolls through more."""
 
-MOST_FILLS: Final = 1 << 20
-"""Values of occupancy in one reply: some 300 kB when compressed. A window of more gets wider bins;
-that takes 200 rows of two or three kinds each, and twice the width of a large screen."""
+MOST_FILLS: Final = 3 << 18
+"""Values of occupancy in one reply: up to 240 kB when compressed, which leaves room for boxes
+within 300 kB. A window of more gets wider bins; that takes 150 rows of two or three kinds each, and
+twice the width of a large screen."""
 
 MOST_CELLS: Final = 1 << 19
 """Pixels times kinds from which on the base bins are taken where they are up to two pixels wide:
