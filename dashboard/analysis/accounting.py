@@ -11,13 +11,14 @@ only where the device had nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from dashboard.analysis.intervals import (
     EMPTY,
@@ -25,13 +26,14 @@ from dashboard.analysis.intervals import (
     clip,
     intersect,
     intervals,
-    measure,
     subtract,
     union,
+    within,
 )
 from dashboard.analysis.operations import category_of
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import step_windows
+from dashboard.runs.words import have, where
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
 
 if TYPE_CHECKING:
@@ -105,20 +107,16 @@ class _Lanes:
 def account(run: Recording, steps: Collection[int] | None = None) -> Accounting:
     """Account for every step that is complete on all ranks (or those of `steps`)."""
     windows = step_windows(run, steps)
-    rows: list[dict[str, object]] = []
-    overlaps: list[dict[str, object]] = []
+    parts, overlaps = [_TABLE.empty_table()], [_OVERLAP.empty_table()]
     for rank in run.ranks:
-        lanes = _lanes(run, rank)
         mine = windows.filter(pc.equal(windows["rank"], rank))
-        for window in mine.to_pylist():
-            begin, end = window["start"], window["start"] + window["duration"]
-            key = {"rank": rank, "step": window["step"]}
-            for category, taken in _partition(lanes, begin, end):
-                rows.append(key | {"category": category, "duration": measure(taken)})
-            overlaps += [key | row for row in _overlap(lanes, begin, end)]
+        if mine.num_rows:
+            lanes = _lanes(run, rank)
+            parts.append(_shares(lanes, mine))
+            overlaps.append(_overlap(lanes, mine))
     return Accounting(
-        table=pa.Table.from_pylist(rows, schema=_TABLE),
-        overlap=pa.Table.from_pylist(overlaps, schema=_OVERLAP),
+        table=pa.concat_tables(parts).combine_chunks(),
+        overlap=pa.concat_tables(overlaps).combine_chunks(),
         windows=windows,
     )
 
@@ -147,7 +145,7 @@ def _lanes(run: Recording, rank: int) -> _Lanes:
     events = run.events(
         ranks=[rank], columns=("start", "duration", "kind", "lane", "group", "correlation")
     )
-    on_device = pc.starts_with(events["lane"].cast(pa.string()), "device:")
+    on_device = where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:"))
     device, host = events.filter(on_device), events.filter(pc.invert(on_device))
     works_on_device = _of(device, *COMPUTE_KINDS, "optimizer").num_rows > 0
     if works_on_device:
@@ -170,7 +168,7 @@ def _lanes(run: Recording, rank: int) -> _Lanes:
 
 
 def _of(events: pa.Table, *kinds: str) -> pa.Table:
-    return events.filter(pc.is_in(events["kind"].cast(pa.string()), pa.array(kinds)))
+    return events.filter(have(events["kind"], kinds))
 
 
 def _compute(device: pa.Table, work: pa.Table) -> Intervals:
@@ -216,12 +214,46 @@ def _partition(lanes: _Lanes, begin: int, end: int) -> Iterator[tuple[str, Inter
     yield "idle", left
 
 
-def _overlap(lanes: _Lanes, begin: int, end: int) -> Iterator[dict[str, object]]:
-    hidden = union(clip(lanes.compute, begin, end), clip(lanes.optimizer, begin, end))
-    for category, spans in lanes.communication.items():
-        inside = clip(spans, begin, end)
-        if len(inside):
-            exposed = measure(subtract(inside, hidden))
-            dim = category.removeprefix("comm:")
-            yield {"dim": dim, "total_ns": measure(inside), "exposed_ns": exposed}
-            hidden = union(hidden, inside)
+def _shares(lanes: _Lanes, windows: pa.Table) -> pa.Table:
+    """`_TABLE` of one rank. All of its time is divided once, and then measured window by window."""
+    begin, end = _bounds(windows)
+    taken = _partition(lanes, int(begin.min()), int(end.max()))
+    spent = np.stack([within(part, begin, end) for _, part in taken], axis=1)
+    return _by_window(windows, CATEGORIES, {"category": CATEGORIES, "duration": spent}, _TABLE)
+
+
+def _overlap(lanes: _Lanes, windows: pa.Table) -> pa.Table:
+    """`_OVERLAP` of one rank: a row for each dimension that communicates in the window."""
+    begin, end = _bounds(windows)
+    hidden = union(lanes.compute, lanes.optimizer)
+    total, exposed = [], []
+    for spans in lanes.communication.values():
+        total.append(within(spans, begin, end))
+        exposed.append(within(subtract(spans, hidden), begin, end))
+        hidden = union(hidden, spans)
+    dims = [category.removeprefix("comm:") for category in lanes.communication]
+    columns = {
+        "dim": dims,
+        "total_ns": np.stack(total, axis=1),
+        "exposed_ns": np.stack(exposed, axis=1),
+    }
+    rows = _by_window(windows, dims, columns, _OVERLAP)
+    return rows.filter(pc.greater(rows["total_ns"], 0))
+
+
+def _bounds(windows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    begin = windows["start"].to_numpy()
+    return begin, begin + windows["duration"].to_numpy()
+
+
+def _by_window(
+    windows: pa.Table, names: Sequence[str], columns: Mapping[str, Any], schema: pa.Schema
+) -> pa.Table:
+    """A row for each window and name: `columns` have a value per name, or one per window and name
+    (shape windows × names).
+    """
+    count = windows.num_rows
+    found = {name: np.repeat(windows[name].to_numpy(), len(names)) for name in ("rank", "step")}
+    for name, values in columns.items():
+        found[name] = values.ravel() if isinstance(values, np.ndarray) else list(values) * count
+    return pa.table(found, schema=schema)

@@ -18,6 +18,7 @@ from dashboard.runs.horizon import recorded_until
 from dashboard.runs.opened import MANY_EVENTS, LazyTables, Opened, recall, remember
 from dashboard.runs.problems import Problem
 from dashboard.runs.recording import Recording, counted_from, on_common_clock, steps_of
+from dashboard.runs.words import have
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
 from tracer.schema import MAX_RANK, RUN_FILE, clock_file, events_file, facts_file
@@ -165,7 +166,7 @@ def _recalled(
 
 def _until_last_step(rank: int, table: pa.Table) -> pa.Table:
     """The events that began before the last step ended; all of them where there is none."""
-    steps = table.filter(pc.equal(table["kind"].cast(pa.string()), "step"))
+    steps = table.filter(have(table["kind"], ("step",)))
     end = pc.max(pc.add(steps["start"], steps["duration"]))
     return table.filter(pc.less(table["start"], end)) if end.is_valid else table
 

@@ -66,20 +66,23 @@ class LazyTables(Mapping[int, pa.Table]):
         self._read = read
         self._kept_bytes = kept_bytes
         self._tables: dict[int, pa.Table] = {}
+        self._bytes: dict[int, int] = {}
         self._lock = Lock()
 
     def __getitem__(self, rank: int) -> pa.Table:
         if rank not in self._ranks:
             raise KeyError(rank)
         with self._lock:
-            table = self._tables.pop(rank, None)
-            self._tables[rank] = self._read(rank) if table is None else table
-            while sum(table.nbytes for table in self._tables.values()) > self._kept_bytes:
+            kept = self._tables.pop(rank, None)
+            if kept is not None:
+                self._tables[rank] = kept
+                return kept
+            table = self._tables[rank] = self._read(rank)
+            self._bytes[rank] = table.nbytes
+            while sum(self._bytes.values()) > self._kept_bytes and len(self._tables) > 1:
                 oldest = next(iter(self._tables))
-                if oldest == rank:
-                    break
-                del self._tables[oldest]
-            return self._tables[rank]
+                del self._tables[oldest], self._bytes[oldest]
+            return table
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._ranks))

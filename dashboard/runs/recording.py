@@ -16,6 +16,7 @@ from dashboard.runs.caches import Fingerprint
 from dashboard.runs.clock_map import ClockMap
 from dashboard.runs.counters import read_counters
 from dashboard.runs.problems import Problem
+from dashboard.runs.words import have
 from tracer.run_files import RankFacts, RunMeta
 
 Answer = TypeVar("Answer")
@@ -198,7 +199,7 @@ def _aligned(
 
 def steps_of(table: pa.Table) -> set[int]:
     """The steps that have a window among the events."""
-    windows = table.filter(pc.equal(table["kind"].cast(pa.string()), "step"))
+    windows = table.filter(have(table["kind"], ("step",)))
     return set(windows["step"].drop_null().to_pylist())
 
 
@@ -216,8 +217,7 @@ def _select(
     if steps is not None:
         table = table.filter(pc.is_in(table["step"], pa.array(list(steps), pa.int32())))
     if kinds is not None:
-        kind = table["kind"].cast(pa.string())
-        table = table.filter(pc.is_in(kind, pa.array(list(kinds), pa.string())))
+        table = table.filter(have(table["kind"], kinds))
     if columns is not None:
         table = table.select(list(dict.fromkeys(("rank", *columns))))
     return table

@@ -15,6 +15,7 @@ from dashboard.analysis.intervals import (
     measure,
     subtract,
     union,
+    within,
 )
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 15)), max_size=8)
@@ -50,6 +51,17 @@ def test_set_operations(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> N
     assert instants(union(made(a), made(b))) == x | y
     assert instants(intersect(made(a), made(b))) == x & y
     assert instants(subtract(made(a), made(b))) == x - y
+
+
+@given(spans, st.lists(st.tuples(st.integers(-5, 80), st.integers(0, 30)), min_size=1))
+def test_what_lies_in_many_windows_is_what_lies_in_each(
+    drawn: list[tuple[int, int]], windows: list[tuple[int, int]]
+) -> None:
+    begin, length = np.array(windows, np.int64).T
+    found = within(made(drawn), begin, begin + length)
+    assert found.tolist() == [
+        len(drawn_instants(drawn) & set(range(start, start + wide))) for start, wide in windows
+    ]
 
 
 @given(spans, st.integers(0, 70), st.integers(0, 30))
