@@ -26,6 +26,7 @@ from dashboard.analysis.intervals import (
     clip,
     intersect,
     intervals,
+    measure,
     subtract,
     union,
     within,
@@ -62,7 +63,7 @@ _OVERLAP: Final = pa.schema(
     ]
 )
 
-
+_SPENT: Final = pa.schema([field for field in _TABLE if field.name != "step"])
 _COURSE: Final = pa.schema(
     [
         ("rank", pa.int32()),
@@ -138,6 +139,18 @@ def course(run: Recording, step: int, ranks: Collection[int]) -> pa.Table:
                 key = {"rank": window["rank"], "category": category}
                 rows += [key | {"start": a - first, "duration": b - a} for a, b in taken.tolist()]
     return pa.Table.from_pylist(rows, schema=_COURSE)
+
+
+def time_spent(run: Recording, begin: int, end: int, ranks: Collection[int]) -> pa.Table:
+    """rank, category and duration (ns) of any stretch of time, not only of steps: for each of
+    `ranks` all of `CATEGORIES`, which add up to `end - begin`.
+    """
+    rows = [
+        {"rank": rank, "category": category, "duration": measure(taken)}
+        for rank in ranks
+        for category, taken in _partition(_lanes(run, rank), begin, end)
+    ]
+    return pa.Table.from_pylist(rows, schema=_SPENT)
 
 
 def _lanes(run: Recording, rank: int) -> _Lanes:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.actions import Action, covers_all_stages, pipeline_actions, pipelines
-from dashboard.analysis.intervals import Intervals, complement, intervals, measure
+from dashboard.analysis.intervals import EMPTY, Intervals, complement, intervals, measure
 from dashboard.analysis.operations import operations
 from dashboard.analysis.plan_bound import plan_bound
 from dashboard.analysis.results import Result
@@ -25,6 +25,10 @@ from dashboard.analysis.theory import Theory, theory_of
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
+
+WARM_UP: Final = "warm_up"
+STALL: Final = "stall"
+COOL_DOWN: Final = "cool_down"
 
 _RANKS: Final = pa.schema(
     [
@@ -115,22 +119,34 @@ def _measure_rank(
     step: int,
 ) -> dict[str, Any]:
     begin, end = _window(actions)
-    mine = [action for action in actions if action.rank == rank]
-    busy = intervals([a.start for a in mine], [a.duration for a in mine])
-    first, last = (int(busy[0, 0]), int(busy[-1, 1])) if len(busy) else (end, end)
-    gaps = complement(busy, first, last)
-    for culprit, stall in _culprits(rank, gaps, receives).items():
+    gaps = rank_gaps(actions, rank)
+    busy = end - begin - sum(measure(part) for part in gaps.values())
+    for culprit, stall in _culprits(rank, gaps[STALL], receives).items():
         row = {"step": step, "rank": rank, "culprit_rank": culprit, "stall_ns": stall}
         stalls.append(row)
     return {
         "rank": rank,
         "stages": ",".join(str(stage) for stage in run.facts[rank].stages),
         "window_ns": end - begin,
-        "busy_ns": measure(busy),
-        "bubble_ns": end - begin - measure(busy),
-        "warm_up_ns": first - begin,
-        "stall_ns": measure(gaps),
-        "cool_down_ns": end - last,
+        "busy_ns": busy,
+        "bubble_ns": end - begin - busy,
+        **{f"{part}_ns": measure(spans) for part, spans in gaps.items()},
+    }
+
+
+def rank_gaps(actions: Sequence[Action], rank: int) -> dict[str, Intervals]:
+    """When `rank` does none of the pipeline's actions, within the window of them all: before its
+    first one (`warm_up`; all of the window where it has none), between two (`stall`), and after its
+    last one (`cool_down`).
+    """
+    begin, end = _window(actions)
+    mine = [action for action in actions if action.rank == rank]
+    busy = intervals([a.start for a in mine], [a.duration for a in mine])
+    first, last = (int(busy[0, 0]), int(busy[-1, 1])) if len(busy) else (end, end)
+    return {
+        WARM_UP: complement(EMPTY, begin, first),
+        STALL: complement(busy, first, last),
+        COOL_DOWN: complement(EMPTY, last, end),
     }
 
 

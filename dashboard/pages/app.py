@@ -32,6 +32,7 @@ from dashboard.pages import (
     stragglers,
     timeline,
     timeline_api,
+    timeline_overlays,
     whatif,
 )
 from dashboard.pages.markup import dashed, notice
@@ -100,7 +101,9 @@ def build_app(
     app.layout = _shell(runs, followers or {})
     _register_shell(app, runs)
     live.register(server, followers or {})
-    timeline_api.register(server, runs)
+    timelines = timeline_api.Timelines(runs)
+    timeline_api.register(server, timelines)
+    timeline_overlays.register(server, runs, timelines)
     for page in PAGES:
         if hasattr(page, "register"):
             page.register(app, runs)

@@ -44,7 +44,17 @@ SCHEDULE_CALL = {
 }
 SECRETS = (b"root:", b"Traceback", b"from __future__", b"format_version", b"rankscope.content")
 """What /etc/passwd, a traceback, our sources and the run's files hold."""
-ADDRESSES = (*(page.PATH for page in PAGES), WINDOW, "/api/timeline/0/lanes", "/", "/nowhere")
+BESIDE = "/api/timeline/0/{}?t0=0&t1=260000&width=100&q=wait&after=0&ranks=0,1"
+OVERLAYS = [BESIDE.format(name) for name in ("path", "bubbles", "plan", "counters")]
+OVERLAYS += [BESIDE.format(name) for name in ("selection", "search", "same/0/1")]
+ADDRESSES = (
+    *(page.PATH for page in PAGES),
+    WINDOW,
+    *OVERLAYS,
+    "/api/timeline/0/lanes",
+    "/",
+    "/nowhere",
+)
 
 up = "../" * 8
 TARGETS = ("etc/passwd", "dashboard/run.py", "run.json", "rank-00000.arrows")

@@ -1,0 +1,141 @@
+"""The routes for what the timeline shows beside its events: the critical path, bubbles, the plan,
+counters, what a search finds, a marked stretch of time, and an operation on the other ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Flask, Response, jsonify, request
+
+from dashboard.analysis.accounting import CATEGORIES
+from dashboard.analysis.overlays import bubbles_between, counters_between, plan_between
+from dashboard.analysis.path_stays import path_stays, stays_between
+from dashboard.analysis.selection import select
+from dashboard.pages.timeline_requests import (
+    asked_number,
+    asked_span,
+    compressed,
+    refuse_with_400,
+)
+from dashboard.timeline.same import same_elsewhere
+from dashboard.timeline.search import Hits, hit, search, ticks
+from dashboard.timeline.window import MAX_WIDTH
+from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from dashboard.pages.timeline_api import Timelines
+    from dashboard.run import Run
+    from dashboard.timeline.lanes import Timeline
+
+_LONGEST_SEARCH: Final = 200
+_MOST_LISTED: Final = 40
+"""Rows of a panel's table."""
+
+
+def register(server: Flask, runs: Sequence[Run], timelines: Timelines) -> None:
+    """Add the routes to the server."""
+    searches = _Searches()
+    base = "/api/timeline/<int:index>"
+
+    @server.get(f"{base}/path")
+    @refuse_with_400
+    def path(index: int) -> Response:
+        start, end = asked_span()
+        stays = _run(runs, index).answer(_all_stays)
+        found = stays_between(stays, start, end, _width())
+        return compressed(jsonify([[stay.rank, stay.start, stay.end] for stay in found]))
+
+    @server.get(f"{base}/bubbles")
+    @refuse_with_400
+    def bubbles(index: int) -> Response:
+        return compressed(jsonify(bubbles_between(_run(runs, index), *asked_span(), _width())))
+
+    @server.get(f"{base}/plan")
+    @refuse_with_400
+    def plan(index: int) -> Response:
+        return compressed(jsonify(plan_between(_run(runs, index), *asked_span())))
+
+    @server.get(f"{base}/counters")
+    @refuse_with_400
+    def counters(index: int) -> Response:
+        return compressed(jsonify(counters_between(_run(runs, index), *asked_span(), _width())))
+
+    @server.get(f"{base}/selection")
+    @refuse_with_400
+    def selection(index: int) -> Response:
+        return jsonify(_selection(_run(runs, index)))
+
+    @server.get(f"{base}/search")
+    @refuse_with_400
+    def find(index: int) -> Response:
+        timeline = timelines[index]
+        hits = searches.of(timeline, request.args.get("q", ""))
+        count = len(hits.places)
+        if not count:
+            return jsonify({"count": 0, "at": None, "hit": None, "ticks": []})
+        if "at" in request.args:
+            at = asked_number("at", 0, count - 1)
+        else:
+            at = int(hits.start.searchsorted(asked_number("after"))) % count
+        found = {"count": count, "at": at, "hit": hit(timeline, hits, at), "ticks": ticks(hits)}
+        return compressed(jsonify(found))
+
+    @server.get(f"{base}/same/<int:rank>/<int:row>")
+    @refuse_with_400
+    def same(index: int, rank: int, row: int) -> Response:
+        return jsonify(same_elsewhere(timelines[index], rank, row))
+
+
+class _Searches:
+    """The last search, which is asked for hit after hit."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Timeline, str, Hits] | None = None
+        self._lock = Lock()
+
+    def of(self, timeline: Timeline, text: str) -> Hits:
+        """The hits of `text`; UsageError where it means nothing."""
+        if len(text) > _LONGEST_SEARCH:
+            raise UsageError(f"a search has up to {_LONGEST_SEARCH} characters")
+        with self._lock:
+            if self._last is None or self._last[0] is not timeline or self._last[1] != text:
+                self._last = (timeline, text, search(timeline, text))
+            return self._last[2]
+
+
+def _all_stays(run: Any, steps: Any) -> Any:
+    return path_stays(run)
+
+
+def _run(runs: Sequence[Run], index: int) -> Run:
+    if not 0 <= index < len(runs):
+        raise UsageError(f"this dashboard shows runs 0 to {len(runs) - 1}")
+    return runs[index]
+
+
+def _width() -> int:
+    return asked_number("width", 1, MAX_WIDTH)
+
+
+def _selection(run: Run) -> dict[str, Any]:
+    """The statistics of [t0, t1) on the ranks `ranks=0,1,5` (all by default), as plain values."""
+    text = request.args.get("ranks", "")
+    parts = text.split(",") if text else []
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise UsageError(f"ranks={text[:40]!r}: wanted numbers with commas between them")
+    found = select(run, *asked_span(), [int(part) for part in parts] or None)
+    spent: dict[int, dict[str, int]] = {}
+    for row in found.accounting.to_pylist():
+        spent.setdefault(row["rank"], {})[row["category"]] = row["duration"]
+    return {
+        "begin": found.begin,
+        "end": found.end,
+        "categories": CATEGORIES,
+        "ranks": [[rank, *(of[name] for name in CATEGORIES)] for rank, of in spent.items()],
+        "count": sum(found.events["count"].to_pylist()),
+        "events": found.events.slice(0, _MOST_LISTED).to_pylist(),
+        "left_out": max(0, found.events.num_rows - _MOST_LISTED),
+    }
