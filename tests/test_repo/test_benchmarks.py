@@ -19,6 +19,7 @@ SCRIPTS = sorted(
 QUICK = {
     "clock": ("--ranks", "2", "--seconds", "4"),
     "dashboard": ("--ranks", "8", "--windows", "20", "--no-browser"),
+    "generate": ("--steps", "2"),
     "follow": ("--steps", "8", "--processes", "2"),
     "overhead": ("--rounds", "1"),
 }
