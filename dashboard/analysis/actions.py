@@ -32,7 +32,10 @@ class Action:
 
 
 def pipeline_actions(
-    run: Recording, steps: Collection[int] | None = None
+    run: Recording,
+    steps: Collection[int] | None = None,
+    *,
+    ranks: Collection[int] | None = None,
 ) -> dict[int, list[Action]]:
     """Actions by step, each step's in order of start. Compute without a stage is none.
 
@@ -44,7 +47,7 @@ def pipeline_actions(
     """
     wanted = [step for step in run.steps if steps is None or step in steps]
     columns = ("step", "kind", "stage", "microbatch", "start", "duration", "lane")
-    events = run.events(steps=wanted, kinds=COMPUTE_KINDS, columns=columns)
+    events = run.events(ranks=ranks, steps=wanted, kinds=COMPUTE_KINDS, columns=columns)
     on_host: dict[tuple[int, int], list[Action]] = defaultdict(list)
     on_device: dict[tuple[int, int], list[Action]] = defaultdict(list)
     for row in events.to_pylist():

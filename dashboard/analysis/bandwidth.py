@@ -11,10 +11,9 @@ seen* uses the mean time of the members from their own arrival to completion: wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import reduce
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +21,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.operations import operations
+from dashboard.analysis.partial_communication import (
+    P2P,
+    UNKNOWN_GROUP,
+    Lost,
+    PartialCommunication,
+    counted,
+    joined,
+    partial_communication,
+)
+from dashboard.analysis.reduction import reduced
 from dashboard.analysis.results import Result
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-P2P: Final = "p2p"
-UNKNOWN_GROUP: Final = "unknown"
+__all__ = ["BUS_FACTORS", "P2P", "UNKNOWN_GROUP", "Bandwidth", "bandwidth_of", "measure_bandwidth"]
 
 _SHARE: Final[Callable[[int], float]] = lambda n: (n - 1) / n  # noqa: E731 - one entry of a table
 BUS_FACTORS: Final[dict[str, Callable[[int], float]]] = {
@@ -68,99 +76,56 @@ class Bandwidth(Result):
 def measure_bandwidth(run: Recording, steps: Collection[int] | None = None) -> Bandwidth:
     """Measure all communication that lies in a step (or in those of `steps`)."""
     wanted = [step for step in run.steps if steps is None or step in steps]
-    table = operations(run, wanted)
-    is_p2p = pc.is_in(table["op"], pa.array(["send", "recv"]))
+    parts = (partial_communication(operations(run, wanted, ranks=[rank])) for rank in run.ranks)
+    return bandwidth_of(run, reduced(parts, joined))
+
+
+def bandwidth_of(run: Recording, found: PartialCommunication) -> Bandwidth:
+    """The bandwidth of the operations that the parts of all ranks, joined, tell of."""
     members = {name: len(g.ranks) for f in run.facts.values() for name, g in f.groups.items()}
-    calls, lost = _identified(table.filter(pc.invert(is_p2p)), ("group", "seq"))
-    collectives, incomplete = _collectives(calls, members)
-    ends, lost_ends = _identified(table.filter(is_p2p), ("group", "seq", "peer"))
-    messages, half = _messages(ends)
-    found = pa.concat_tables([collectives, messages]).sort_by("start")
-    return Bandwidth(
-        operations=found, summary=_summary(found, lost + incomplete + lost_ends + half)
-    )
+    collectives, incomplete = _collectives(found.collectives, members)
+    messages, half = _messages(found.sends, found.receives)
+    rows = pa.concat_tables([collectives, messages]).sort_by(_ORDER)
+    return Bandwidth(operations=rows, summary=_summary(rows, found.lost + incomplete + half))
 
 
-_Lost: TypeAlias = Counter[tuple[str, str]]
-"""(group, op) → operations that are not complete."""
+_ORDER: Final = [(key, "ascending") for key in ("start", "group", "op", "seq", "src", "dst")]
+"""No two operations agree in all of it, so that their order does not hang on how they were read."""
 
 
-def _identified(table: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, _Lost]:
-    """The rows by whose `keys` the members of an operation find each other, and the others."""
-    known = reduce(pc.and_, (pc.is_valid(table[key]) for key in keys))
-    others = table.filter(pc.invert(known))
-    groups = pc.fill_null(others["group"], UNKNOWN_GROUP).to_pylist()
-    lost = _count(groups, P2P if "peer" in keys else others["op"].to_pylist())
-    return table.filter(known), lost
-
-
-def _collectives(table: pa.Table, members: dict[str, int]) -> tuple[pa.Table, _Lost]:
-    seen = pc.subtract(table["end"], table["start"])
-    grouped = (
-        table.append_column("seen", seen)
-        .group_by(["group", "seq"], use_threads=False)
-        .aggregate(
-            [
-                ("op", "first"),
-                ("dim", "first"),
-                ("step", "min"),
-                ("bytes", "max"),
-                ("dtype", "first"),
-                ("rank", "count"),
-                ("start", "min"),
-                ("start", "max"),
-                ("end", "max"),
-                ("seen", "mean"),
-                ("watched_from", "max"),
-            ]
-        )
-    )
-    expected = np.array([members.get(g, 0) for g in grouped["group"].to_pylist()], np.int64)
-    complete = grouped["rank_count"].to_numpy() == expected
-    partial = grouped.filter(pa.array(~complete))
-    lost = _count(partial["group"].to_pylist(), partial["op_first"].to_pylist())
-    grouped = grouped.filter(pa.array(complete))
-    culprits = _last_arrivals(table, grouped)
-    nothing = pa.nulls(grouped.num_rows, pa.int32())
+def _collectives(table: pa.Table, members: dict[str, int]) -> tuple[pa.Table, Lost]:
+    expected = np.array([members.get(g, 0) for g in table["group"].to_pylist()], np.int64)
+    complete = table["members"].to_numpy() == expected
+    partial = table.filter(pa.array(~complete))
+    lost = counted(partial["group"].to_pylist(), partial["op"].to_pylist())
+    table = table.filter(pa.array(complete))
+    nothing = pa.nulls(table.num_rows, pa.int32())
     return _rows(
-        group=grouped["group"],
-        dim=grouped["dim_first"],
-        op=grouped["op_first"],
-        seq=grouped["seq"],
-        step=grouped["step_min"],
+        group=table["group"],
+        dim=table["dim"],
+        op=table["op"],
+        seq=table["seq"],
+        step=table["step"],
         n=expected[complete],
-        bytes_=grouped["bytes_max"],
-        dtype=grouped["dtype_first"],
-        first=grouped["start_min"].to_numpy(),
-        last=grouped["start_max"].to_numpy(),
-        end=grouped["end_max"].to_numpy(),
-        watched=grouped["watched_from_max"].to_numpy(),
-        seen=grouped["seen_mean"].to_numpy(),
-        culprit=culprits,
+        bytes_=table["bytes"],
+        dtype=table["dtype"],
+        first=table["first"].to_numpy(),
+        last=table["last"].to_numpy(),
+        end=table["end"].to_numpy(),
+        watched=table["watched_from"].to_numpy(),
+        seen=table["seen"].to_numpy() / expected[complete],
+        culprit=table["culprit"],
         src=nothing,
         dst=nothing,
     ), lost
 
 
-def _last_arrivals(table: pa.Table, grouped: pa.Table) -> pa.Array:
-    """The rank with the latest start of each (group, seq)."""
-    ordered = table.select(["group", "seq", "start", "rank"]).sort_by("start")
-    last = ordered.group_by(["group", "seq"], use_threads=False).aggregate([("rank", "last")])
-    keys = zip(last["group"].to_pylist(), last["seq"].to_pylist(), strict=True)
-    found = dict(zip(keys, last["rank_last"].to_pylist(), strict=True))
-    wanted = zip(grouped["group"].to_pylist(), grouped["seq"].to_pylist(), strict=True)
-    return pa.array([found[key] for key in wanted], pa.int32())
-
-
-def _messages(table: pa.Table) -> tuple[pa.Table, _Lost]:
-    is_send = pc.equal(table["op"], "send")
+def _messages(sends: pa.Table, receives: pa.Table) -> tuple[pa.Table, Lost]:
     keys = ["group", "src", "dst", "seq"]
-    sends, sent_again = _once(_ends(table.filter(is_send), "rank", "peer"), keys)
-    receives, again = _once(_ends(table.filter(pc.invert(is_send)), "peer", "rank"), keys)
     both = sends.join(receives, keys, join_type="full outer", right_suffix="_recv")
     complete = pc.and_(pc.is_valid(both["start"]), pc.is_valid(both["start_recv"]))
-    lost = _count(both.filter(pc.invert(complete))["group"].to_pylist(), P2P)
-    lost += sent_again + again
+    lost = counted(both.filter(pc.invert(complete))["group"].to_pylist(), P2P)
+    lost += _again(sends) + _again(receives)
     both = both.filter(complete)
     sent, posted = both["start"].to_numpy(), both["start_recv"].to_numpy()
     end = both["end_recv"].to_numpy()
@@ -187,28 +152,13 @@ def _messages(table: pa.Table) -> tuple[pa.Table, _Lost]:
     ), lost
 
 
-def _once(ends: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, _Lost]:
-    """The first row of each key, and the others: a number that is used again (by a group that was
-    made anew, or in a damaged file) would pair every send with every receive of that number.
-    """
-    others = [name for name in ends.column_names if name not in keys]
-    grouped = ends.group_by(keys, use_threads=False).aggregate(
-        [*((name, "first") for name in others), ("start", "count")]
-    )
-    repeated = grouped.filter(pc.greater(grouped["start_count"], 1))
-    lost: _Lost = Counter()
-    for group, count in zip(*repeated.select(["group", "start_count"]).columns, strict=True):
-        lost[group.as_py(), P2P] += count.as_py() - 1
-    columns = {
-        name: grouped[name if name in keys else f"{name}_first"] for name in [*keys, *others]
-    }
-    return pa.table(columns), lost
-
-
-def _ends(table: pa.Table, source: str, destination: str) -> pa.Table:
-    columns = ["group", "dim", "seq", "step", "bytes", "dtype", "start", "end", "watched_from"]
-    ends = table.select(columns)
-    return ends.append_column("src", table[source]).append_column("dst", table[destination])
+def _again(ends: pa.Table) -> Lost:
+    """Messages under a number that their group had used before."""
+    repeated = ends.filter(pc.greater(ends["times"], 1))
+    lost: Lost = Counter()
+    for group, times in zip(*repeated.select(["group", "times"]).columns, strict=True):
+        lost[group.as_py(), P2P] += times.as_py() - 1
+    return lost
 
 
 def _rows(
@@ -226,7 +176,7 @@ def _rows(
     end: npt.NDArray[np.int64],
     watched: npt.NDArray[np.int64],
     seen: npt.NDArray[np.float64],
-    culprit: pa.Array,
+    culprit: pa.ChunkedArray | pa.Array,
     src: pa.ChunkedArray | pa.Array,
     dst: pa.ChunkedArray | pa.Array,
 ) -> pa.Table:
@@ -279,11 +229,6 @@ def _bandwidth(values: npt.NDArray[np.float64]) -> pa.Array:
     return pa.array(values, pa.float64(), mask=np.isnan(values))
 
 
-def _count(groups: list[str], ops: list[str] | str) -> _Lost:
-    pairs = zip(groups, [ops] * len(groups) if isinstance(ops, str) else ops, strict=True)
-    return Counter(pairs)
-
-
 _SUMMARY: Final = pa.schema(
     [
         ("group", pa.string()),
@@ -303,7 +248,7 @@ _SUMMARY: Final = pa.schema(
 )
 
 
-def _summary(found: pa.Table, lost: _Lost) -> pa.Table:
+def _summary(found: pa.Table, lost: Lost) -> pa.Table:
     places: dict[tuple[str, str], list[int]] = {key: [] for key in lost}
     pairs = zip(found["group"].to_pylist(), found["op"].to_pylist(), strict=True)
     for place, pair in enumerate(pairs):

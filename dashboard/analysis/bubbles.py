@@ -8,9 +8,9 @@ between actions, before the first (warm-up) or after the last (cool-down).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,8 @@ from dashboard.analysis.theory import Theory, theory_of
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
+
+Receives: TypeAlias = tuple[Intervals, list[int]]
 
 WARM_UP: Final = "warm_up"
 STALL: Final = "stall"
@@ -87,25 +89,57 @@ class Bubbles(Result):
 
 def measure_bubbles(run: Recording, steps: Collection[int] | None = None) -> Bubbles:
     """Measure every complete step (or those of `steps`) of every pipeline of the run."""
+    return joined_bubbles(
+        run,
+        [
+            pipeline_bubbles(
+                run,
+                group,
+                pipeline_actions(run, steps, ranks=ranks),
+                {rank: receives(run, rank, steps) for rank in ranks},
+            )
+            for group, ranks in pipelines(run).items()
+        ],
+    )
+
+
+def pipeline_bubbles(
+    run: Recording,
+    group: str,
+    actions: Mapping[int, Sequence[Action]],
+    received: Mapping[int, Receives],
+) -> Bubbles:
+    """Those of one pipeline in some steps. actions: of all its ranks, by step, each step's in order
+    of start. received: by rank, what `receives` gives.
+    """
     rows: list[dict[str, Any]] = []
     stalls: list[dict[str, Any]] = []
     ratios: list[dict[str, Any]] = []
-    receives = _receives(run, steps)
-    for step, actions in pipeline_actions(run, steps).items():
-        for group, ranks in pipelines(run).items():
-            mine = [action for action in actions if action.rank in ranks]
-            if not mine:
-                continue
-            measured = [_measure_rank(run, rank, mine, receives, stalls, step) for rank in ranks]
-            key = {"step": step, "group": group}
-            rows += [key | row for row in measured]
-            bound = plan_bound(mine) if covers_all_stages(run, mine) else None
-            ratios.append(key | _ratios(mine, measured, bound))
-    schedule = run.meta.schedule
+    for step, mine in actions.items():
+        if not mine:
+            continue
+        measured = [_measure_rank(run, rank, mine, received, stalls, step) for rank in received]
+        key = {"step": step, "group": group}
+        rows += [key | row for row in measured]
+        bound = plan_bound(mine) if covers_all_stages(run, mine) else None
+        ratios.append(key | _ratios(mine, measured, bound))
     return Bubbles(
         ranks=pa.Table.from_pylist(rows, schema=_RANKS),
         stalls=pa.Table.from_pylist(stalls, schema=_STALLS),
         steps=pa.Table.from_pylist(ratios, schema=_STEPS),
+        theory=None,
+    )
+
+
+def joined_bubbles(run: Recording, parts: Sequence[Bubbles]) -> Bubbles:
+    """Those of several pipelines, in their order, and steps as one, in order of step."""
+    schedule = run.meta.schedule
+    tables = {
+        name: pa.concat_tables([schema.empty_table(), *(getattr(part, name) for part in parts)])
+        for name, schema in (("ranks", _RANKS), ("stalls", _STALLS), ("steps", _STEPS))
+    }
+    return Bubbles(
+        **{name: table.sort_by("step").combine_chunks() for name, table in tables.items()},
         theory=theory_of(schedule) if schedule else None,
     )
 
@@ -114,14 +148,14 @@ def _measure_rank(
     run: Recording,
     rank: int,
     actions: Sequence[Action],
-    receives: dict[int, tuple[Intervals, list[int]]],
+    received: Mapping[int, Receives],
     stalls: list[dict[str, Any]],
     step: int,
 ) -> dict[str, Any]:
     begin, end = _window(actions)
     gaps = rank_gaps(actions, rank)
     busy = end - begin - sum(measure(part) for part in gaps.values())
-    for culprit, stall in _culprits(rank, gaps[STALL], receives).items():
+    for culprit, stall in _culprits(rank, gaps[STALL], received[rank]).items():
         row = {"step": step, "rank": rank, "culprit_rank": culprit, "stall_ns": stall}
         stalls.append(row)
     return {
@@ -180,26 +214,19 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _receives(
-    run: Recording, steps: Collection[int] | None
-) -> dict[int, tuple[Intervals, list[int]]]:
-    """Per rank the spans in which it waited for a message, in order of end, and from whom."""
-    table = operations(run, steps)
+def receives(run: Recording, rank: int, steps: Collection[int] | None = None) -> Receives:
+    """The spans in which the rank waited for a message, in order of end, and from whom."""
+    table = operations(run, steps, ranks=[rank])
     table = table.filter(pc.and_(pc.equal(table["op"], "recv"), pc.is_valid(table["peer"])))
-    found: dict[int, tuple[Intervals, list[int]]] = {}
-    for rank in run.ranks:
-        mine = table.filter(pc.equal(table["rank"], rank)).sort_by("end")
-        start = pc.coalesce(mine["wait_start"], mine["start"]).to_numpy()
-        spans = np.stack([start, mine["end"].to_numpy()], axis=1).astype(np.int64)
-        found[rank] = spans, mine["peer"].to_pylist()
-    return found
+    table = table.sort_by("end")
+    start = pc.coalesce(table["wait_start"], table["start"]).to_numpy()
+    spans = np.stack([start, table["end"].to_numpy()], axis=1).astype(np.int64)
+    return spans, table["peer"].to_pylist()
 
 
-def _culprits(
-    rank: int, gaps: Intervals, receives: dict[int, tuple[Intervals, list[int]]]
-) -> Counter[int]:
+def _culprits(rank: int, gaps: Intervals, received: Receives) -> Counter[int]:
     """Each gap's length goes to the sender of the receive that ended last in it, else to itself."""
-    spans, peers = receives[rank]
+    spans, peers = received
     found: Counter[int] = Counter()
     for begin, end in gaps.tolist():
         last = int(np.searchsorted(spans[:, 1], end, side="right")) - 1

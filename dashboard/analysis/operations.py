@@ -41,8 +41,13 @@ DIMENSIONS: Final = ("tp", "pp", "dp")
 """Mesh dimensions with a category of their own; every other one is `other`."""
 
 
-def operations(run: Recording, steps: Collection[int] | None = None) -> pa.Table:
-    """Operations of all ranks, in order of `start` per rank.
+def operations(
+    run: Recording,
+    steps: Collection[int] | None = None,
+    *,
+    ranks: Collection[int] | None = None,
+) -> pa.Table:
+    """Operations of all ranks (or of `ranks`), in order of `start` per rank.
 
     Columns: rank, step, op, dim, group, seq, peer, bytes, dtype, stage, microbatch, correlation,
     start and call_end (of the call), wait_start and wait_end (null where nobody waited), end: the
@@ -54,7 +59,7 @@ def operations(run: Recording, steps: Collection[int] | None = None) -> pa.Table
     collective all_reduce corr=7  10..11         op=all_reduce start=10 call_end=11
     wait       all_reduce corr=7  12..20         wait_start=12 wait_end=20 end=20
     """
-    events = run.events(steps=steps, kinds=KINDS, columns=_COLUMNS)
+    events = run.events(ranks=ranks, steps=steps, kinds=KINDS, columns=_COLUMNS)
     kind = events["kind"].cast(pa.string())
     on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
     is_wait = pc.equal(kind, "wait")
