@@ -70,14 +70,30 @@ def covers_all_stages(run: Recording, actions: Collection[Action]) -> bool:
 
 
 def pipelines(run: Recording) -> dict[str, tuple[int, ...]]:
-    """The ranks of each pipeline: those that share every mesh coordinate but `pp`.
+    """The ranks of each pipeline, in its order: those that share every mesh coordinate but `pp`.
 
     Named by the other coordinates: `tp=0`, or `pipeline` if there is only one.
     """
     groups: dict[str, list[int]] = {}
-    for rank in run.ranks:
+    for rank in sorted(run.ranks, key=lambda rank: (_place(run, rank) or 0, rank)):
         others = {k: v for k, v in run.facts[rank].coordinates.items() if k != "pp"}
         groups.setdefault(",".join(f"{k}={v}" for k, v in others.items()), []).append(rank)
     if len(groups) == 1:
         return {"pipeline": tuple(next(iter(groups.values())))}
     return {name or "pipeline": tuple(ranks) for name, ranks in sorted(groups.items())}
+
+
+def places(run: Recording) -> dict[int, int]:
+    """The place of each rank in its pipeline, from 0: its coordinate `pp`, also where ranks before
+    it are missing; without that, the order of the ranks.
+    """
+    found: dict[int, int] = {}
+    for ranks in pipelines(run).values():
+        for position, rank in enumerate(ranks):
+            place = _place(run, rank)
+            found[rank] = position if place is None else place
+    return found
+
+
+def _place(run: Recording, rank: int) -> int | None:
+    return run.facts[rank].coordinates.get("pp")

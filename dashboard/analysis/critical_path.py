@@ -1,7 +1,8 @@
 """The critical path of each step: what every nanosecond of it was spent on, across ranks.
 
 Step n lasts from the end of step n-1 on the last rank to reach it to the end of step n on the
-last rank to reach it, so that the steps tile the run. The path is walked backwards from there
+last rank to reach it, so that steps that follow each other tile the run; where the one before was
+not recorded, it lasts from its own begin on the first rank. The path is walked backwards from there
 (backward_walk.py); its segments tile the step, so its length *is* the step time.
 """
 
@@ -20,8 +21,9 @@ from dashboard.analysis.backward_walk import TRANSFER, Segment, walk
 from dashboard.analysis.dependencies import dependencies
 from dashboard.analysis.leaves import Piece, leaves
 from dashboard.analysis.operations import category_of, operations
+from dashboard.analysis.reservations import reservations
 from dashboard.analysis.results import Result
-from dashboard.analysis.steps import step_windows
+from dashboard.analysis.steps import chained
 from tracer.schema import COMPUTE_KINDS
 
 if TYPE_CHECKING:
@@ -61,11 +63,13 @@ class CriticalPath(Result):
         microbatch; cause_rank where the rank waited for what that rank sent or joined.
     steps: step, start, length_ns; the segments of a step add up to its length.
     summary: category, rank, stage, name, ns_per_step, share of the path; the largest first.
+    notes: what makes it less sure.
     """
 
     segments: pa.Table
     steps: pa.Table
     summary: pa.Table
+    notes: tuple[str, ...]
 
 
 def critical_path(run: Recording, steps: Collection[int] | None = None) -> CriticalPath:
@@ -85,22 +89,19 @@ def critical_path(run: Recording, steps: Collection[int] | None = None) -> Criti
         segments=pa.Table.from_pylist(rows, schema=_SEGMENTS),
         steps=pa.Table.from_pylist(lengths, schema=_STEPS),
         summary=_summary(rows, len(lengths)),
+        notes=reservations(run),
     )
 
 
 def _boundaries(run: Recording) -> Iterator[tuple[int, int, int, int]]:
     """step, begin, end (ns) and the rank that ends last, for each complete step."""
-    windows = step_windows(run).to_pylist()
-    by_step: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for window in windows:
-        by_step[window["step"]].append(window)
-    before: int | None = None
-    for step, ranks in sorted(by_step.items()):
-        last = max(ranks, key=lambda window: window["start"] + window["duration"])
-        end = last["start"] + last["duration"]
-        begin = min(window["start"] for window in ranks) if before is None else before
-        yield step, begin, end, last["rank"]
-        before = end
+    for chain in chained(run, None):
+        before: int | None = None
+        for step, ranks in chain.by_step.items():
+            end, rank = max((span[1], -rank) for rank, span in ranks.items())
+            begin = min(start for start, _ in ranks.values()) if before is None else before
+            yield step, begin, end, -rank
+            before = end
 
 
 class _Lane:

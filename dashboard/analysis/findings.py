@@ -16,6 +16,7 @@ from dashboard.analysis.bubbles import measure_bubbles
 from dashboard.analysis.graph import Graph, dependency_graph
 from dashboard.analysis.other_plans import has_plans, usual_other_plans
 from dashboard.analysis.replay import step_times
+from dashboard.analysis.reservations import reservations
 from dashboard.analysis.results import Result
 from dashboard.analysis.scenarios import (
     Scenario,
@@ -25,7 +26,7 @@ from dashboard.analysis.scenarios import (
     stage_totals,
 )
 from dashboard.analysis.stragglers import find_stragglers
-from dashboard.analysis.whatif import Prediction, dimensions, notes_on, predict, replay_error
+from dashboard.analysis.whatif import Prediction, dimensions, predict, replay_error
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -171,7 +172,7 @@ def _priced(
 
 def _confidence(run: Recording, found: Prediction, error: float) -> Confidence:
     sure = found.low_ns is not None and found.low_ns > 0
-    return "high" if sure and abs(error) < _GOOD_REPLAY and not notes_on(run) else "medium"
+    return "high" if sure and abs(error) < _GOOD_REPLAY and not reservations(run) else "medium"
 
 
 def _better_plans(run: Recording, steps: Collection[int] | None) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dashboard.analysis.actions import Action, pipeline_actions, pipelines
+from dashboard.analysis.actions import Action, pipeline_actions, places
 from dashboard.analysis.arrivals import partings
 from dashboard.analysis.coverage import Coverage
 from dashboard.analysis.matching import MessageKey, Row, matched
@@ -79,12 +79,12 @@ def _plan(run: Recording) -> Iterator[Violation]:
     plan = run.meta.schedule.plan if run.meta.schedule else {}
     if not plan:
         return
-    places = {rank: place for ranks in pipelines(run).values() for place, rank in enumerate(ranks)}
+    place_of = places(run)
     off: set[int] = set()
     for step, actions in pipeline_actions(run).items():
         for rank in run.ranks:
-            place = run.facts[rank].coordinates.get("pp", places[rank])
-            wanted = [match.groups() for a in plan.get(place, ()) for match in _PLANNED.finditer(a)]
+            planned = plan.get(place_of[rank], ())
+            wanted = [match.groups() for a in planned for match in _PLANNED.finditer(a)]
             done = _recorded(actions, rank)
             if rank not in off and wanted != done:
                 off.add(rank)

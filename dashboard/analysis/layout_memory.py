@@ -46,8 +46,9 @@ def memory_costs(
     run: Recording, here: Layout, steps: Collection[int] | None = None
 ) -> MemoryCosts | None:
     """A line through what each rank's allocator held against its microbatches in flight, least
-    squares, the sum over a pipeline's ranks. None where that was not sampled, or tells nothing:
-    a process's resident memory is no measure, for the interpreter is in it.
+    squares, the sum over the ranks of a pipeline of which none is missing. None where that was not
+    sampled, or tells nothing: a process's resident memory is no measure, for the interpreter is in
+    it.
 
     1 held: 30 bytes, 3 held: 50 bytes → static 20, 10 per microbatch (of one rank)
     """
@@ -55,8 +56,9 @@ def memory_costs(
     if memory.counter != ALLOCATED:
         return None
     found = [
-        [_line_of(memory, rank) for rank in ranks if rank in run.ranks]
+        [_line_of(memory, rank) for rank in ranks]
         for ranks in pipelines(run).values()
+        if len(ranks) == here.p
     ]
     if not found or any(line is None for lines in found for line in lines):
         return None

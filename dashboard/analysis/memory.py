@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.actions import Action, pipeline_actions, pipelines
+from dashboard.analysis.actions import Action, pipeline_actions, places
 from dashboard.analysis.plans import in_flight, plan
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import step_windows
@@ -150,11 +150,8 @@ def _planned(run: Recording) -> dict[int, int]:
         )
     except UsageError:  # a schedule that we can make no plans of
         return {}
-    return {
-        rank: in_flight(made.actions[position])
-        for ranks in pipelines(run).values()
-        for position, rank in enumerate(ranks[: made.p])
-    }
+    held = {place: in_flight(actions) for place, actions in enumerate(made.actions)}
+    return {rank: held[place] for rank, place in places(run).items() if place in held}
 
 
 def _bounded(rank: int, times: Any, values: Any, schema: pa.Schema) -> pa.Table:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.actions import Action, pipelines
+from dashboard.analysis.actions import Action, places
 from dashboard.analysis.graph import Graph, dependency_graph
 from dashboard.analysis.intervals import Intervals, clip, intervals, measure, union
 
@@ -47,15 +47,13 @@ def outside_of_plan(run: Recording, by_step: Mapping[int, Sequence[Action]]) -> 
     """By pipeline rank."""
     graph = dependency_graph(run, list(by_step))
     found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
-    for ranks in pipelines(run).values():
-        for position, rank in enumerate(ranks):
-            loading, others, reductions = _busy(graph, rank)
-            every = union(others, reductions)
-            mine = found[position]
-            for begin, end in _windows(by_step, rank):
-                whole = measure(clip(every, begin, end))
-                reduction = whole - measure(clip(others, begin, end))
-                mine.append((whole, reduction, measure(clip(loading, begin, end))))
+    for rank, place in places(run).items():
+        loading, others, reductions = _busy(graph, rank)
+        every, mine = union(others, reductions), found[place]
+        for begin, end in _windows(by_step, rank):
+            whole = measure(clip(every, begin, end))
+            reduction = whole - measure(clip(others, begin, end))
+            mine.append((whole, reduction, measure(clip(loading, begin, end))))
     samples = (np.array(rows or [(0, 0, 0)], np.float64) for _, rows in sorted(found.items()))
     return tuple(
         Outside(whole=rows[:, 0], reduction=rows[:, 1], loading=rows[:, 2]) for rows in samples

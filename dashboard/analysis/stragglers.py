@@ -7,7 +7,7 @@ measured, less that of the replay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -15,13 +15,14 @@ import numpy as np
 
 from dashboard.analysis.graph import Graph, dependency_graph
 from dashboard.analysis.replay import step_times
+from dashboard.analysis.reservations import reservations
 from dashboard.analysis.results import Result
 from dashboard.analysis.scenarios import Durations, Scenario
 from dashboard.analysis.straggler_jitter import jitter
 from dashboard.analysis.straggler_lasting import slow_ranks, slow_stages
 from dashboard.analysis.straggler_links import slow_links
-from dashboard.analysis.straggler_work import Cause, Evidence, Suspect, work_of
-from dashboard.analysis.whatif import notes_on, predict, replay_error
+from dashboard.analysis.straggler_work import FEWEST_STEPS, Cause, Evidence, Suspect, work_of
+from dashboard.analysis.whatif import predict, replay_error
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -83,19 +84,25 @@ class Stragglers(Result):
     found: tuple[Straggler, ...]
     notes: tuple[str, ...]
 
+    @property
+    def is_telling(self) -> bool:
+        """Whether there are steps enough that finding nothing says something."""
+        return len(self.steps) >= FEWEST_STEPS
+
 
 def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Stragglers:
     """All stragglers of these steps that are worth a line."""
     graph = run.answer(dependency_graph, steps)
     measured = step_times(graph, graph.time)
-    notes = notes_on(run)
+    sure = reservations(run)
+    notes = (*sure, *_too_few(len(measured.steps)))
     suspects: list[Suspect] = []
     if measured.steps and graph.pieces.num_rows:
         work = work_of(run, graph)
         suspects = [*slow_ranks(work), *slow_stages(work), *jitter(work), *slow_links(run, work)]
     suspects.sort(key=lambda suspect: -suspect.clearness)
     error = replay_error(graph)
-    is_sure = abs(error) < _GOOD_REPLAY and not notes
+    is_sure = abs(error) < _GOOD_REPLAY and not sure
     priced = [_priced(graph, s, is_sure=is_sure) for s in suspects[:_MOST_PRICED]]
     worth = [found for found in priced if _is_worth_it(found, len(measured.steps))]
     return Stragglers(
@@ -105,6 +112,12 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
         found=tuple(sorted(worth, key=lambda found: -found.ms_per_step)),
         notes=notes,
     )
+
+
+def _too_few(steps: int) -> Iterator[str]:
+    if steps < FEWEST_STEPS:
+        said = f"{steps} step{'s' * (steps != 1)}"
+        yield f"{said} to look at: nothing can be told of fewer than {FEWEST_STEPS}"
 
 
 def _is_worth_it(found: Straggler, steps: int) -> bool:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from dashboard.analysis.graph import Graph, dependency_graph
 from dashboard.analysis.points import Ints
 from dashboard.analysis.replay import replay, step_times, with_pieces, with_transfers
+from dashboard.analysis.reservations import reservations
 from dashboard.analysis.results import Result
 from dashboard.analysis.scenarios import (
     Durations,
@@ -22,7 +23,6 @@ from dashboard.analysis.scenarios import (
     no_stragglers,
     stage_totals,
 )
-from tracer.schema import COMPUTE_KINDS
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -84,7 +84,7 @@ def what_if(
         replayed_ns=step_times(graph, replay(graph)).mean_ns,
         replay_error=replay_error(graph),
         predictions=tuple(found),
-        notes=notes_on(run),
+        notes=reservations(run),
     )
 
 
@@ -139,15 +139,3 @@ def _interval(saved: Ints) -> tuple[float | None, float | None]:
     chosen = np.random.default_rng(_SEED).integers(0, len(saved), (_RESAMPLES, len(saved)))
     low, high = np.percentile(saved[chosen].mean(axis=1), (2.5, 97.5))
     return float(low), float(high)
-
-
-def notes_on(run: Recording) -> tuple[str, ...]:
-    """What makes predictions for this run less sure."""
-    events = run.events(kinds=COMPUTE_KINDS, columns=("lane",))
-    lanes = pc.unique(events["lane"]).to_pylist()
-    if any(lane.startswith("device:") for lane in lanes):
-        return (
-            "work was recorded on devices; the replay follows the hosts that issued it, and is "
-            "right only where they waited for the device",
-        )
-    return ()

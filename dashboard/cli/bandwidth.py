@@ -14,9 +14,9 @@ from rich.text import Text
 from dashboard.analysis.bandwidth_by_rank import bandwidth_by_rank
 from dashboard.analysis.latency_bandwidth import Line
 from dashboard.analysis.links import Links, links
-from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, gbps, ms, percent, show, size, table
-from dashboard.run import Run, open_run
+from dashboard.run import Run
 from tracer.calibration_file import Calibration, read_calibration
 from tracer.errors import UsageError
 
@@ -61,7 +61,7 @@ def bandwidth(
       rankscope bandwidth runs/a --json | jq .slow
     """
     given = dict(_peak(said) for said in peaks)
-    run = open_run(path)
+    run = opened(path)
     chosen = chosen_steps(run, steps)
     calibration = None if calibrated is None else _calibration(calibrated)
     found = links(run, chosen, calibration=calibration, given=given)

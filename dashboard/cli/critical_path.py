@@ -10,9 +10,8 @@ import click
 from rich.text import Text
 
 from dashboard.analysis.critical_path import CriticalPath
-from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table
-from dashboard.run import open_run
 
 _ROWS = 20
 
@@ -31,7 +30,7 @@ def critical_path(path: Path, steps: slice | None, as_json: bool) -> None:
     Example:
       rankscope critical-path runs/a --step 10:20
     """
-    run = open_run(path)
+    run = opened(path)
     found = run.critical_path(chosen_steps(run, steps))
     if as_json:
         click.echo(json.dumps(found.to_json()))
@@ -68,3 +67,5 @@ def _print(found: CriticalPath) -> None:
         by_category[row["category"]] += row["share"]
     parts = (f"{category} {percent(share)}" for category, share in by_category.most_common())
     out.print(Text("By category: " + ", ".join(parts), style="bold"))
+    for note in found.notes:
+        out.print(Text(note, style="yellow"))

@@ -16,9 +16,8 @@ from dashboard.analysis.layout_prediction import (
     LayoutPrediction,
 )
 from dashboard.analysis.layouts import Layouts, explore_layouts
-from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table
-from dashboard.run import open_run
 
 _SHARES = {TENSOR: "tp %", PIPELINE: "pp %", DATA: "dp %", BUBBLE: "bubble %"}
 """Of the step, what is shown of it, and as what."""
@@ -71,7 +70,7 @@ def layouts(
       rankscope layouts runs/a --world 64      on 64 ranks
       rankscope layouts runs/a --layers 32     a run without tensor parallelism
     """
-    run = open_run(path)
+    run = opened(path)
     found = explore_layouts(
         run,
         steps=chosen_steps(run, steps),

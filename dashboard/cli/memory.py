@@ -10,9 +10,8 @@ from rich.text import Text
 
 from dashboard.analysis.flops import FlopsUtilization, flops_utilization
 from dashboard.analysis.memory import RESIDENT, Memory, measure_memory
-from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, show, size, table
-from dashboard.run import open_run
 
 
 @click.command("memory")
@@ -30,7 +29,7 @@ def memory(path: Path, steps: slice | None, as_json: bool) -> None:
       rankscope memory runs/a
       rankscope memory runs/a --step 10:20 --json | jq .memory.ranks
     """
-    run = open_run(path)
+    run = opened(path)
     chosen = chosen_steps(run, steps)
     found, flops = measure_memory(run, chosen), flops_utilization(run, chosen)
     if as_json:

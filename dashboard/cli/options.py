@@ -1,4 +1,4 @@
-"""What several commands take: run paths and step ranges."""
+"""What several commands take: runs and step ranges."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from typing import Any
 
 import click
 
-from dashboard.run import Run
+from dashboard.run import Run, open_run
 from tracer.errors import UsageError
 
 run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 
 
+def opened(path: Path) -> Run:
+    """The run; what is damaged or missing in it is said on standard error, for every answer is of
+    the rest.
+    """
+    run = open_run(path)
+    for problem in run.problems:
+        click.secho(f"! {problem}", fg="yellow", err=True)
+    return run
+
+
 class StepRange(click.ParamType[slice]):
-    """`A:B`, half-open as in Python; `A:` and `:B` too; a lone `A` is that step."""
+    """`A:B`, half-open as in Python; `A:` and `:B` too; a lone `A` is that step. What is negative
+    counts from the last step, which is -1.
+    """
 
     name = "A:B"
 
@@ -28,14 +40,19 @@ class StepRange(click.ParamType[slice]):
         first, colon, last = str(value).partition(":")
         try:
             begin = int(first) if first else 0
-            end = (int(last) if last else None) if colon else begin + 1
+            end = (int(last) if last else None) if colon else int(first) + 1 or None
         except ValueError:
-            self.fail(f"{value!r} is not a range of steps; write 10:20, 10:, :20 or 10")
+            self.fail(f"{value!r} is not a range of steps; write 10:20, 10:, :20, 10 or -5:")
+        if end is not None and (begin < 0) == (end < 0) and begin >= end:
+            self.fail(f"{value!r} holds no step: its end, {end}, is not part of it")
         return slice(begin, end)
 
 
 steps_option = click.option(
-    "--step", "steps", type=StepRange(), help="Only these steps, half-open: 10:20, 10:, :20, 10."
+    "--step",
+    "steps",
+    type=StepRange(),
+    help="Only these steps, half-open: 10:20, 10:, :20, 10; -5: are the last five.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
@@ -48,7 +65,12 @@ def chosen_steps(run: Run, steps: slice | None) -> Collection[int] | None:
     """
     if steps is None:
         return None
-    wanted = range(steps.start, max(run.steps, default=0) + 1 if steps.stop is None else steps.stop)
+    count = max(run.steps, default=-1) + 1
+    begin, end = (
+        count + bound if bound < 0 else bound
+        for bound in (steps.start, count if steps.stop is None else steps.stop)
+    )
+    wanted = range(max(begin, 0), end)
     found = [step for step in run.steps if step in wanted]
     if not found:
         had = f"{run.steps[0]} to {run.steps[-1]}" if run.steps else "none"

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from dashboard.cli.options import json_option
-from dashboard.run import open_run
+from dashboard.cli.options import json_option, opened
 from dashboard.sql import query as ask
 
 
@@ -31,5 +30,5 @@ def query(paths: tuple[Path, ...], sql: str, as_json: bool) -> None:
       rankscope query runs/a "select rank, avg(duration)/1e6 as ms from steps group by 1"
       rankscope query runs/a runs/b "select run, avg(duration)/1e6 as ms from steps group by 1"
     """
-    result = ask([open_run(path) for path in paths], sql)
+    result = ask([opened(path) for path in paths], sql)
     click.echo(json.dumps(result.to_json()["table"], allow_nan=False) if as_json else repr(result))

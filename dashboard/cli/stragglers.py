@@ -11,9 +11,8 @@ import click
 from rich.text import Text
 
 from dashboard.analysis.stragglers import Straggler, Stragglers
-from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table
-from dashboard.run import open_run
 
 
 class Share(click.ParamType[float]):
@@ -59,7 +58,7 @@ def stragglers(path: Path, least: float, steps: slice | None, as_json: bool) -> 
       rankscope stragglers runs/a --step 100:   without the first hundred steps
       rankscope stragglers runs/a --json        with all evidence: rank, step, start, duration
     """
-    run = open_run(path)
+    run = opened(path)
     found = run.stragglers(chosen_steps(run, steps))
     found = replace(found, found=tuple(s for s in found.found if s.share >= least))
     if as_json:
@@ -74,9 +73,9 @@ def _print(found: Stragglers) -> None:
         out.print("No step is complete on every rank: call t.step() after each optimizer step.")
         return
     measured = f"mean of {len(found.steps)} steps, {ms(found.step_ns)} ms each"
-    if not found.found:
+    if not found.found and found.is_telling:
         out.print(Text(f"No straggler: nothing stands out ({measured})."))
-    else:
+    elif found.found:
         rows = [_row(straggler) for straggler in found.found]
         columns = ["what", "worst at", "costs", "interval", "of the step", "confidence"]
         show(out, table(f"Stragglers, ms per step ({measured})", columns, rows, words=2))

@@ -26,9 +26,8 @@ from dashboard.analysis.scenarios import (
     together,
 )
 from dashboard.analysis.whatif import Prediction, WhatIf, what_if
-from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table
-from dashboard.run import open_run
 
 
 @click.command("whatif")
@@ -93,7 +92,7 @@ def whatif(
             "another plan and other durations do not go together: the plan is carried out anew "
             "from what the actions cost; ask for one after the other"
         )
-    run = open_run(path)
+    run = opened(path)
     picked = chosen_steps(run, steps)
     found = plans = None
     if not replanned:

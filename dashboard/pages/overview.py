@@ -18,7 +18,16 @@ from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
 from dashboard.figures.units import byte_text, percent_text, time_text
 from dashboard.pages import communication, memory, pipeline, timeline
-from dashboard.pages.markup import address, card, data_table, figure_card, no_steps, tile, view_link
+from dashboard.pages.markup import (
+    address,
+    card,
+    data_table,
+    figure_card,
+    no_steps,
+    notice,
+    tile,
+    view_link,
+)
 
 if TYPE_CHECKING:
     from dashboard.analysis.critical_path import CriticalPath
@@ -191,6 +200,7 @@ def _critical_path(found: CriticalPath, state: ViewState) -> html.Section:
         "What the step time was spent on, across ranks: only work on this path is worth making "
         "faster. The largest rows; the path is as long as the step.",
         data_table(columns, rows, words=2),
+        *map(notice, found.notes),
         tools=[view_link("Longest step in the timeline", timeline.PATH, there)],
     )
 

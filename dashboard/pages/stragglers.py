@@ -36,9 +36,13 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     if not steps:
         return no_steps(run, state)
     found = run.stragglers(steps)
-    lines = [_summary(found, state), _evidence(found, state)] if found.found else [_nothing(found)]
+    first, last = [], []
+    if found.found:
+        first, last = [_summary(found, state)], [_evidence(found, state)]
+    elif found.is_telling:
+        first = [_nothing(found)]
     return html.Div(
-        [*map(notice, found.notes), lines[0], *_maps(run, found, steps, state), *lines[1:]],
+        [*map(notice, found.notes), *first, *_maps(run, found, steps, state), *last],
         className="page-stack",
     )
 

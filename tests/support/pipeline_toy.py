@@ -91,10 +91,10 @@ def step_events(step: int = 0, *, at: int = 0) -> dict[int, list[Event]]:
     return events
 
 
-def write_pipeline(path: Path, *, steps: int = 1) -> Path:
-    """The run with that many equal steps, one after the other."""
+def write_pipeline(path: Path, *, steps: int = 1, every: int = 1) -> Path:
+    """The run with that many equal steps, one after the other; or one recorded out of `every`."""
     events: dict[int, list[Event]] = {0: [], 1: [], 2: []}
-    for step in range(steps):
+    for step in range(0, steps * every, every):
         for rank, rows in step_events(step, at=step * STEP_END).items():
             events[rank] += rows
     facts = {

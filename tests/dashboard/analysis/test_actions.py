@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dashboard import Run, open_run
-from dashboard.analysis.actions import pipeline_actions
+from dashboard.analysis.actions import pipeline_actions, pipelines, places
 from dashboard.analysis.integrity import violations
 from tests.support.pipeline_toy import GROUP, SCHEDULE, step_events
-from tests.support.toy import RankFacts, write_run
+from tests.support.toy import Event, RankFacts, write_run
 from tracer.schema import COMPUTE_KINDS
 
 _LAUNCH = 2
@@ -52,3 +52,16 @@ def test_a_step_that_the_device_recorded_in_part_is_the_hosts(tmp_path: Path) ->
     (actions,) = pipeline_actions(_on_devices(tmp_path, lost=1)).values()
     lengths = {rank: {a.duration for a in actions if a.rank == rank} for rank in range(3)}
     assert lengths == {0: {2_000}, 1: {10_000, 20_000}, 2: {10_000, 20_000}}
+
+
+def test_a_pipeline_is_in_its_own_order_not_in_that_of_the_ranks(tmp_path: Path) -> None:
+    # Four ranks, two pipelines; ranks 2 and 3 hold the first stage. Rank 3's file is missing.
+    place = {0: (1, 0), 1: (1, 1), 2: (0, 0)}
+    facts = {
+        rank: RankFacts(coordinates={"pp": pp, "dp": dp}, stages=(pp,))
+        for rank, (pp, dp) in place.items()
+    }
+    steps = {rank: [Event(start=0, duration=10, kind="step")] for rank in place}
+    run = open_run(write_run(tmp_path / "run", steps, facts=facts, world_size=4))
+    assert pipelines(run) == {"dp=0": (2, 0), "dp=1": (1,)}
+    assert places(run) == {2: 0, 0: 1, 1: 1}

@@ -56,6 +56,14 @@ def test_length_is_the_step_time_on_every_step(tmp_path: Path) -> None:
         assert all(a["start"] + a["duration"] == b["start"] for a, b in pairwise(rows))
 
 
+def test_steps_that_were_not_recorded_are_on_no_path(tmp_path: Path) -> None:
+    # Of steps 0 to 6 only every third is recorded; each lasts 130, whatever lies between them.
+    found = open_run(write_pipeline(tmp_path / "run", steps=3, every=3)).critical_path()
+    assert found.steps["step"].to_pylist() == [0, 3, 6]
+    assert found.steps["start"].to_pylist() == [0, 390_000, 780_000]
+    assert found.steps["length_ns"].to_pylist() == [STEP_END * 1000] * 3
+
+
 def test_the_last_to_arrive_at_a_collective_is_on_the_path(tmp_path: Path) -> None:
     # Rank 0 works 0-20 and waits in an all_reduce from 20 to 60; rank 1 works 0-50, joins at 50.
     # Both end at 70: the path is rank 1's work, then the collective's last 10 on rank 0.

@@ -12,7 +12,7 @@ from dashboard.analysis.memory import MOST_POINTS, PEAK, RESIDENT, measure_memor
 from dashboard.analysis.memory_summary import MemoryFigures, memory_figures
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, write_counters, write_run
-from tracer.schema import counters_file
+from tracer.schema import counters_file, events_file
 
 ALLOCATED = "memory.allocated/bytes"
 
@@ -52,6 +52,16 @@ def test_a_peak_of_earlier_steps_is_not_that_of_the_chosen_ones(tmp_path: Path) 
     run = open_run(path)
     found = [measure_memory(run, [step]).ranks["peak_bytes"][0].as_py() for step in range(3)]
     assert found == [500.0, 100.0, 700.0]
+
+
+def test_the_plan_is_that_of_the_ranks_own_place_where_one_before_it_is_missing(
+    tmp_path: Path,
+) -> None:
+    path = write_pipeline(tmp_path / "run")
+    (path / events_file(1)).unlink()
+    # 1F1B of 3 ranks and 2 microbatches: F0 F1 B0 B1 holds 2 on rank 0, F0 B0 F1 B1 holds 1 on 2.
+    rows = open_run(path).memory().ranks.to_pylist()
+    assert [(row["rank"], row["plan_in_flight"]) for row in rows] == [(0, 2), (2, 1)]
 
 
 def test_an_evaluation_holds_nothing(tmp_path: Path) -> None:

@@ -55,6 +55,12 @@ def test_what_costs_less_than_asked_for_is_left_out(path: str) -> None:
     assert "No straggler" in _run(path, "--min", "15%").output
 
 
+def test_too_few_steps_are_no_all_clear(path: str) -> None:
+    done = _run(path, "--step", "2:5")
+    assert "2 steps to look at: nothing can be told of fewer than 4" in done.output
+    assert "No straggler" not in done.output
+
+
 def test_only_the_chosen_steps(tmp_path: Path) -> None:
     run = Toy(steps=16, more=in_steps(range(8), 1, More(work=20))).write(tmp_path / "run")
     assert json.loads(_run(str(run), "--json", "--step", ":8").output)["found"]

@@ -1,0 +1,46 @@
+"""What makes answers that follow the dependency graph of a run less sure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+
+from dashboard.analysis.health import health
+from tracer.schema import COMPUTE_KINDS
+from tracer.topology import compress
+
+if TYPE_CHECKING:
+    from dashboard.runs import Recording
+
+
+def reservations(run: Recording) -> tuple[str, ...]:
+    """In words, one line each; empty where the whole run was recorded, and on hosts."""
+    return tuple(_reservations(run))
+
+
+def _reservations(run: Recording) -> Iterator[str]:
+    events = run.events(kinds=COMPUTE_KINDS, columns=("lane",))
+    if any(lane.startswith("device:") for lane in pc.unique(events["lane"]).to_pylist()):
+        yield (
+            "work was recorded on devices; what waits for what is known of the hosts that issued "
+            "it, and is right only where they waited for the device"
+        )
+    found = health(run)
+    if found.missing:
+        yield (
+            f"the record of {_ranks(found.missing)} is missing: what others waited for there "
+            "counts as their own time"
+        )
+    if found.dropped:
+        yield (
+            f"{sum(found.dropped.values()):,} events of {_ranks(tuple(found.dropped))} were "
+            "dropped: their time counts as idle, and what waited for them as work"
+        )
+    if found.clock_bound_ns is None:
+        yield "the clocks are not aligned: what ranks waited for each other is not known"
+
+
+def _ranks(ranks: tuple[int, ...]) -> str:
+    return f"rank{'s' * (len(ranks) > 1)} {compress(sorted(ranks))}"

@@ -1,0 +1,49 @@
+"""A run of which a rank is missing: every command says so, and none is surer than it can be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dashboard import open_run
+from dashboard.analysis.findings import findings
+from dashboard.cli import rankscope
+from tests.support.pipeline_toy import write_pipeline
+from tracer.schema import events_file
+
+COMMANDS = ("critical-path", "whatif", "stragglers", "bandwidth", "memory")
+FOLLOWING_THE_GRAPH = COMMANDS[:3]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    run = write_pipeline(tmp_path / "run", steps=6)
+    (run / events_file(2)).unlink()
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_is_missing(command: str, path: Path) -> None:
+    done = CliRunner().invoke(rankscope, [command, str(path)])
+    assert done.exit_code == 0, done.output
+    assert "rank-00002.arrows: missing" in done.stderr
+    if command in FOLLOWING_THE_GRAPH:
+        assert "the record of rank 2 is missing" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_stays_json(command: str, path: Path) -> None:
+    done = CliRunner().invoke(rankscope, [command, str(path), "--json"])
+    found = json.loads(done.stdout)
+    if command in FOLLOWING_THE_GRAPH:
+        assert "the record of rank 2 is missing" in found["notes"][0]
+
+
+def test_findings_are_not_sure(path: Path) -> None:
+    # Rank 1 waits for rank 2 from 31 to 53 and from 73 to 83: now that counts as its own.
+    found = findings(open_run(path))
+    assert found
+    assert not {finding.confidence for finding in found} & {"high"}
