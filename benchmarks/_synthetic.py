@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tracer.columns import Batches
 from tracer.schema import (
     EVENT_SCHEMA,
     FORMAT_NAME,
@@ -130,28 +131,12 @@ def _write_events(path: Path, rank: int, columns: dict[str, NDArray[Any]]) -> No
     writer = StreamWriter(
         path / events_file(rank), EVENT_SCHEMA, "events", run_id=_RUN_ID, rank=rank
     )
+    batches = Batches(EVENT_SCHEMA)
     total = len(columns["start"])
     for low in range(0, total, _BATCH):
-        rows = slice(low, min(low + _BATCH, total))
-        writer.write(
-            pa.record_batch(
-                [_array(field, columns, words, rows) for field in EVENT_SCHEMA],
-                schema=EVENT_SCHEMA,
-            )
-        )
+        rows = {name: values[low : low + _BATCH] for name, values in columns.items()}
+        for name, of_column in words.items():
+            indices = pa.array(rows[name], pa.int32())
+            rows[name] = pa.DictionaryArray.from_arrays(indices, pa.array(of_column, pa.string()))
+        writer.write(batches.batch(rows))
     writer.close()
-
-
-def _array(
-    field: pa.Field,
-    columns: dict[str, NDArray[Any]],
-    words: dict[str, tuple[str, ...]],
-    rows: slice,
-) -> pa.Array:
-    if field.name not in columns:
-        return pa.nulls(rows.stop - rows.start, field.type)
-    values = columns[field.name][rows]
-    if field.name not in words:
-        return pa.array(values, field.type)
-    indices = pa.array(values, pa.int32())
-    return pa.DictionaryArray.from_arrays(indices, pa.array(words[field.name], pa.string()))

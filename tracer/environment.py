@@ -101,7 +101,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "rankscope": _own_version(),
+        "rankscope": own_version(),
     } | ({} if torch_version is None else {"torch": str(torch_version)})
 
 
@@ -116,7 +116,8 @@ def _initialized_cuda() -> Any:
     return cuda if is_initialized is not None and is_initialized() else None
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """Rankscope's."""
     try:
         return version("rankscope")
     except PackageNotFoundError:

@@ -46,8 +46,22 @@ class SchedulePlan:
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
+class Source:
+    """Of a run that was imported: the format it comes from, and what that does not hold, a sentence
+    each. Times count from `epoch_ns` on the source's own clock.
+    """
+
+    format: str
+    lacks: tuple[str, ...] = ()
+    epoch_ns: int = 0
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
 class RunMeta:
-    """What `run.json` holds. `link_peaks` is GB/s (1e9 bytes per second) by mesh dimension."""
+    """What `run.json` holds. `link_peaks` is GB/s (1e9 bytes per second) by mesh dimension.
+
+    `source` is None for a run that Rankscope recorded.
+    """
 
     run_id: str
     world_size: int
@@ -58,6 +72,7 @@ class RunMeta:
     versions: Mapping[str, str] = field(default_factory=dict)
     link_peaks: Mapping[str, float] = field(default_factory=dict)
     simulated: bool = False
+    source: Source | None = None
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -133,6 +148,7 @@ def read_run_meta(directory: Path) -> RunMeta:
             versions={text(k): text(v) for k, v in mapping(raw.get("versions")).items()},
             link_peaks={text(k): number(v) for k, v in mapping(raw.get("link_peaks")).items()},
             simulated=bool(raw.get("simulated", False)),
+            source=_source(raw.get("source")),
         )
     except (KeyError, ValueError) as error:
         raise _damaged(path, error) from error
@@ -207,6 +223,17 @@ def _schedule(raw: Any) -> SchedulePlan | None:
             key(rank, MAX_RANK): tuple(text(action) for action in sequence(actions))
             for rank, actions in mapping(found.get("plan")).items()
         },
+    )
+
+
+def _source(raw: Any) -> Source | None:
+    if raw is None:
+        return None
+    found = mapping(raw)
+    return Source(
+        format=text(found["format"]),
+        lacks=tuple(text(sentence) for sentence in sequence(found.get("lacks"))),
+        epoch_ns=whole(found.get("epoch_ns", 0), -_EVENTS, _EVENTS),
     )
 
 

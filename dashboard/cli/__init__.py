@@ -29,8 +29,9 @@ COMMANDS: Final = {
     "stragglers": "dashboard.cli.stragglers",
     "check": "dashboard.cli.check",
     "query": "dashboard.cli.query",
+    "import": "dashboard.cli.import_",
 }
-"""Command → the module that defines it, under the same name (with `_` for `-`)."""
+"""Command → the module that defines it, under the module's own name."""
 
 
 class _Lazy(click.Group):
@@ -43,7 +44,7 @@ class _Lazy(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = getattr(import_module(module), cmd_name.replace("-", "_"))
+        command: click.Command = getattr(import_module(module), module.rpartition(".")[2])
         return command
 
 
@@ -57,6 +58,7 @@ def rankscope() -> None:
     Read:    rankscope report runs/a
     See:     rankscope dashboard runs/a
     Compare: rankscope compare runs/a runs/b
+    Import:  rankscope import kineto traces/ -o runs/a
     """
 
 

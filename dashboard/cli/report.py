@@ -91,6 +91,7 @@ def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
                 "checked": run.clock.checked,
                 "violations": run.clock.violations,
             },
+            "source": asdict(run.meta.source) if run.meta.source else None,
             "problems": [str(problem) for problem in run.problems],
             "incidents": [asdict(incident) for incident in incidents(run)],
             "other_attempts": [str(path) for path in other_attempts(run.path)],
@@ -108,6 +109,9 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     yield _header(run)
     for problem in run.problems:
         yield Text(f"! {problem}", style="yellow")
+    source = run.meta.source
+    for lacking in source.lacks if source is not None else ():
+        yield Text(f"imported: {lacking}", style="yellow")
     attempts = other_attempts(run.path)
     if attempts:
         others = ", ".join(str(path) for path in attempts)
@@ -148,6 +152,8 @@ def _header(run: Run) -> Text:
     steps_held = max((facts.keep_last for facts in run.facts.values()), default=0)
     if steps_held:
         said.append(f"a black box of {steps_held} steps")
+    if meta.source is not None:
+        said.append(f"imported from {meta.source.format}")
     if meta.simulated:
         said.append("SIMULATED")
     return Text(" · ".join(said), style="bold")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dashboard.analysis.flops import FlopsUtilization
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
+    from tracer.run_files import Source
 
 _MOST_OF_PATH: Final = 8
 
@@ -135,8 +136,20 @@ def _facts(run: Run) -> html.Section:
         facts.append(("recorded", meta.created[:16].replace("T", " ")))
     items = [html.Span([f"{name} ", html.Strong(value)]) for name, value in facts]
     badge = [html.Span("simulated", className="badge")] if meta.simulated else []
+    if meta.source is not None:
+        badge.append(html.Span(f"imported from {meta.source.format}", className="badge"))
     head = html.H1([run.name, *badge])
-    return html.Section([head, html.P(items, className="facts")], className="card")
+    return html.Section(
+        [head, html.P(items, className="facts"), *_lacking(meta.source)], className="card"
+    )
+
+
+def _lacking(source: Source | None) -> list[html.Details]:
+    """What the tool that recorded an imported run does not tell, so that nobody looks for it."""
+    if source is None or not source.lacks:
+        return []
+    head = html.Summary(f"What the {source.format} files do not hold")
+    return [html.Details([head, html.Ul([html.Li(said) for said in source.lacks])], open=True)]
 
 
 def _places(run: Run) -> str:

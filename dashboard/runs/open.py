@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from dashboard.runs.alignment import ONE_CLOCK, align
 from dashboard.runs.caches import Fingerprint, fingerprint
+from dashboard.runs.foreign import imported
 from dashboard.runs.horizon import recorded_until
 from dashboard.runs.opened import MANY_EVENTS, LazyTables, Opened, recall, remember
 from dashboard.runs.problems import Problem
@@ -43,6 +44,8 @@ def open_recording(
 ) -> AnyRecording:
     """Open the run in directory `path` as a `make`: a `Recording`, or what is built on it.
 
+    A file or directory of another tool's recordings is imported into the cache and opened there.
+
     whole_steps: leave out what each rank began after its last step, which more may be added to.
     What is damaged or missing is left out and named in its `problems`.
 
@@ -51,6 +54,8 @@ def open_recording(
         NewerFormat: a newer Rankscope wrote it.
     """
     directory = Path(path)
+    if not _holds_events(directory):
+        directory = imported(directory) or directory
     files = _event_files(directory)
     if whole_steps:
         return _read(directory, files, make, whole_steps=True)
@@ -194,6 +199,10 @@ def _clocks(
     return clocks
 
 
+def _holds_events(directory: Path) -> bool:
+    return directory.is_dir() and any(directory.glob("rank-*.arrows"))
+
+
 def _event_files(directory: Path) -> dict[int, Path]:
     if not directory.exists():
         raise TraceError(f"{directory}: no such run directory; check the path")
@@ -209,7 +218,8 @@ def _event_files(directory: Path) -> dict[int, Path]:
     if not files:
         raise TraceError(
             f"{directory}: no {events_file(0)} or other rank files here; record a run with "
-            f"`torchrun … -m tracer --out {directory} train.py`, or name its directory"
+            f"`torchrun … -m tracer --out {directory} train.py`, or name its directory "
+            "(or one with another tool's traces, see `rankscope import --help`)"
         )
     return dict(sorted(files.items()))
 

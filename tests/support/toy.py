@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from tracer.columns import Batches
 from tracer.schema import (
     COUNTER_SCHEMA,
     EVENT_SCHEMA,
@@ -109,28 +108,19 @@ def write_counters(
     writer = StreamWriter(
         path / counters_file(rank), COUNTER_SCHEMA, "counters", run_id=run_id, rank=rank
     )
-    ts, names, values = zip(*rows, strict=True)
-    columns = [pa.array(ts), pa.array(names).dictionary_encode(), pa.array(values)]
-    writer.write(pa.record_batch(columns, schema=COUNTER_SCHEMA))
+    columns = dict(zip(COUNTER_SCHEMA.names, map(list, zip(*rows, strict=True)), strict=True))
+    writer.write(Batches(COUNTER_SCHEMA).batch(columns))
     writer.close()
 
 
 def _write_rank(path: Path, rank: int, rows: Sequence[Event], *, run_id: str, scale: int) -> None:
-    columns: dict[str, list[Any]] = {field.name: [] for field in EVENT_SCHEMA}
-    for row in rows:
-        for name, values in columns.items():
-            value = getattr(row, name)
-            values.append(value * scale if name in ("start", "duration") else value)
-    arrays = [
-        pa.array(columns[field.name], pa.string()).dictionary_encode().cast(field.type)
-        if pa.types.is_dictionary(field.type)
-        else pa.array(columns[field.name], field.type)
-        for field in EVENT_SCHEMA
-    ]
+    columns = {name: [getattr(row, name) for row in rows] for name in EVENT_SCHEMA.names}
+    for name in ("start", "duration"):
+        columns[name] = [value * scale for value in columns[name]]
     writer = StreamWriter(
         path / events_file(rank), EVENT_SCHEMA, "events", run_id=run_id, rank=rank
     )
-    writer.write(pa.record_batch(arrays, schema=EVENT_SCHEMA))
+    writer.write(Batches(EVENT_SCHEMA).batch(columns))
     writer.close()
 
 

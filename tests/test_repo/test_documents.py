@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 
-from dashboard.cli import COMMANDS
+from dashboard.cli import COMMANDS, rankscope
 from tests.test_repo.markdown import ROOT, code_blocks, code_spans, documents, relative_links
 
 PAGES = pytest.mark.parametrize("page", documents(), ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -36,9 +36,19 @@ def test_every_rankscope_command_exists_with_the_options_named(page: Path) -> No
 
 
 def _options(command: str) -> set[str]:
-    module = import_module(COMMANDS[command])
-    parameters = getattr(module, command.replace("-", "_")).params
-    return {"--help"} | {name for p in parameters for name in (*p.opts, *p.secondary_opts)}
+    found = rankscope.get_command(click.Context(rankscope), command)
+    assert found is not None
+    return {"--help"} | _names(found)
+
+
+def _names(command: click.Command) -> set[str]:
+    """Its options and those of its sub-commands."""
+    names = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            names |= _names(command.get_command(context, name) or command)
+    return names
 
 
 @PAGES

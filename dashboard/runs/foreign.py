@@ -1,0 +1,78 @@
+"""Open what another tool recorded: it is imported into the cache, and made anew when it changed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from collectors.importers.formats import VERSION, Format, import_files, recognized
+from dashboard.runs.caches import Fingerprint, fingerprint, replacing, writable_place
+from tracer.errors import TraceError
+
+_FOLDER: Final = "imported"
+_FILE: Final = "imported.json"
+
+
+def imported(path: Path) -> Path | None:
+    """The run directory that was made of the foreign file or directory `path`: the one in the
+    cache if that is of these files as they are now, else a new one. None if `path` is not foreign.
+
+    Raises:
+        TraceError: the files are damaged, of several formats, or the cache cannot be written.
+    """
+    found = recognized(path)
+    if found is None:
+        return None
+    place = writable_place(path)
+    if place is None:
+        place = Path(tempfile.gettempdir()) / f"rankscope-{path.resolve().name}"
+        raise TraceError(
+            f"{path}: holds {found[0].title}, but no cache directory can be written to keep what "
+            f"is imported; `rankscope import {found[0].name} {path} -o {place}` makes a run of it"
+        )
+    run, about = place / _FOLDER / path.resolve().name, place / _FILE
+    known = {"version": VERSION, "format": found[0].name, "files": _fingerprint(path)}
+    if not (run.is_dir() and _said(about) == known):
+        about.unlink(missing_ok=True)
+        import_with_progress(
+            *found, run, console=Console(stderr=True, quiet=not sys.stderr.isatty()), overwrite=True
+        )
+        with contextlib.suppress(OSError), replacing(about) as part:
+            part.write_text(json.dumps(known), encoding="utf-8")
+    return run
+
+
+def import_with_progress(
+    format: Format, files: Sequence[Path], out: Path, *, console: Console, **how: Any
+) -> None:
+    """Import, with a progress bar that counts bytes of the files."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        total = sum(path.stat().st_size for path in files)
+        task = progress.add_task(
+            f"{format.name}, {len(files)} file{'s' * (len(files) > 1)}", total=total
+        )
+        import_files(format, files, out, advance=lambda done: progress.advance(task, done), **how)
+        progress.update(task, completed=total)
+
+
+def _fingerprint(path: Path) -> Fingerprint:
+    if path.is_dir():
+        return fingerprint(path)
+    facts = path.stat()
+    return {path.name: [facts.st_size, facts.st_mtime_ns]}
+
+
+def _said(about: Path) -> Any:
+    try:
+        return json.loads(about.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
