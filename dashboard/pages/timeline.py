@@ -18,21 +18,34 @@ if TYPE_CHECKING:
 
 TITLE: Final = "Timeline"
 PATH: Final = "/timeline"
-CLIENT_KEYS: Final = frozenset({"t0", "t1", "sel", "hide", "path", "theme"})
+CLIENT_KEYS: Final = frozenset(
+    {"t0", "t1", "sel", "hide", "path", "bubbles", "plan", "counters", "theme"}
+    | {"mark", "on", "q", "order", "fold"}
+)
 
 _KEYS: Final = (
     ("W S · wheel", "zoom in and out at the pointer"),
     ("A D · ← → · drag", "pan"),
-    ("shift + drag", "zoom to the marked range"),
+    ("shift + drag", "statistics of what is marked"),
+    ("/", "search; Enter goes on, Shift + Enter back"),
     ("F", "fit the whole run"),
     ("[ ]", "previous, next step"),
-    ("P", "critical path"),
+    ("P · B", "critical path, bubbles"),
+    ("G · C", "the plan below each rank, counters"),
+    ("X", "fold all groups, unfold them; or click a group's name"),
     ("click", "details of the event"),
-    ("double-click · Z", "zoom to the event, to the selected one"),
+    ("double-click · Z", "zoom to the event, to what is selected"),
     (", .", "select the event before, after"),
     ("↑ ↓", "scroll the lanes"),
     ("Esc", "close, clear the selection"),
     ("?", "this help"),
+)
+
+
+_ORDERS: Final = (
+    ("mesh", "by stage"),
+    ("rank", "by rank"),
+    ("work", "most work first"),
 )
 
 
@@ -43,7 +56,11 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Section:
         [
             dcc.Store(id="timeline-run", data=state.run),
             html.Div(
-                [_part("legend", role="group", **dashed(aria_label="Kinds shown")), _tools()],
+                [
+                    _part("legend", role="group", **dashed(aria_label="Kinds shown")),
+                    _finding(),
+                    _tools(),
+                ],
                 className="timeline-bar",
             ),
             html.Div(
@@ -54,6 +71,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Section:
                             [
                                 _part("tooltip", role="tooltip", hidden=True),
                                 _part("help-box", hidden=True, children=_help()),
+                                _part("said", hidden=True, role="status"),
                                 _part("trouble", hidden=True, role="alert"),
                             ],
                             className="timeline-frame",
@@ -68,6 +86,12 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Section:
                         className="timeline-details",
                         **dashed(data_part="details", aria_live="polite"),
                         **dashed(aria_label="Details of the selected event"),
+                    ),
+                    html.Aside(
+                        hidden=True,
+                        className="timeline-details",
+                        **dashed(data_part="statistics", aria_live="polite"),
+                        **dashed(aria_label="Statistics of the selected time"),
                     ),
                 ],
                 className="timeline-body",
@@ -88,6 +112,25 @@ def register(app: Dash, runs: Sequence[Run]) -> None:
     )
 
 
+def _finding() -> html.Div:
+    return html.Div(
+        [
+            _part("search-box"),
+            html.Output(className="timeline-count", **dashed(data_part="search-count")),
+            _button("search-previous", "↑", "Previous hit  Shift + Enter"),
+            _button("search-next", "↓", "Next hit  Enter"),
+            html.Select(
+                [html.Option(text, value=value) for value, text in _ORDERS],
+                id="timeline-order",
+                className="timeline-order",
+                title="Order of the ranks",
+                **dashed(data_part="order", data_view_key="order", aria_label="Order of the ranks"),
+            ),
+        ],
+        className="timeline-tools timeline-finding",
+    )
+
+
 def _tools() -> html.Div:
     return html.Div(
         [
@@ -97,7 +140,10 @@ def _tools() -> html.Div:
             _button("wider", "−", "Zoom out  S"),
             _button("closer", "+", "Zoom in  W"),
             _button("fit", "Fit", "Fit the whole run  F"),
-            _button("path", "Critical path", "Critical path: what the step waited for  P"),
+            _button("path", "Path", "Critical path: what the step waited for  P"),
+            _button("bubbles", "Bubbles", "Bubbles: warm-up, stalls, cool-down of each stage  B"),
+            _button("plan", "Plan", "The plan with equally long stages below each rank  G"),
+            _button("counters", "Counters", "Memory and utilization below each rank  C"),
             _button("help", "?", "Keys  ?"),
         ],
         className="timeline-tools",

@@ -14,7 +14,7 @@ export class Source {
   constructor(run) {
     this.base = `/api/timeline/${run}`;
     this.events = new Map();
-    this.pending = null;
+    this.pending = new Map(); // by what is asked for
   }
 
   async lanes() {
@@ -22,18 +22,8 @@ export class Source {
   }
 
   /** The window's events; a newer call makes an older one end with null. */
-  async window(asked) {
-    this.pending?.abort();
-    const request = new AbortController();
-    this.pending = request;
-    try {
-      return await this.once(asked, request.signal);
-    } catch (error) {
-      if (request.signal.aborted) return null;
-      throw error;
-    } finally {
-      if (this.pending === request) this.pending = null;
-    }
+  window(asked) {
+    return this.newest("window", (signal) => this.once(asked, signal));
   }
 
   /** The window's events, whatever else is asked meanwhile. */
@@ -43,10 +33,24 @@ export class Source {
     return decode(await reply.arrayBuffer());
   }
 
-  /** The critical path in a window: [rank, start, end] in order of time. */
-  async path({ start, end, width }) {
-    const query = new URLSearchParams({ t0: start, t1: end, width });
-    return (await (await ask(`${this.base}/path?${query}`)).json()).stays;
+  /** What one of the routes of timeline_overlays.py says; null once the route is asked anew. */
+  beside(route, asked = {}) {
+    const url = `${this.base}/${route}?${new URLSearchParams(asked)}`;
+    return this.newest(route, async (signal) => (await ask(url, signal)).json());
+  }
+
+  async newest(what, get) {
+    this.pending.get(what)?.abort();
+    const request = new AbortController();
+    this.pending.set(what, request);
+    try {
+      return await get(request.signal);
+    } catch (error) {
+      if (request.signal.aborted) return null;
+      throw error;
+    } finally {
+      if (this.pending.get(what) === request) this.pending.delete(what);
+    }
   }
 
   /** Make sure that it is known how many events these cells of one pixel hold. */
@@ -76,7 +80,10 @@ export class Source {
 
 async function ask(url, signal) {
   const reply = await fetch(url, { signal });
-  if (!reply.ok) throw new Error(await reply.text());
+  if (!reply.ok) {
+    const refused = reply.status < 500; // asking again would not help
+    throw Object.assign(new Error(await reply.text()), { refused });
+  }
   return reply;
 }
 

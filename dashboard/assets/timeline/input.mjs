@@ -1,5 +1,5 @@
 // Mouse and keys → what the timeline does. Knows nothing of how it is drawn.
-import { AXIS, GUTTER } from "./paint.mjs";
+import { AXIS, GUTTER } from "./frame.mjs";
 
 const CLICK_SLACK = 4; // pixels that a click may wander before it is a drag
 const WHEEL_ZOOM = 0.0022; // per pixel of wheel movement: a notch of 100 zooms by a fifth
@@ -20,12 +20,17 @@ const KEYS = {
   arrowup: (t) => t.scrollBy(-40),
   arrowdown: (t) => t.scrollBy(40),
   f: (t) => t.fit(),
-  "[": (t) => t.goToStep(-1),
-  "]": (t) => t.goToStep(1),
+  "[": (t) => t.steps.go(-1),
+  "]": (t) => t.steps.go(1),
   ",": (t) => t.picker.chooseBeside(-1),
   ".": (t) => t.picker.chooseBeside(1),
   z: (t) => t.zoomToSelection(),
-  p: (t) => t.togglePath(),
+  p: (t) => t.overlays.path.toggle(),
+  b: (t) => t.overlays.bubbles.toggle(),
+  g: (t) => t.overlays.plan.toggle(),
+  c: (t) => t.overlays.counters.toggle(),
+  x: (t) => t.arrangement.foldAll(),
+  "/": (t) => t.search.focus(),
   "?": (t) => t.toggleHelp(),
   escape: (t) => t.escape(),
 };
@@ -83,13 +88,14 @@ function onWheel(t, event) {
   else t.zoom(Math.exp(along * WHEEL_ZOOM), event.offsetX - GUTTER);
 }
 
-/** A press becomes a click, a pan, or with shift the marking of a range to zoom to. */
+/** A press becomes a click, a pan, or with shift the marking of a stretch of time. */
 function onPress(t, press) {
   if (press.button !== 0) return;
   const { canvas } = t;
   const done = new AbortController();
   const { signal } = done;
-  let [x, y] = [press.offsetX, press.offsetY];
+  const from = [press.offsetX, press.offsetY];
+  let [x, y] = from;
   let moved = false;
   canvas.setPointerCapture(press.pointerId);
   canvas.addEventListener(
@@ -98,7 +104,7 @@ function onPress(t, press) {
       const far = Math.hypot(event.offsetX - press.offsetX, event.offsetY - press.offsetY);
       moved ||= far > CLICK_SLACK;
       if (!moved) return;
-      if (press.shiftKey) t.markBand(press.offsetX, event.offsetX);
+      if (press.shiftKey) t.markBand(from, [event.offsetX, event.offsetY]);
       else t.drag(x - event.offsetX, y - event.offsetY);
       [x, y] = [event.offsetX, event.offsetY];
     },
@@ -106,9 +112,10 @@ function onPress(t, press) {
   );
   const end = (event) => {
     done.abort();
-    if (moved && press.shiftKey) t.zoomToBand();
+    if (moved && press.shiftKey) t.chooseBand(from, [event.offsetX, event.offsetY]);
+    else if (!moved && x < GUTTER && y > AXIS) t.arrangement.click(y);
     else if (!moved && event.type === "pointerup" && event.offsetY > AXIS) t.picker.click(x, y);
-    else if (!moved && event.offsetY <= AXIS) t.clickAxis(x);
+    else if (!moved && event.offsetY <= AXIS) t.steps.click(x);
     t.endDrag();
   };
   canvas.addEventListener("pointerup", end, { signal });

@@ -1,11 +1,13 @@
 // The strip below the lanes: the whole run, small, and where in it the window is. A click or a
 // drag moves the window there.
-import { GUTTER, paintReply } from "./paint.mjs";
+import { GUTTER } from "./frame.mjs";
+import { paintReply } from "./paint.mjs";
 import { element } from "./words.mjs";
 import { View } from "./scale.mjs";
 
 const HEIGHT = 46;
 const PADDING = 7;
+const TICK = 7; // height of a hit of the search
 const LEAST_FRAME = 6; // pixels: a tiny window can still be seen
 
 export class Minimap {
@@ -60,7 +62,16 @@ export class Minimap {
     ctx.translate(GUTTER, 0);
     const scene = { view, layout, colours, hidden, ratio, compute, labels: false };
     if (overview) paintReply(ctx, scene, overview);
+    this.paintTicks();
     this.paintFrame();
+  }
+
+  /** Where the search has found something. */
+  paintTicks() {
+    const { ctx, view } = this;
+    const { colours, ticks } = this.t.scene;
+    ctx.fillStyle = colours.accent;
+    for (const ns of ticks) ctx.fillRect(Math.round(view.x(ns)), HEIGHT - TICK, 1, TICK);
   }
 
   paintFrame() {
@@ -85,7 +96,7 @@ export class Minimap {
 function firstRows(lanes, count) {
   const firsts = lanes.filter((lane, i) => lane.rank !== lanes[i - 1]?.rank);
   const each = (HEIGHT - 2 * PADDING) / Math.max(firsts.length, 1);
-  const rows = new Array(count);
+  const rows = Array.from({ length: count });
   firsts.forEach((lane, i) => {
     const y = PADDING + i * each;
     rows[lane.first_row] = { y: y - 0.5, height: each + 1, lane, depth: 0 };

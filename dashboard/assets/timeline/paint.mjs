@@ -1,11 +1,12 @@
-// Draws the lanes: tracks, occupancy, boxes, labels, step lines, axis. Knows colours and pixels.
+// Draws the lanes: backgrounds, occupancy, boxes, labels, step lines, outlines. Knows colours and
+// pixels.
+import { paintBubbles } from "./bubbles.mjs";
+import { AXIS, clip, GUTTER, paintAxis, paintGutter } from "./frame.mjs";
 import { NARROW, paintOccupancy } from "./occupancy.mjs";
 import { paintPath } from "./path.mjs";
 import { ticks } from "./scale.mjs";
+import { paintTracksBelow } from "./tracks.mjs";
 
-export const GUTTER = 132;
-export const AXIS = 44; // step band and time labels
-const STEP_BAND = 20;
 const LABEL_WIDTH = 13; // the least box that holds a microbatch number
 const NAME_WIDTH = 34; // the least box that holds a name
 const GAP_FROM = 4; // boxes wider than this leave a gap to the next
@@ -24,6 +25,10 @@ export function readColours(kinds) {
         read(name),
       ]),
     ),
+    bubble: Object.fromEntries(
+      ["warm_up", "stall", "cool_down"].map((part) => [part, read(`bubble-${part.replace("_", "-")}`)]),
+    ),
+    counter: ["accent", "muted", "text"].map(read),
     font: read("font"),
   };
 }
@@ -43,27 +48,24 @@ export function paint(ctx, scene) {
   ctx.save();
   clip(ctx, GUTTER, AXIS, width - GUTTER, height - AXIS);
   ctx.translate(GUTTER, AXIS - scene.scroll);
-  paintTracks(ctx, scene);
+  paintBackgrounds(ctx, scene);
   paintEvents(ctx, scene);
+  paintTracksBelow(ctx, scene);
+  paintBubbles(ctx, scene);
   paintStepLines(ctx, scene);
   paintPath(ctx, scene);
   paintMarks(ctx, scene);
   ctx.restore();
   paintGutter(ctx, scene);
   paintAxis(ctx, scene);
+  paintMarked(ctx, scene);
   paintBand(ctx, scene);
 }
 
-function clip(ctx, x, y, width, height) {
-  ctx.beginPath();
-  ctx.rect(x, y, width, height);
-  ctx.clip();
-}
-
-function paintTracks(ctx, { layout, colours, view }) {
+function paintBackgrounds(ctx, { layout, colours, view }) {
   ctx.fillStyle = colours.raised;
   for (const row of layout.rows) {
-    if (row.depth === 0) ctx.fillRect(0, row.y, view.width, row.height);
+    if (row?.depth === 0) ctx.fillRect(0, row.y, view.width, row.height);
   }
   ctx.fillStyle = colours.grid;
   for (const { ns } of ticks(view)) {
@@ -218,82 +220,26 @@ function paintLink(ctx, { view, layout, colours }, from, to) {
   ctx.stroke();
 }
 
-function paintGutter(ctx, { layout, colours, height, scroll }) {
-  ctx.fillStyle = colours.card;
-  ctx.fillRect(0, AXIS, GUTTER, height - AXIS);
+/** The stretch of time that is selected, over its ranks. */
+function paintMarked(ctx, { view, layout, colours, marked, width, height, scroll }) {
+  if (!marked) return;
+  const left = Math.max(GUTTER, GUTTER + view.x(marked.start));
+  const right = Math.min(width, GUTTER + view.x(marked.end));
+  if (right <= left) return;
   ctx.save();
-  clip(ctx, 0, AXIS, GUTTER, height - AXIS);
-  ctx.translate(0, AXIS - scroll);
-  ctx.textAlign = "left";
-  for (const group of layout.groups) {
-    if (!group.name) continue;
-    ctx.fillStyle = colours.border;
-    ctx.fillRect(10, group.y, 3, group.end - group.y);
-    ctx.fillStyle = colours.text;
-    ctx.font = `600 12px ${colours.font}`;
-    ctx.fillText(group.name, 20, group.y + 10);
-  }
-  const named = new Set(layout.groups.filter((group) => group.name).map((group) => group.y));
-  for (const block of layout.blocks) paintBlockName(ctx, block, layout, colours, named.has(block.y));
-  ctx.restore();
-  ctx.fillStyle = colours.border;
-  ctx.fillRect(GUTTER - 1, AXIS, 1, height - AXIS);
-}
-
-function paintBlockName(ctx, block, layout, colours, underStage) {
-  const tall = block.end - block.y;
-  const y = underStage ? block.y + 10 : block.y + Math.min(10, tall / 2);
-  ctx.font = `11.5px ${colours.font}`;
-  ctx.fillStyle = colours.muted;
-  ctx.textAlign = "right";
-  ctx.fillText(`rank ${block.rank}`, GUTTER - 10, y);
-  if (block.detail && tall > 24) ctx.fillText(block.detail, GUTTER - 10, y + 14);
-  if (block.lanes === 1) return;
-  ctx.font = `10px ${colours.font}`;
-  for (const row of layout.rows) {
-    if (row.lane.rank !== block.rank || row.depth !== 0 || row.y === block.y) continue;
-    ctx.fillText(row.lane.lane.replace(/^host:/, ""), GUTTER - 10, row.y + row.height / 2);
-  }
-}
-
-function paintAxis(ctx, scene) {
-  const { view, colours, width } = scene;
-  ctx.fillStyle = colours.card;
-  ctx.fillRect(0, 0, width, AXIS);
-  ctx.save();
-  clip(ctx, GUTTER, 0, width - GUTTER, AXIS);
-  ctx.translate(GUTTER, 0);
-  paintStepBand(ctx, scene);
-  ctx.font = `11px ${colours.font}`;
-  ctx.textAlign = "left";
-  for (const { ns, label } of ticks(view)) {
-    const x = Math.round(view.x(ns));
-    ctx.fillStyle = colours.border;
-    ctx.fillRect(x, STEP_BAND, 1, AXIS - STEP_BAND);
-    ctx.fillStyle = colours.muted;
-    ctx.fillText(label, x + 5, STEP_BAND + (AXIS - STEP_BAND) / 2);
+  clip(ctx, GUTTER, AXIS, width - GUTTER, height - AXIS);
+  for (const block of layout.blocks) {
+    if (marked.ranks && !marked.ranks.has(block.rank)) continue;
+    const top = AXIS - scroll + block.y - 3;
+    ctx.globalAlpha = 0.13;
+    ctx.fillStyle = colours.accent;
+    ctx.fillRect(left, top, right - left, block.end - block.y + 6);
   }
   ctx.restore();
-  ctx.fillStyle = colours.border;
-  ctx.fillRect(0, AXIS - 1, width, 1);
-}
-
-function paintStepBand(ctx, { view, colours, stepsOf, layout }) {
-  const steps = stepsOf.get(layout.blocks[0]?.rank) ?? [];
-  ctx.font = `600 11px ${colours.font}`;
-  ctx.textAlign = "center";
-  for (const { step, start, duration } of steps) {
-    const left = Math.max(view.x(start), 0);
-    const right = Math.min(view.x(start + duration), view.width);
-    if (right <= 0 || left >= view.width || right - left < 1) continue;
-    ctx.fillStyle = step % 2 ? colours.raised : colours.grid;
-    ctx.fillRect(left, 3, Math.max(right - left - 1, 1), STEP_BAND - 5);
-    const text = [`step ${step}`, String(step)].find(
-      (label) => ctx.measureText(label).width < right - left - 6,
-    );
-    if (!text) continue;
-    ctx.fillStyle = colours.muted;
-    ctx.fillText(text, (left + right) / 2, STEP_BAND / 2 + 0.5);
+  ctx.fillStyle = colours.accent;
+  for (const edge of [marked.start, marked.end]) {
+    const x = GUTTER + view.x(edge);
+    if (x >= GUTTER && x <= width) ctx.fillRect(Math.round(x), 0, 1, height);
   }
 }
 
@@ -304,7 +250,7 @@ function paintBand(ctx, { colours, height, band, pointerX, width }) {
     const right = Math.min(Math.max(band.from, band.to), width);
     ctx.globalAlpha = 0.16;
     ctx.fillStyle = colours.accent;
-    ctx.fillRect(left, 0, right - left, height);
+    ctx.fillRect(left, band.top, right - left, band.bottom - band.top);
     ctx.globalAlpha = 1;
     ctx.fillRect(left, 0, 1, height);
     ctx.fillRect(right, 0, 1, height);

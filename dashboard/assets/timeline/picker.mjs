@@ -1,9 +1,9 @@
 // Which event is meant: under the pointer, selected, or beside the selected one. The selection is
 // in the URL (`sel`); `follow` shows what the URL says.
 import { find } from "./data.mjs";
-import { AXIS, GUTTER } from "./paint.mjs";
+import { AXIS, GUTTER } from "./frame.mjs";
 import { rowAt } from "./rows.mjs";
-import { describeCells, element, eventTitle, fieldList, plain, showDetails } from "./words.mjs";
+import { describeCells, element, eventTitle, fieldList, plain, showDetails, showSame } from "./words.mjs";
 
 const DETAILS_DELAY_MS = 60;
 const SLACK_PIXELS = 2; // how far from a thin event the pointer may be
@@ -128,7 +128,8 @@ export class Picker {
   choose(event) {
     this.hover(null, null);
     this.goThere = Boolean(event?.go);
-    window.rankscope.view.set({ sel: event ? `${event.rank}.${event.row}` : null });
+    const sel = event ? `${event.rank}.${event.row}` : null;
+    window.rankscope.view.set(sel ? { sel, mark: null, on: null } : { sel });
   }
 
   /** Show the selection that the URL names. */
@@ -141,15 +142,32 @@ export class Picker {
     const panel = this.t.part("details");
     if (details) {
       const colourOf = (kind) => this.t.colourOf(kind);
-      showDetails(panel, details, colourOf, (event) => this.choose(event));
+      const choose = (event) => this.choose(event);
+      showDetails(panel, details, colourOf, choose);
+      this.showElsewhere(panel, details, choose);
     } else panel.hidden = true;
-    if (details && this.goThere) this.bringIntoView(plain(details));
+    if (details && this.goThere) this.bringIntoView({ rank: details.rank, ...plain(details) });
     this.goThere = false;
     this.t.redraw();
   }
 
-  bringIntoView({ start, duration }) {
-    const { view } = this.t;
+  /** What the other ranks took for the same; the panel is there before that is known. */
+  async showElsewhere(panel, details, choose) {
+    const key = `${details.rank}/${details.row}`;
+    const found = await this.t.source.beside(`same/${key}`).catch(() => null);
+    const still = this.selected === details && panel.isConnected;
+    if (still && found?.ranks.length > 1) showSame(panel, details, found, choose);
+  }
+
+  bringIntoView(event) {
+    const { view, scene } = this.t;
+    const { start, duration } = event;
+    this.t.arrangement.reveal(event.rank);
+    const place = scene.layout.rows[this.rowOf(event)];
+    const [top, tall] = [scene.scroll, scene.height - AXIS];
+    if (place && (place.y < top || place.y + place.height > top + tall)) {
+      this.t.scrollBy(place.y - tall / 2 - top);
+    }
     if (start + duration > view.start && start < view.end) return;
     const half = (view.end - view.start) / 2;
     this.t.goTo(start + duration / 2 - half, start + duration / 2 + half);
@@ -158,9 +176,10 @@ export class Picker {
   /** The event before (-1) or after (1) the selected one in its row, among those drawn as boxes. */
   chooseBeside(by) {
     const { reply, layout } = this.t.scene;
-    if (!reply || !layout.rows.length) return;
+    const first = layout.blocks[0] && this.t.lanes.lanes.find((lane) => lane.rank === layout.blocks[0].rank);
+    if (!reply || !first) return;
     const chosen = this.selected && { rank: this.selected.rank, ...plain(this.selected) };
-    const row = chosen ? this.rowOf(chosen) : 0;
+    const row = chosen ? this.rowOf(chosen) : first.first_row;
     const from = chosen ? chosen.start : this.t.view.start;
     const { box } = reply;
     let next;
@@ -169,7 +188,7 @@ export class Picker {
       if (side === by && (by < 0 || next === undefined)) next = i;
     }
     if (next === undefined) return;
-    this.choose({ rank: layout.rows[row].lane.rank, row: box.event[next], go: true });
+    this.choose({ rank: chosen?.rank ?? first.rank, row: box.event[next], go: true });
   }
 
   // --- outlines --------------------------------------------------------------------------------

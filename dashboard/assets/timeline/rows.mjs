@@ -1,20 +1,27 @@
-// Where each row lies: stages from top to bottom, in them ranks, in them lanes, in them depths.
+// Where each row lies: groups of the mesh from top to bottom, in them ranks, in them lanes, in them
+// depths, and below a rank's lanes its tracks (the plan, counters).
+import { arrange, dimensionsOf } from "./groups.mjs";
 
 const TOP_ROW = { least: 20, most: 76 };
 const LOW_SHARE = 0.6; // height of nested rows and of a rank's further lanes
 const LANE_GAP = 3;
 const RANK_GAP = 8;
 const STAGE_GAP = 14;
+const REPLICA_HEAD = 16; // for the name of a group within a stage
 
-/** `{rows, blocks, groups, height}`: y and height of each row, rank block and stage, from 0. */
-export function layoutRows(lanes, available) {
-  const ranks = countRanks(lanes);
-  const rows = lanes.reduce((sum, lane) => sum + lane.rows, 0);
-  const units = ranks + (rows - ranks) * LOW_SHARE;
-  const gaps = lanes.length * LANE_GAP + ranks * RANK_GAP + 2 * STAGE_GAP;
+/** `{rows, blocks, groups, height}`: y and height of each row that is shown (by its number among
+ * the server's rows), of each rank's block and of each group, from 0. `tracks`: rows that each rank
+ * gets below its lanes; `arrangement`: see groups.mjs. */
+export function layoutRows(lanes, available, { tracks, ...arrangement }) {
+  const ranks = arrange(lanes, arrangement);
+  const shown = ranks.flatMap((one) => one.lanes);
+  const rows = shown.reduce((sum, lane) => sum + lane.rows, 0);
+  const units = ranks.length + (rows - ranks.length) * LOW_SHARE;
+  const below = tracks.reduce((sum, { height }) => sum + height + LANE_GAP, 0);
+  const gaps = shown.length * LANE_GAP + ranks.length * (RANK_GAP + below) + 2 * STAGE_GAP;
   const ideal = (available - gaps) / Math.max(units, 1);
   const full = Math.round(Math.min(TOP_ROW.most, Math.max(TOP_ROW.least, ideal)));
-  return place(lanes, full, Math.round(full * LOW_SHARE));
+  return place(lanes, ranks, tracks, full, Math.round(full * LOW_SHARE));
 }
 
 export const stageName = (stages) => {
@@ -22,59 +29,76 @@ export const stageName = (stages) => {
   return stages.length === 1 ? `stage ${stages[0]}` : `stages ${stages.join(", ")}`;
 };
 
-/** `tp 1`: where in the mesh a rank is, by the dimensions that tell the lanes' ranks apart. */
-function coordinateNames(lanes) {
-  const dimensions = Object.keys(lanes[0]?.coordinates ?? {}).filter(
-    (name) => name !== "pp" && new Set(lanes.map((lane) => lane.coordinates[name])).size > 1,
-  );
-  return ({ coordinates }) =>
-    dimensions.map((name) => `${name} ${coordinates[name] ?? "?"}`).join(" · ");
-}
-
-const countRanks = (lanes) => new Set(lanes.map((lane) => lane.rank)).size;
-
-function place(lanes, full, low) {
-  const coordinateName = coordinateNames(lanes);
+function place(lanes, ranks, tracks, full, low) {
+  const dimensions = dimensionsOf(lanes);
   const rows = [];
   const blocks = [];
   const groups = [];
+  const open = []; // the groups that the last rank was in
   let y = RANK_GAP;
-  for (const lane of lanes) {
-    const name = stageName(lane.stages);
-    let group = groups.at(-1);
-    if (group?.name !== name) {
-      if (group) y += STAGE_GAP - RANK_GAP;
-      group = { name, y, end: y };
-      groups.push(group);
+  for (const one of ranks) {
+    if (blocks.length) y += RANK_GAP - LANE_GAP;
+    y = openGroups(one, open, groups, y);
+    const block = { rank: one.rank, detail: detailOf(one, dimensions), y, tracks: new Map() };
+    block.lanes = one.lanes.length;
+    block.head = open.some((group) => group.y === y && group.level === 0);
+    one.lanes.forEach((lane, at) => {
+      for (let depth = 0; depth < lane.rows; depth += 1) {
+        const height = depth === 0 && at === 0 ? full : low;
+        rows[lane.first_row + depth] = { y, height, lane, depth };
+        y += height;
+      }
+      block.lanesEnd = y;
+      y += LANE_GAP;
+    });
+    for (const { name, title, height } of tracks) {
+      block.tracks.set(name, { y, height, title });
+      y += height + LANE_GAP;
     }
-    let block = blocks.at(-1);
-    if (block?.rank !== lane.rank) {
-      if (block) y += RANK_GAP - LANE_GAP;
-      if (group.end === group.y) group.y = y;
-      block = { rank: lane.rank, detail: coordinateName(lane), lanes: 0, y, end: y };
-      blocks.push(block);
-    }
-    block.lanes += 1;
-    for (let depth = 0; depth < lane.rows; depth += 1) {
-      const height = depth === 0 && block.lanes === 1 ? full : low;
-      rows.push({ y, height, lane, depth });
-      y += height;
-    }
-    block.end = y;
-    group.end = y;
-    y += LANE_GAP;
+    block.end = y - LANE_GAP;
+    for (const group of open) group.end = block.end;
+    blocks.push(block);
   }
   return { rows, blocks, groups, height: y + RANK_GAP };
 }
 
-/** The number of the row at `y`, or -1 between rows. */
-export function rowAt(layout, y) {
-  return layout.rows.findIndex((row) => y >= row.y && y < row.y + row.height);
+/** Close the groups that `one` is not in, open those that begin with it; where its rows begin. */
+function openGroups(one, open, groups, from) {
+  let y = from;
+  let level = 0;
+  while (level < open.length && open[level].key === one.groups[level]?.key) level += 1;
+  if (level === 0 && open.length && one.groups.length) y += STAGE_GAP - RANK_GAP;
+  open.length = level;
+  for (; level < one.groups.length; level += 1) {
+    const group = { ...one.groups[level], level, y, end: y, folded: 0 };
+    open.push(group);
+    groups.push(group);
+    if (level > 0) y += REPLICA_HEAD;
+  }
+  if (one.folded) open.at(-1).folded = one.folded;
+  return y;
 }
 
-/** `[first, end)`: the rows that touch the stretch from `top` to `bottom`. */
+/** `tp 1`: where in the mesh a rank is, by the dimensions that its groups do not say. */
+function detailOf(one, dimensions) {
+  if (one.folded) return `+ ${one.folded} folded`;
+  const said = one.groups.length > 1 ? dimensions.slice(-1) : dimensions;
+  const place = said.map((name) => `${name} ${one.coordinates[name] ?? "?"}`);
+  return [one.stage, ...place].filter(Boolean).join(" · ");
+}
+
+/** The number of the row at `y`, or -1 between rows. */
+export function rowAt(layout, y) {
+  return layout.rows.findIndex((row) => row && y >= row.y && y < row.y + row.height);
+}
+
+/** `[first, end)`: rows that hold all that touch the stretch from `top` to `bottom`. */
 export function rowsBetween(layout, top, bottom) {
-  const first = layout.rows.findIndex((row) => row.y + row.height > top);
-  const end = layout.rows.findIndex((row) => row.y >= bottom);
-  return [first < 0 ? layout.rows.length : first, end < 0 ? layout.rows.length : end];
+  let [first, end] = [layout.rows.length, 0];
+  layout.rows.forEach((row, number) => {
+    if (row.y + row.height <= top || row.y >= bottom) return;
+    first = Math.min(first, number);
+    end = Math.max(end, number + 1);
+  });
+  return first < end ? [first, end] : [layout.rows.length, layout.rows.length];
 }

@@ -127,3 +127,29 @@ function relatives(related, choose) {
   });
   return element("ul", { className: "relatives" }, items);
 }
+
+/** The same on the other ranks, the longest first, each beside the median. */
+export function showSame(panel, { rank: mine }, { ranks, left_out: leftOut, median }, choose) {
+  const longest = ranks[0].duration;
+  const items = ranks.map(({ rank, row, duration }) => {
+    const bar = element("span", { className: "same-bar" });
+    bar.style.width = `${(100 * duration) / Math.max(longest, 1)}%`;
+    const over = median > 0 ? Math.round((100 * (duration - median)) / median) : 0;
+    const beside = over ? `${over > 0 ? "+" : "−"}${Math.abs(over)} %` : "median";
+    const attributes = { className: "relative same", type: "button" };
+    if (rank === mine) attributes["aria-current"] = "true";
+    const button = element("button", attributes, [
+      element("span", { text: rank === mine ? `rank ${rank}, this one` : `rank ${rank}` }),
+      element("span", { text: formatNs(duration), className: "num" }),
+      element("small", { text: beside }),
+      bar,
+    ]);
+    button.addEventListener("click", () => choose({ rank, row, go: true }));
+    return element("li", {}, [button]);
+  });
+  panel.append(
+    element("h3", { text: "On all ranks, the longest first" }),
+    element("ul", { className: "relatives", "data-part": "same" }, items),
+  );
+  if (leftOut) panel.append(element("p", { className: "muted", text: `and ${leftOut} shorter ones` }));
+}

@@ -1,0 +1,91 @@
+// Rows below a rank's lanes that are no lanes: the plan as a ghost, and counters as areas.
+import { formatBytes } from "./scale.mjs";
+
+const NUMBER_FROM = 13; // pixels that a microbatch number needs
+const PLAN_HEIGHT = 20;
+const COUNTER_HEIGHT = 34;
+
+/** Which rows each rank gets: `[{name, title, height}]`. */
+export function trackRows({ plan, counters }) {
+  const rows = plan?.actions.length ? [{ name: "plan", title: "plan", height: PLAN_HEIGHT }] : [];
+  for (const { name } of counters ?? []) {
+    if (rows.some((row) => row.name === name)) continue;
+    rows.push({ name, title: name.replace("memory.", ""), height: COUNTER_HEIGHT });
+  }
+  return rows;
+}
+
+/** `plan`: actions [rank, start, end, kind, microbatch]; `counters`: a series per rank and name
+ * (dashboard/analysis/overlays.py). */
+export function paintTracksBelow(ctx, scene) {
+  const blocks = new Map(scene.layout.blocks.map((block) => [block.rank, block]));
+  for (const action of scene.plan?.actions ?? []) {
+    const row = blocks.get(action[0])?.tracks.get("plan");
+    if (row) paintPlanned(ctx, scene, row, action);
+  }
+  const names = trackRows({ counters: scene.counters }).map(({ name }) => name);
+  for (const series of scene.counters ?? []) {
+    const row = blocks.get(series.rank)?.tracks.get(series.name);
+    const colour = scene.colours.counter[names.indexOf(series.name) % scene.colours.counter.length];
+    if (row) paintCounter(ctx, scene, row, series, colour);
+  }
+}
+
+/** Hollow boxes, as high as the row: they are meant, and did not happen. */
+function paintPlanned(ctx, { view, colours, kindIndex }, row, [, start, end, kind, microbatch]) {
+  const [left, right] = [view.x(start), view.x(end)];
+  if (right < 0 || left > view.width) return;
+  const colour = colours.kind[kindIndex.get(kind)];
+  const wide = Math.max(right - left - 1, 1);
+  ctx.globalAlpha = 0.3;
+  ctx.fillStyle = colour;
+  ctx.fillRect(left, row.y + 2, wide, row.height - 4);
+  ctx.globalAlpha = 1;
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = 1;
+  ctx.setLineDash([3, 2]);
+  ctx.strokeRect(left + 0.5, row.y + 2.5, Math.max(wide - 1, 0.5), row.height - 5);
+  ctx.setLineDash([]);
+  if (wide < NUMBER_FROM) return;
+  ctx.font = `11px ${colours.font}`;
+  ctx.textAlign = "center";
+  ctx.fillStyle = colours.text;
+  ctx.fillText(String(microbatch), left + wide / 2, row.y + row.height / 2 + 0.5);
+}
+
+/** From 0 to the largest value of the run; a value holds until the next one. */
+function paintCounter(ctx, { view, colours }, row, { points, most, unit }, colour) {
+  if (!points.length || !(most > 0)) return;
+  const bottom = row.y + row.height - 1;
+  const height = (value) => bottom - (Math.max(0, value) / most) * (row.height - 4);
+  const edge = Math.max(view.x(points[0][0]), 0);
+  ctx.beginPath();
+  ctx.moveTo(edge, bottom);
+  let y = bottom;
+  for (const [ns, value] of points) {
+    const x = Math.min(Math.max(view.x(ns), 0), view.width);
+    if (y !== bottom) ctx.lineTo(x, y);
+    y = height(value);
+    ctx.lineTo(x, y);
+  }
+  const last = Math.min(view.x(points.at(-1)[0]), view.width);
+  ctx.lineTo(last, bottom);
+  ctx.closePath();
+  ctx.globalAlpha = 0.45;
+  ctx.fillStyle = colour;
+  ctx.fill();
+  ctx.globalAlpha = 1;
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = 1;
+  ctx.stroke();
+  ctx.font = `10px ${colours.font}`;
+  ctx.textAlign = "left";
+  ctx.fillStyle = colours.muted;
+  ctx.fillText(`${formatCounter(most, unit)} at the most`, 6, row.y + 7);
+}
+
+export function formatCounter(value, unit) {
+  if (unit === "bytes") return formatBytes(Math.round(value));
+  const number = value.toLocaleString("en-US", { maximumSignificantDigits: 4 });
+  return unit === "percent" ? `${number} %` : `${number} ${unit}`;
+}
