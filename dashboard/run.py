@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dashboard.runs import Recording, open_recording
@@ -54,6 +55,28 @@ class Run(Recording):
         from dashboard.sql import query as ask
 
         return ask(self, query)
+
+    def export(
+        self,
+        to: str,
+        out: str | os.PathLike[str],
+        *,
+        ranks: Collection[int] | None = None,
+        steps: Collection[int] | None = None,
+        tables: Collection[str] = (),
+    ) -> Path:
+        """Write the run, or some ranks and steps of it, for other tools; returns where it is.
+
+        to: `perfetto`, `chrome`, `parquet` or `csv`; tables: views, of parquet and csv.
+
+        Raises:
+            UsageError: no such format, rank or table; a package is missing; or `out` cannot be
+                written.
+        """
+        from dashboard.export.formats import export
+
+        export(self, to, Path(out), ranks=ranks, steps=steps, tables=tables)
+        return Path(out)
 
     def accounting(self, steps: Collection[int] | None = None) -> Accounting:
         """Where each rank's time went, by category, closing to 100 % of each step."""

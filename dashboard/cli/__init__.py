@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "check": "dashboard.cli.check",
     "query": "dashboard.cli.query",
     "import": "dashboard.cli.import_",
+    "export": "dashboard.cli.export",
 }
 """Command → the module that defines it, under the module's own name."""
 
