@@ -15,6 +15,7 @@ import faulthandler
 import re
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -46,8 +47,10 @@ _BOMB_BYTES: Final = 400 << 20
 """What using a bomb may take on top: the 64 MiB that any file may, some copies of them, the pages
 of the dashboard. Believed, each bomb takes at least 1 GB or what the address space has."""
 _MOST_OF_A_CROWD: Final = 100_000_000
-_SECONDS: Final = 60
-"""For one example, which takes a third of a second on an idle machine."""
+_PROCESSOR_SECONDS: Final = 60
+"""For one example, which takes a third of a second. A busy machine does not make it more."""
+_SECONDS: Final = 240
+"""For one that waits for something that never comes."""
 
 
 def main() -> None:
@@ -60,6 +63,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_BYTES, _ADDRESS_BYTES))
     faulthandler.enable()
+    faulthandler.register(signal.SIGPROF, chain=True)  # the stack, then the end
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = small_run(folder)
@@ -132,11 +136,13 @@ def _written(damaged: Damaged, folder: Path) -> Iterator[Path]:
 def _in_time(what: str) -> Iterator[None]:
     """Ends the process, with the stack that it was in, if this takes too long."""
     print(what[:500], file=sys.stderr)
+    signal.setitimer(signal.ITIMER_PROF, _PROCESSOR_SECONDS)
     faulthandler.dump_traceback_later(_SECONDS, exit=True)
     try:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _memory(what: str) -> int:
