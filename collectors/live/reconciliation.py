@@ -23,7 +23,8 @@ import numpy.typing as npt
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
-from collectors.live.flight_recorder import Entry, dump
+from collectors.flight_entries import Entry
+from collectors.live.flight_recorder import dump
 from tracer.recorder import Recorder
 from tracer.rings import NONE, RECORD_DTYPE
 from tracer.schema import Kind
@@ -239,7 +240,7 @@ class Reconciliation:
         group.index = recorder.groups.intern(group.name)
         dtype = NONE
         if entry.dtype is not None:
-            dtype = recorder.dtypes.intern(str(entry.dtype).removeprefix("torch."))
+            dtype = recorder.dtypes.intern(entry.dtype)
         values = {
             "start": entry.created,
             "duration": 0,
