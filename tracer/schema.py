@@ -49,6 +49,8 @@ COMPUTE_KINDS: Final = ("forward", "backward", "backward_input", "backward_weigh
 COMMUNICATION_KINDS: Final = ("collective", "send", "recv")
 GARBAGE_COLLECTION: Final = "garbage collection"
 """Name of the spans (kind `user`) in which Python collected garbage."""
+NOT_COMPLETE: Final = "not complete: "
+"""Marker events whose names begin so are operations that were still going on at the end."""
 
 
 def _field(

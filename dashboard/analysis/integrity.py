@@ -19,6 +19,7 @@ from dashboard.analysis.matching import MessageKey, Row, matched
 from dashboard.analysis.operations import operations
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import step_windows
+from tracer.schema import NOT_COMPLETE
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -28,6 +29,9 @@ _PLANNED: Final = re.compile(r"(\d+)([FBIW])(\d+)")
 
 _WIDE_BOUND_NS: Final = 1_000_000
 """Collectives of this length and shorter say nothing of who came late."""
+
+_NAMED: Final = 4
+"""Ranks with an unfinished operation that are quoted one by one."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -51,6 +55,7 @@ def violations(run: Recording) -> list[Violation]:
         *_messages(coverage, messages),
         *_numbers(run, rows),
         *_collectives(run, collectives, coverage),
+        *_unfinished(run),
         *_clock(run),
         *_causality(messages),
     ]
@@ -147,6 +152,30 @@ def _collectives(
         yield Violation(check="collectives", rank=rank, text=str(parting))
 
 
+def _unfinished(run: Recording) -> Iterator[Violation]:
+    """Operations that were still going on when the recording ended; of each group the first."""
+    markers = run.events(kinds=("marker",), columns=("name", "group", "seq"))
+    unfinished: dict[tuple[str, int], dict[int, str]] = defaultdict(dict)
+    for row in markers.to_pylist():
+        if row["name"].startswith(NOT_COMPLETE) and row["group"] is not None:
+            key = row["group"], -1 if row["seq"] is None else row["seq"]
+            unfinished[key].setdefault(row["rank"], row["name"].removeprefix(NOT_COMPLETE))
+    told: set[str] = set()
+    for (group, seq), ranks in sorted(unfinished.items()):
+        if group in told:
+            continue
+        told.add(group)
+        number = f" #{seq}" if seq >= 0 else ""
+        some = sorted(ranks.items())[:_NAMED]
+        said = "; ".join(f"{what} on rank {rank}" for rank, what in some)
+        more = f"; {len(ranks) - _NAMED:,} more ranks" if len(ranks) > _NAMED else ""
+        yield Violation(
+            check="unfinished",
+            rank=next(iter(ranks)) if len(ranks) == 1 else None,
+            text=f"{group}{number} was still going on at the end: {said}{more}",
+        )
+
+
 def _numbers(run: Recording, rows: Iterable[Row]) -> Iterator[Violation]:
     """No rank has the same collective of a group twice; the first of each rank and group."""
     seen: dict[tuple[int, str], set[int]] = defaultdict(set)
@@ -180,8 +209,15 @@ def _clock(run: Recording) -> Iterator[Violation]:
 
 
 def _causality(messages: Mapping[MessageKey, dict[str, Row]]) -> Iterator[Violation]:
-    """On one clock nothing is received before it is sent; what is left tells of the clock."""
-    received = [ends for ends in messages.values() if "recv" in ends]
+    """On one clock nothing is received before it is sent; what is left tells of the clock.
+
+    A receive of no length is one whose end nobody recorded.
+    """
+    received = [
+        ends
+        for ends in messages.values()
+        if "recv" in ends and ends["recv"]["end"] > ends["recv"]["start"]
+    ]
     pairs = [(ends["send"]["start"], ends["recv"]["end"]) for ends in received if "send" in ends]
     early = [sent - end for sent, end in pairs if end < sent]
     if early:
