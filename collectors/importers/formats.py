@@ -16,7 +16,9 @@ from typing import Any, Final, Protocol
 from collectors.importers.imported_run import ImportedRun, imported_run
 from tracer.errors import TraceError, UsageError
 
-IMPORTERS: Final[dict[str, str]] = {}
+IMPORTERS: Final[dict[str, str]] = {
+    "flight-recorder": "collectors.importers.flight_recorder",
+}
 """Name of a format → the module that reads it."""
 
 VERSION: Final = 1

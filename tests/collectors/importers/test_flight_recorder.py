@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collectors.importers.formats import format_named, import_files, recognized
 
 from collectors.importers import data_pickle
 from collectors.importers.data_pickle import read_data_pickle
+from collectors.importers.formats import format_named, import_files, recognized
 from dashboard import open_run
 from dashboard.analysis.integrity import violations
 from dashboard.run import Run
