@@ -1,21 +1,5 @@
-// What the pages of figures do in the browser: save a figure, go to the step that was clicked.
+// What the pages of figures do in the browser: ask in SQL, go to the step that was clicked.
 (function pages() {
-  const SCALE = 2; // pixels of a saved PNG per pixel on the screen
-
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("button[data-save]");
-    const figure = button && document.querySelector(`#${button.dataset.graph} .js-plotly-plot`);
-    if (!figure) return;
-    const { width, height } = figure.getBoundingClientRect();
-    window.Plotly.downloadImage(figure, {
-      format: button.dataset.save,
-      filename: button.dataset.graph,
-      width,
-      height,
-      scale: button.dataset.save === "png" ? SCALE : 1,
-    });
-  });
-
   /** Query: what is written in the editor becomes the URL's query. */
   function ask() {
     const sql = document.getElementById("query-sql")?.value;

@@ -53,7 +53,15 @@ PAGES: Final[tuple[ModuleType, ...]] = (
     compare,
     query,
 )
-"""In the order of the navigation."""
+"""In the order of the navigation, and of the keys 1 to 9."""
+
+_KEYS: Final = (
+    ("T", "light or dark"),
+    ("R", "choose the run"),
+    ("E", "choose the steps"),
+    ("Esc", "leave a field"),
+    ("?", "this help; on the timeline, its own keys"),
+)
 
 _ASSETS: Final = Path(__file__).parent.parent / "assets"
 _LOG: Final = logging.getLogger(__name__)
@@ -120,6 +128,7 @@ def _shell(runs: Sequence[Run], followers: live.Followers) -> html.Div:
     ]
     return html.Div(
         [
+            html.A("Skip to the page", href="#shell-page", className="skip-link"),
             dcc.Location(id="shell-url", refresh=False),
             dcc.Store(id="shell-view"),
             dcc.Store(id="shell-pages", data=_client_keys()),
@@ -140,12 +149,31 @@ def _shell(runs: Sequence[Run], followers: live.Followers) -> html.Div:
                 className="topbar",
             ),
             html.Main(
-                html.Div(className="page-loading", **dashed(aria_busy="true")),
+                html.Div("Reading the run…", className="page-loading", role="status"),
                 id="shell-page",
                 className="page",
+                tabIndex=-1,
             ),
+            _help(),
         ],
         className="shell",
+    )
+
+
+def _help() -> html.Dialog:
+    """The keys of all pages (assets/keys.js); the timeline has more of its own."""
+    pages = [(str(number), page.TITLE) for number, page in enumerate(PAGES, start=1)]
+    keys = [*pages, *_KEYS]
+    rows = [html.Tr([html.Th(key, scope="row"), html.Td(what)]) for key, what in keys]
+    close = html.Button(
+        "×", type="button", className="icon-button", **dashed(aria_label="Close", data_close="")
+    )
+    head = html.Div([html.H2("Keys"), close], className="card-head")
+    return html.Dialog(
+        [head, html.Table(html.Tbody(rows), className="keys")],
+        id="shell-help",
+        className="help",
+        **dashed(aria_label="Keys"),
     )
 
 
@@ -176,6 +204,13 @@ def _controls(runs: Sequence[Run]) -> list[Any]:
             id="shell-steps-control",
             className="control",
             title="One step (7) or a range (3-9); empty: all",
+        ),
+        html.Button(
+            "?",
+            id="shell-keys",
+            className="icon-button",
+            title="Keys  ?",
+            **dashed(aria_label="Keys", aria_haspopup="dialog"),
         ),
         html.Button(
             id="shell-theme",

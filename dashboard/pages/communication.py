@@ -23,7 +23,7 @@ from dashboard.figures.latency import time_by_size
 from dashboard.figures.overlap import overlap_by_dimension
 from dashboard.figures.theme import CATEGORIES
 from dashboard.figures.units import byte_text, rate_text, time_text
-from dashboard.pages.markup import card, csv_link, data_table, figure_card, no_steps
+from dashboard.pages.markup import figure_card, no_steps, table_card
 
 if TYPE_CHECKING:
     from dashboard.analysis.bandwidth import Bandwidth
@@ -109,20 +109,17 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
 
 
 def _table(bandwidth: Bandwidth, found: Links, state: ViewState) -> html.Section:
-    summary = bandwidth.summary
-    return card(
+    rows = bandwidth.summary.to_pylist()
+    return table_card(
+        "communication",
         "Groups and operations",
         "Total bytes over total time. As seen: waiting for the last member included; skew-free: "
         "from its arrival on. 1 GB/s = 1e9 B/s. α: what an operation takes however small; β: the "
         "busbw of large ones (* as calibrated).",
-        data_table(_COLUMNS, [_row(row, found, state) for row in summary.to_pylist()], words=2),
-        tools=[
-            csv_link(
-                "communication",
-                summary.column_names,
-                [list(row.values()) for row in summary.to_pylist()],
-            )
-        ],
+        _COLUMNS,
+        [_row(row, found, state) for row in rows],
+        words=2,
+        saved=rows,
     )
 
 

@@ -17,9 +17,8 @@ from dashboard.figures.units import NO_BREAK
 from dashboard.pages.compare_step import one_step
 from dashboard.pages.markup import (
     card,
-    csv_link,
-    data_table,
     figure_card,
+    table_card,
     tile,
     view_link,
     view_select,
@@ -188,37 +187,26 @@ def _table(comparison: Comparison, state: ViewState) -> html.Section:
         for row in comparison.categories.to_pylist()
         if row["a_ms"] or row["b_ms"] or row["category"] == STEP_TIME
     ]
-    return card(
+    return table_card(
+        "compare",
         "In numbers",
         "Per step; mean over matched ranks and steps. The mark is for what is beyond chance, "
         "all rows taken together.",
-        data_table(_COLUMNS, [_row(row, comparison, state) for row in rows]),
-        tools=[
-            csv_link(
-                "compare",
-                comparison.categories.column_names,
-                [list(row.values()) for row in comparison.categories.to_pylist()],
-            )
-        ],
+        _COLUMNS,
+        [_row(row, comparison, state) for row in rows],
+        saved=comparison.categories.to_pylist(),
     )
 
 
 def _operations(comparison: Comparison) -> html.Section:
     rows = comparison.operations.to_pylist()
-    return card(
+    return table_card(
+        "compare-operations",
         "Operations that changed most",
         "Per step; mean over matched ranks and steps. All of them add up to the step time.",
-        html.Div(
-            data_table(_OPERATION_COLUMNS, [_operation(row) for row in rows[:_OPERATIONS_SHOWN]]),
-            id="compare-operations",
-        ),
-        tools=[
-            csv_link(
-                "compare-operations",
-                comparison.operations.column_names,
-                [list(row.values()) for row in rows],
-            )
-        ],
+        _OPERATION_COLUMNS,
+        [_operation(row) for row in rows[:_OPERATIONS_SHOWN]],
+        saved=rows,
     )
 
 

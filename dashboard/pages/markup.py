@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -44,7 +44,27 @@ def figure_card(
     name: str, title: str, note: Any, figure: go.Figure, *, tools: Sequence[Any] = ()
 ) -> html.Section:
     """A card around one figure, which can be saved; `name` is the figure's id and its file name."""
-    return card(title, note, graph(name, figure), tools=[*tools, *_save_buttons(name)])
+    drawn = html.Figure(graph(name, figure), **dashed(aria_label=title))
+    return card(title, note, drawn, tools=[*tools, *_save_buttons(name, title)])
+
+
+def table_card(
+    name: str,
+    title: str,
+    note: Any,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    saved: Sequence[Mapping[str, Any]],
+    words: int = 1,
+    tools: Sequence[Any] = (),
+    below: Sequence[Any] = (),
+) -> html.Section:
+    """A card around one table; `saved` are the rows of its CSV file `name`, with the same keys."""
+    table = data_table(columns, rows, words=words, label=title)
+    columns = list(saved[0]) if saved else columns
+    link = csv_link(name, columns, [[_cell(value) for value in row.values()] for row in saved])
+    return card(title, note, html.Div(table, id=f"{name}-table"), *below, tools=[*tools, link])
 
 
 def graph(name: str, figure: go.Figure) -> dcc.Graph:
@@ -59,15 +79,20 @@ def graph(name: str, figure: go.Figure) -> dcc.Graph:
     )
 
 
-def _save_buttons(name: str) -> list[html.Button]:
-    """Save the figure as a picture (assets/pages.js)."""
+def _cell(value: Any) -> Any:
+    """Several values in one cell of a CSV file are parted by semicolons."""
+    return "; ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _save_buttons(name: str, title: str) -> list[html.Button]:
+    """Save the figure as a picture (assets/save.js)."""
     return [
         html.Button(
             text,
             type="button",
             className="save-button",
             title=f"Save the figure as {text}",
-            **dashed(data_save=text.lower(), data_graph=name),
+            **dashed(data_save=text.lower(), data_graph=name, data_title=title),
         )
         for text in ("SVG", "PNG")
     ]
@@ -76,13 +101,20 @@ def _save_buttons(name: str) -> list[html.Button]:
 def tile(label: str, value: str, note: Any = "", link: str | None = None) -> Any:
     """One headline number; `link` makes the whole tile lead to another page."""
     parts = [
-        html.Div(label, className="tile-label"),
+        html.Div(_with_arrow(label) if link else label, className="tile-label"),
         html.Div(value, className="tile-value"),
         html.Div(note, className="tile-note"),
     ]
     if link is None:
         return html.Div(parts, className="tile")
     return html.A(parts, href=link, className="tile tile-link", **dashed(data_inside=""))
+
+
+def _with_arrow(label: str) -> list[Any]:
+    """The label with an arrow that does not stand alone in a line."""
+    *words, last = label.split(" ")
+    arrow = html.Span([last, html.Span(" →", className="arrow")], className="together")
+    return [*(f"{word} " for word in words), arrow]
 
 
 def view_link(text: Any, path: str, state: ViewState, **attributes: Any) -> html.A:
@@ -113,21 +145,25 @@ def no_steps(run: Run, state: ViewState) -> html.Div:
 
 
 def data_table(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int = 1
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int = 1, label: str = ""
 ) -> html.Div:
     """A plain table whose first `words` columns are text and the others numbers."""
     kinds = ["" if index < words else "num" for index in range(len(columns))]
-    head = [html.Th(c, className=k) for c, k in zip(columns, kinds, strict=True)]
+    head = [html.Th(c, className=k, scope="col") for c, k in zip(columns, kinds, strict=True)]
     body = [
         html.Tr([html.Td(cell, className=k) for cell, k in zip(row, kinds, strict=True)])
         for row in rows
     ]
-    table = html.Table([html.Thead(html.Tr(head)), html.Tbody(body)], className="data-table")
+    table = html.Table(
+        [html.Thead(html.Tr(head)), html.Tbody(body)],
+        className="data-table",
+        **dashed(**({"aria_label": label} if label else {})),
+    )
     return html.Div(table, className="table-scroll")
 
 
 def csv_link(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> html.A:
-    """A link that saves the rows as `<name>.csv`."""
+    """A link that saves the rows as `<run>-<name>.csv` (assets/save.js adds the run's name)."""
     text = io.StringIO()
     csv.writer(text).writerows([columns, *rows])
     return html.A(
@@ -136,6 +172,7 @@ def csv_link(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
         download=f"{name}.csv",
         className="save-button",
         title="Save the table as CSV",
+        **dashed(data_table=name),
     )
 
 

@@ -15,11 +15,9 @@ from dashboard.figures.units import NO_BREAK, byte_text
 from dashboard.pages import timeline
 from dashboard.pages.markup import (
     address,
-    card,
-    csv_link,
-    data_table,
     figure_card,
     no_steps,
+    table_card,
     tile,
 )
 
@@ -123,9 +121,11 @@ def _table(found: Memory) -> html.Section:
         ]
         for row in rows
     ]
-    return card(
+    return table_card(
+        "memory",
         "In numbers",
         "Over the chosen steps. A rank that holds more than by the plan runs ahead of its order.",
-        data_table(_COLUMNS, shown),
-        tools=[csv_link("memory", found.ranks.column_names, [list(row.values()) for row in rows])],
+        _COLUMNS,
+        shown,
+        saved=rows,
     )

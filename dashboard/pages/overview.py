@@ -20,11 +20,10 @@ from dashboard.figures.units import byte_text, percent_text, time_text
 from dashboard.pages import communication, memory, pipeline, timeline
 from dashboard.pages.markup import (
     address,
-    card,
-    data_table,
     figure_card,
     no_steps,
     notice,
+    table_card,
     tile,
     view_link,
 )
@@ -109,10 +108,14 @@ def _changes(changes: Sequence[ChangePoint], state: ViewState) -> html.Section:
         for change in changes
     ]
     columns = ("where", "mostly", "of it", "before", "after", "change")
-    return card(
+    return table_card(
+        "overview-changes",
         "The step time changed",
         "Steps from which on it has another level, by 2 % or more and beyond chance (1 %).",
-        data_table(columns, rows, words=2),
+        columns,
+        rows,
+        words=2,
+        saved=[change.to_json() for change in changes],
     )
 
 
@@ -208,12 +211,16 @@ def _critical_path(found: CriticalPath, state: ViewState) -> html.Section:
         extra={**state.extra, "path": "1"},
     )
     columns = ("category", "what", "stage", "rank", "per step", "of the path")
-    return card(
+    return table_card(
+        "overview-critical-path",
         "Critical path",
         "What the step time was spent on, across ranks: only work on this path is worth making "
         "faster. The largest rows; the path is as long as the step.",
-        data_table(columns, rows, words=2),
-        *map(notice, found.notes),
+        columns,
+        rows,
+        words=2,
+        saved=found.summary.to_pylist(),
+        below=[*map(notice, found.notes)],
         tools=[view_link("Longest step in the timeline", timeline.PATH, there)],
     )
 

@@ -13,7 +13,7 @@ from dashboard.analysis.work_by_step import work_by_step
 from dashboard.figures.stragglers import wait_matrix, work_heatmap
 from dashboard.figures.units import percent_text, time_text
 from dashboard.pages import timeline
-from dashboard.pages.markup import card, data_table, figure_card, no_steps, notice, view_link
+from dashboard.pages.markup import figure_card, no_steps, notice, table_card, view_link
 
 if TYPE_CHECKING:
     from dashboard.analysis.straggler_work import Evidence
@@ -92,12 +92,16 @@ def _nothing(found: Stragglers) -> html.Section:
 
 
 def _summary(found: Stragglers, state: ViewState) -> html.Section:
-    return card(
+    return table_card(
+        "stragglers",
         "What holds up the others",
         f"Costs are by replay: the mean of {len(found.steps)} steps, {time_text(found.step_ns)}, "
         "less that of the same steps without the excess. Replayed unchanged they are off by "
         f"{percent_text(abs(found.replay_error))}.",
-        data_table(_COLUMNS, [_row(each, state) for each in found.found], words=_WORDS),
+        _COLUMNS,
+        [_row(each, state) for each in found.found],
+        words=_WORDS,
+        saved=[_without_evidence(each) for each in found.found],
     )
 
 
@@ -116,13 +120,21 @@ def _row(straggler: Straggler, state: ViewState) -> list[Any]:
 
 
 def _evidence(found: Stragglers, state: ViewState) -> html.Section:
-    rows = [_evidence_row(e, state) for straggler in found.found for e in straggler.evidence]
-    return card(
+    seen = [(straggler, e) for straggler in found.found for e in straggler.evidence]
+    return table_card(
+        "stragglers-evidence",
         "Where it is seen",
         "The largest excesses of each straggler, against what its peers or the rank itself "
         "usually take.",
-        data_table(_EVIDENCE, rows),
+        _EVIDENCE,
+        [_evidence_row(e, state) for _, e in seen],
+        saved=[{"cause": s.cause, "text": s.text} | e.to_json() for s, e in seen],
     )
+
+
+def _without_evidence(straggler: Straggler) -> dict[str, Any]:
+    """Its fields for a CSV file; the evidence has one of its own."""
+    return {key: value for key, value in straggler.to_json().items() if key != "evidence"}
 
 
 def _evidence_row(evidence: Evidence, state: ViewState) -> list[Any]:

@@ -15,15 +15,15 @@ from dashboard.figures.layouts import layout_map
 from dashboard.figures.units import percent_text, time_text
 from dashboard.figures.whatif import savings
 from dashboard.pages.markup import (
-    card,
-    data_table,
     figure_card,
     no_steps,
     notice,
+    table_card,
 )
 from dashboard.pages.whatif_choices import composed, register_choices, signed
 
 if TYPE_CHECKING:
+    from dashboard.analysis.layout_prediction import LayoutPrediction
     from dashboard.analysis.layouts import Layouts
     from dashboard.analysis.other_plans import OtherPlans
     from dashboard.pages.state import ViewState
@@ -76,12 +76,15 @@ def _planned(run: Run, steps: Sequence[int], state: ViewState) -> list[html.Sect
     """Other plans and other layouts, which the step model carries out."""
     plans = run.answer(usual_other_plans, steps)
     found: list[html.Section | html.Div] = [
-        card(
+        table_card(
+            "whatif-plans",
             "Other plans",
             "The recorded costs, carried out in another order; microbatches (mb) are as large as "
             f"recorded. The recorded plan itself is predicted {signed(plans.model_error)} off "
             "what was measured.",
-            data_table(_PLAN_COLUMNS, [*_plan_rows(plans)], words=1),
+            _PLAN_COLUMNS,
+            [*_plan_rows(plans)],
+            saved=[plan.to_json() for plan in (plans.recorded, *plans.predictions)],
         )
     ]
     if run.meta.world_size > _MOST_RANKS:
@@ -99,11 +102,14 @@ def _planned(run: Run, steps: Sequence[int], state: ViewState) -> list[html.Sect
                     f"predicted; the recorded one is {signed(layouts.model_error)} off.",
                     layout_map(layouts, state.theme),
                 ),
-                card(
+                table_card(
+                    "whatif-best-layouts",
                     "Best layouts",
                     "p pipeline × t tensor × d data ranks, m microbatches. On hovering: what is "
                     "assumed.",
-                    data_table(_LAYOUT_COLUMNS, [*_layout_rows(layouts)], words=1),
+                    _LAYOUT_COLUMNS,
+                    [*_layout_rows(layouts)],
+                    saved=[_saved_layout(one) for one in (layouts.recorded, *layouts.predictions)],
                 ),
             ],
             className="grid-2",
@@ -136,6 +142,14 @@ def _layout_rows(found: Layouts) -> Iterator[list[Any]]:
             layout.limit,
             f"{layout.activations:.2g}×",
         ]
+
+
+def _saved_layout(found: LayoutPrediction) -> dict[str, Any]:
+    """Its fields for a CSV file, with a column for each share of the step."""
+    fields = found.to_json()
+    shares = fields.pop("shares")
+    shown = {"layout": str(found.layout)}
+    return fields | shown | {f"share_{name}": share for name, share in shares.items()}
 
 
 def _change(value: float, recorded: float, is_recorded: bool) -> str:

@@ -28,7 +28,7 @@ from dashboard.analysis.scenarios import (
 )
 from dashboard.analysis.whatif import dimensions, what_if
 from dashboard.figures.schedule import predicted_grid
-from dashboard.figures.units import percent_text, time_text
+from dashboard.figures.units import NO_BREAK, percent_text, time_text
 from dashboard.pages.markup import (
     card,
     dashed,
@@ -105,8 +105,8 @@ def register_choices(app: Dash) -> None:
 
 
 def signed(share: float) -> str:
-    """0.012 → `+1.2 %`."""
-    return f"{100 * share:+.1f} %"
+    """0.012 → `+1.2 %`, with a true minus."""
+    return f"{100 * share:+.1f}{NO_BREAK}%".replace("-", "−")
 
 
 def _reset(state: ViewState) -> html.A:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from dashboard.pages.app import PAGES
 from tests.browser.conftest import Tab
@@ -27,6 +27,18 @@ def test_every_page_shows_every_sample_without_complaint(
         expect(shown.locator("a[aria-current=page]")).to_have_text(page.TITLE)
         expect(shown.locator("#shell-page .notice[role=alert]")).to_have_count(0)
         shown.wait_for_load_state("networkidle")
+        assert_all_can_be_saved(shown)
+
+
+def assert_all_can_be_saved(shown: Page) -> None:
+    """Each figure has its buttons, and each table its link."""
+    figures = shown.locator(".dash-graph").evaluate_all("all => all.map(one => one.id)")
+    buttons = shown.locator("button[data-save=svg]").evaluate_all(
+        "all => all.map(one => one.dataset.graph)"
+    )
+    assert sorted(figures) == sorted(buttons)
+    tables = shown.locator(".card:has(.data-table)")
+    assert tables.count() == tables.filter(has=shown.locator("a[data-table]")).count()
 
 
 def test_pages_are_reached_by_links_and_left_by_back(tab: Tab) -> None:

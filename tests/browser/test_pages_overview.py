@@ -70,17 +70,6 @@ def test_a_click_on_a_step_opens_it_in_the_timeline(tab: Tab) -> None:
     page.wait_for_url("**/timeline?t0=200000000&t1=300000000")
 
 
-@pytest.mark.parametrize("kind", ["svg", "png"])
-def test_a_figure_is_saved_as_a_picture(tab: Tab, kind: str) -> None:
-    page = tab.open("/overview")
-    traces(page, "overview-steps")
-    with page.expect_download() as download:
-        page.locator(f"button[data-graph=overview-steps][data-save={kind}]").click()
-    assert download.value.suggested_filename == f"overview-steps.{kind}"
-    begin = download.value.path().read_bytes()[:8]
-    assert begin.startswith(b"<svg" if kind == "svg" else b"\x89PNG")
-
-
 def test_a_damaged_run_still_has_bars_for_the_ranks_that_are_left(
     tab: Tab, sample_runs: list[Path]
 ) -> None:
