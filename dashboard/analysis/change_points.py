@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.accounting import CATEGORIES, Accounting, account
+from dashboard.analysis.accounting import Accounting, account
+from dashboard.analysis.claims import CATEGORIES
 from dashboard.analysis.compare import RELEVANT
 from dashboard.analysis.compared_steps import warm_steps
 from dashboard.analysis.results import Result

@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dashboard.analysis.accounting import CATEGORIES, account
+from dashboard.analysis.accounting import account
 from dashboard.analysis.bubbles import measure_bubbles
+from dashboard.analysis.claims import CATEGORIES
 from dashboard.analysis.compared_steps import pick_steps, steps_of_repeat
 from dashboard.analysis.mean_difference import (
     FEWEST_STEPS,

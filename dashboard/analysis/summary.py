@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.accounting import COMMUNICATION, Accounting, account
+from dashboard.analysis.accounting import Accounting, account
 from dashboard.analysis.bubbles import Bubbles, measure_bubbles
+from dashboard.analysis.claims import COMMUNICATION
 from dashboard.analysis.results import Result
 
 if TYPE_CHECKING:

@@ -1,18 +1,23 @@
-"""Where each rank's step time went, by operation: which span was the innermost at every instant."""
+"""Where each rank's step time went, by operation: which span was the innermost at every instant.
+
+An instant belongs to the category that the accounting gives it to, and there to the innermost span:
+so the operations of a category add up to it, to the nanosecond.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.analysis.claims import IDLE, claims_of, divide
+from dashboard.analysis.intervals import Intervals
 from dashboard.analysis.leaves import leaves
-from dashboard.analysis.operations import category_of
+from dashboard.analysis.points import Ints
 from dashboard.analysis.steps import step_windows
-from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -20,8 +25,7 @@ if TYPE_CHECKING:
 OTHERWISE: Final = "no operation"
 """The name of the time in which none was under way."""
 
-_COLUMNS: Final = ("start", "duration", "kind", "name", "lane", "group", "stage")
-_KINDS: Final = (*COMPUTE_KINDS, "optimizer", *COMMUNICATION_KINDS, "wait", "data")
+_COLUMNS: Final = ("name", "stage")
 _TABLE: Final = pa.schema(
     [
         ("rank", pa.int32()),
@@ -33,16 +37,21 @@ _TABLE: Final = pa.schema(
         ("duration", pa.int64()),
     ]
 )
-_Key: TypeAlias = tuple[int, str, str, str, int | None]
+
+
+_NOTHING: Final = pa.table(
+    {"kind": [""], "name": [OTHERWISE], "stage": pa.array([None], pa.int32())}
+)
+"""In the place of events where there are none."""
 
 
 def time_by_operation(run: Recording, steps: Collection[int] | None = None) -> pa.Table:
     """Columns rank, step, category, kind, name, stage, duration (ns), for complete steps.
 
-    The rows of a rank and step add up to its window. Operations on the device count where the rank
-    has work there, else those on the host. A wait inside a forward is the wait's time, not the
-    forward's; where operations merely overlap, the one that began last has the time. What carries
-    no stage is of its rank's stage, if the rank holds one.
+    The rows of a rank and step add up to its window, and those of a category to what the accounting
+    says of it. A wait inside a forward is the wait's time, not the forward's; where operations of
+    one category merely overlap, the one that began last has the time. What carries no stage is of
+    its rank's stage, if the rank holds one.
 
     Before (events of one step, 0..20)     After
     forward F  stage 0   0..10             compute forward F, stage 0      6
@@ -50,58 +59,74 @@ def time_by_operation(run: Recording, steps: Collection[int] | None = None) -> p
                                            idle, no operation, stage 0    10
     """
     windows = step_windows(run, steps)
-    rows: list[dict[str, Any]] = []
+    parts = [_TABLE.empty_table()]
     for rank in run.ranks:
-        mine = windows.filter(pc.equal(windows["rank"], rank)).to_pylist()
-        held = run.facts[rank].stages
-        only = held[0] if len(held) == 1 else None
-        for (*operation, stage), spent in _spent(_lane(run, rank), mine).items():
-            values = (rank, *operation, only if stage is None else stage, spent)
-            rows.append(dict(zip(_TABLE.names, values, strict=True)))
-    return _summed(pa.Table.from_pylist(rows, schema=_TABLE))
+        mine = windows.filter(pc.equal(windows["rank"], rank))
+        parts += _of_rank(run, rank, mine) if mine.num_rows else ()
+    return _summed(pa.concat_tables(parts))
+
+
+def _of_rank(run: Recording, rank: int, windows: pa.Table) -> Iterator[pa.Table]:
+    claims = claims_of(run, rank, _COLUMNS)
+    windows = windows.sort_by("start")
+    begin = windows["start"].to_numpy()
+    bounds = np.stack([begin, begin + windows["duration"].to_numpy()], axis=1)
+    held = run.facts[rank].stages
+    only_stage = pa.scalar(held[0] if len(held) == 1 else None, pa.int32())
+    for category, taken in divide(claims, int(bounds[0, 0]), int(bounds[:, 1].max())):
+        if category == IDLE:
+            pieces, events = taken, _NOTHING
+            span = np.zeros(len(taken), np.int64)
+        else:
+            events = claims.events[category]
+            pieces, span = _innermost(events)
+        piece, window, duration = _common(pieces, taken, bounds)
+        done = events.take(pa.array(span[piece]))
+        yield pa.table(
+            {
+                "rank": np.full(len(piece), rank, np.int32),
+                "step": windows["step"].take(pa.array(window)),
+                "category": pa.array([category] * len(piece), pa.string()),
+                "kind": done["kind"].cast(pa.string()),
+                "name": pc.fill_null(done["name"].cast(pa.string()), ""),
+                "stage": pc.coalesce(done["stage"], only_stage),
+                "duration": duration,
+            },
+            schema=_TABLE,
+        )
+
+
+def _innermost(events: pa.Table) -> tuple[Intervals, Ints]:
+    """Pieces side by side, and the row of `events` that each is of."""
+    begin = events["start"].to_numpy()
+    end = begin + events["duration"].to_numpy()
+    found = leaves(list(zip(begin.tolist(), end.tolist(), strict=True)))
+    pieces = np.array([(piece.start, piece.end) for piece in found], np.int64).reshape(-1, 2)
+    return pieces, np.array([piece.span for piece in found], np.int64)
+
+
+def _common(pieces: Intervals, taken: Intervals, windows: Intervals) -> tuple[Ints, Ints, Ints]:
+    """What lies in all three, cut where any of them is: numbers of piece and window, and ns.
+
+    Piece 0-10, taken 2-8, windows 0-5 and 5-10 → 2-5 of window 0, 3 ns, and 5-8 of window 1, 3 ns.
+    """
+    cuts = np.unique(np.concatenate([pieces.ravel(), taken.ravel(), windows.ravel()]))
+    start = cuts[:-1]
+    piece, claim, window = (_index(spans, start) for spans in (pieces, taken, windows))
+    common = (piece >= 0) & (claim >= 0) & (window >= 0)
+    return piece[common], window[common], np.diff(cuts)[common]
+
+
+def _index(spans: Intervals, instants: Ints) -> Ints:
+    """In which of the spans (sorted and disjoint) each instant lies; -1 for none."""
+    at = np.searchsorted(spans[:, 0], instants, side="right") - 1
+    if not len(spans):
+        return at
+    found: Ints = np.where((at >= 0) & (spans[at, 1] > instants), at, -1)
+    return found
 
 
 def _summed(rows: pa.Table) -> pa.Table:
     keys = _TABLE.names[:-1]
     summed = rows.group_by(keys, use_threads=False).aggregate([("duration", "sum")])
     return summed.select([*keys, "duration_sum"]).rename_columns(_TABLE.names)
-
-
-def _lane(run: Recording, rank: int) -> list[dict[str, Any]]:
-    events = run.events(ranks=[rank], kinds=_KINDS, columns=_COLUMNS)
-    on_device = pc.starts_with(events["lane"].cast(pa.string()), "device:")
-    works = pc.is_in(
-        events["kind"].cast(pa.string()), pa.array((*COMPUTE_KINDS, "optimizer"), pa.string())
-    )
-    if pc.any(pc.and_(on_device, works)).as_py():
-        return list(events.filter(on_device).to_pylist())
-    return list(events.to_pylist())
-
-
-def _spent(spans: list[dict[str, Any]], windows: Iterable[dict[str, Any]]) -> dict[_Key, int]:
-    """ns by step and operation."""
-    pieces = leaves([(span["start"], span["start"] + span["duration"]) for span in spans])
-    spent: dict[_Key, int] = defaultdict(int)
-    first = 0
-    for window in windows:
-        begin, end = window["start"], window["start"] + window["duration"]
-        while first < len(pieces) and pieces[first].end <= begin:
-            first += 1
-        left = end - begin
-        for piece in pieces[first:]:
-            if piece.start >= end:
-                break
-            inside = min(piece.end, end) - max(piece.start, begin)
-            spent[window["step"], *_operation(spans[piece.span])] += inside
-            left -= inside
-        spent[window["step"], "idle", "", OTHERWISE, None] += left
-    return spent
-
-
-def _operation(span: dict[str, Any]) -> tuple[str, str, str, int | None]:
-    kind, name, stage = str(span["kind"]), span["name"] or "", span["stage"]
-    if kind in COMPUTE_KINDS:
-        return "compute", kind, name, stage
-    if kind in ("optimizer", "data"):
-        return kind, kind, name, stage
-    return category_of((span["group"] or "").partition(":")[0]), kind, name, stage

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dashboard.analysis.accounting import CATEGORIES, Accounting
+from dashboard.analysis.accounting import Accounting
 from dashboard.analysis.bandwidth import Bandwidth
 from dashboard.analysis.bubble_summary import mean_parts, ratios
 from dashboard.analysis.bubbles import Bubbles
+from dashboard.analysis.claims import CATEGORIES
 from dashboard.analysis.coverage import incidents
 from dashboard.analysis.findings import Finding, findings, sentence
 from dashboard.analysis.flops import flops_utilization

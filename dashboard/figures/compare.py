@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.accounting import CATEGORIES, Accounting
+from dashboard.analysis.accounting import Accounting
+from dashboard.analysis.claims import CATEGORIES
 from dashboard.analysis.compare import STEP_TIME, Comparison
 from dashboard.analysis.summary import step_times as summed_up
 from dashboard.analysis.trend import Trend

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.accounting import CATEGORIES
+from dashboard.analysis.claims import CATEGORIES
 from dashboard.analysis.side_by_side import StepCourse
 from dashboard.figures.base import empty, figure, legend_above
 from dashboard.figures.theme import CATEGORIES as COLOURS

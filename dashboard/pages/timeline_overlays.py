@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, Response, jsonify, request
 
-from dashboard.analysis.accounting import CATEGORIES
+from dashboard.analysis.claims import CATEGORIES
 from dashboard.analysis.overlays import bubbles_between, counters_between, plan_between
 from dashboard.analysis.path_stays import path_stays, stays_between
 from dashboard.analysis.selection import select

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from dashboard import Run, open_run
-from dashboard.analysis.accounting import CATEGORIES, COMMUNICATION
+from dashboard.analysis.claims import CATEGORIES, COMMUNICATION
+from tests.support.any_events import STREAMS, any_events
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
-from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS, KINDS
+from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
 
 
 def spent(run: Run, rank: int, step: int = 0) -> dict[str, int]:
@@ -92,6 +92,20 @@ def test_a_device_on_paper(tmp_path: Path) -> None:
     assert (overlap["total_ns"], overlap["exposed_ns"]) == (15, 10)
 
 
+def test_another_stream_that_waits_holds_up_no_work(tmp_path: Path) -> None:
+    # Stream 7 works 0-40. Stream 9, which fetches parameters ahead, waits 10-30 for an all_gather:
+    # communication that compute hides.
+    events = [
+        Event(start=0, duration=50, kind="step"),
+        Event(start=0, duration=40, kind="forward", lane="device:7"),
+        Event(start=10, duration=20, kind="wait", group="dp:0", correlation=1, lane="device:9"),
+    ]
+    run = open_run(write_run(tmp_path / "run", {0: events}))
+    assert spent(run, 0) == {"compute": 40, "idle": 10}
+    (dp,) = run.accounting().overlap.to_pylist()
+    assert (dp["total_ns"], dp["exposed_ns"]) == (20, 0)
+
+
 def test_an_optimizer_inside_a_backward_is_compute(tmp_path: Path) -> None:
     # A hook runs the optimizer at 20-30, inside the backward 0-40, and another one runs 35-50.
     # Compute comes first, so it has 0-40, and the optimizer what is left: 40-50.
@@ -103,28 +117,6 @@ def test_an_optimizer_inside_a_backward_is_compute(tmp_path: Path) -> None:
     ]
     run = open_run(write_run(tmp_path / "run", {0: events}))
     assert spent(run, 0) == {"compute": 40, "optimizer": 10, "idle": 10}
-
-
-@st.composite
-def any_events(draw: st.DrawFn) -> list[Event]:
-    length = draw(st.integers(1, 400))
-    events = [Event(start=0, duration=length, kind="step")]
-    for number in range(draw(st.integers(0, 12))):
-        kind = draw(st.sampled_from([k for k in KINDS if k != "step"]))
-        events.append(
-            Event(
-                start=draw(st.integers(-50, 420)),
-                duration=draw(st.integers(0, 200)),
-                kind=kind,
-                lane=draw(st.sampled_from(["host:main", "host:other", "device:0"])),
-                group=draw(st.sampled_from(["tp:0", "pp:0", "dp:0", "ep:0", None])),
-                stage=0,
-                microbatch=number,
-                seq=number,
-                correlation=draw(st.sampled_from([None, number])),
-            )
-        )
-    return events
 
 
 @settings(
@@ -170,17 +162,22 @@ def nanosecond_by_nanosecond(events: list[Event]) -> dict[str, int]:
     issued = (*COMMUNICATION_KINDS, "wait")
     working = (*COMPUTE_KINDS, "optimizer")
     if at_all(events, *working, lane="device:"):
-        shown = {e.correlation for e in events if e.kind in issued and e.lane == "device:0"}
+        shown = {e.correlation for e in events if e.kind in issued and e.lane.startswith("device:")}
         host_only = {
             id(e)
             for e in events
-            if e.lane != "device:0" and (e.correlation is None or e.correlation not in shown)
+            if e.lane.startswith("host:") and (e.correlation is None or e.correlation not in shown)
         }
-        seen = [e for e in events if e.lane == "device:0" or id(e) in host_only]
-        held_up = at("wait", lane="device:")
+        seen = [e for e in events if e.lane.startswith("device:") or id(e) in host_only]
+
+        def done(*kinds: str) -> set[int]:
+            return set().union(
+                *(at(*kinds, lane=stream) - at("wait", lane=stream) for stream in STREAMS)
+            )
+
         claims = {
-            "compute": at(*COMPUTE_KINDS, lane="device:") - held_up,
-            "optimizer": at("optimizer", lane="device:") - held_up,
+            "compute": done(*COMPUTE_KINDS),
+            "optimizer": done("optimizer"),
             **{name: at(*issued, dim=name, of=seen) for name in COMMUNICATION},
             "data": at("data"),
             "host": at(*working, "user", "module", lane="host:"),

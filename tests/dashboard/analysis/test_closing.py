@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dashboard import open_run
-from dashboard.analysis.accounting import CATEGORIES, Accounting, account
+from dashboard.analysis.accounting import Accounting, account
+from dashboard.analysis.claims import CATEGORIES
 from dashboard.analysis.summary import communication_by_dimension
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
