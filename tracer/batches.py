@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tracer.arrays import number_array, word_array
 from tracer.recorder import Recorder
 from tracer.rings import NONE
 from tracer.schema import EVENT_SCHEMA, KINDS
@@ -35,8 +36,8 @@ def record_batch(records: npt.NDArray[np.void], recorder: Recorder) -> pa.Record
 
 def _column(records: npt.NDArray[np.void], field: pa.Field, words: list[str] | None) -> pa.Array:
     values = np.ascontiguousarray(records[field.name])
-    mask = None if field.name in _REQUIRED else values == NONE
+    valid = None if field.name in _REQUIRED else values != NONE
     if words is None:
-        return pa.array(values, type=field.type, mask=mask)
-    indices = pa.array(values.astype(np.int32), mask=mask)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(words, type=pa.string()))
+        return number_array(values.astype(field.type.to_pandas_dtype(), copy=False), valid)
+    indices = number_array(values.astype(np.int32), valid)
+    return pa.DictionaryArray.from_arrays(indices, word_array(words))

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tracer.arrays import number_array, word_array
 from tracer.batches import record_batch
 from tracer.black_box import BlackBox, append_stacks, say_that_it_hangs
 from tracer.clocks.file import ClockFile
@@ -188,7 +189,11 @@ class Writer:
         rows += [(now, name, value) for name, value in sampled.items()]
         times, names, values = zip(*rows, strict=True)
         return pa.record_batch(
-            [np.array(times, np.int64), pa.array(names).dictionary_encode(), list(values)],
+            [
+                number_array(np.array(times, np.int64)),
+                word_array(names).dictionary_encode(),
+                number_array(np.array(values, np.float64)),
+            ],
             schema=COUNTER_SCHEMA,
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from tracer.arrays import number_array, word_array
 from tracer.schema import CLOCK_SCHEMA, clock_file
 from tracer.streams import StreamWriter
 
@@ -38,10 +39,10 @@ class ClockFile:
         self._stream.write(
             pa.record_batch(
                 [
-                    np.array(times, np.int64),
-                    pa.array(sources).dictionary_encode(),
-                    np.array(offsets, np.int64),
-                    np.array(errors, np.int64),
+                    number_array(np.array(times, np.int64)),
+                    word_array(sources).dictionary_encode(),
+                    number_array(np.array(offsets, np.int64)),
+                    number_array(np.array(errors, np.int64)),
                 ],
                 schema=CLOCK_SCHEMA,
             )
