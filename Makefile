@@ -90,9 +90,10 @@ samples: env ## record sample_traces/ anew (two minutes; best on an idle machine
 screenshots: env browser ## take the pictures in docs/images/ anew
 	$(BIN)/python scripts/screenshots.py $(ARGS)
 
-readme: env ## write the output in README.md and the answers in docs/queries.md anew
+readme: env ## write the output in README.md, the answers in docs/queries.md and the pictures of docs/concepts.md anew
 	$(BIN)/python scripts/update_readme.py
 	$(BIN)/python scripts/update_queries.py
+	$(BIN)/python -m scripts.concept_pictures
 
 clean: ## remove the environment, caches and runs/
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
