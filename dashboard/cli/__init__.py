@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "query": "dashboard.cli.query",
     "import": "dashboard.cli.import_",
     "export": "dashboard.cli.export",
+    "metrics": "dashboard.cli.metrics",
 }
 """Command → the module that defines it, under the module's own name."""
 

@@ -104,7 +104,7 @@ def start_server(
     app = build_app(runs, token=token, followers=by_number)
     live.follow(runs, by_number)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    _check_free(host, port)
+    check_free(host, port)
     server = make_server(host, port, app.server, threaded=True)
     query = "" if token is None else f"?token={token}"
     return server, f"http://{_shown(host)}:{server.server_port}/{query}"
@@ -133,7 +133,7 @@ def _other_attempts(paths: Sequence[Path]) -> Iterator[Run]:
                 yield open_run(other)
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> None:
     """Werkzeug ends the process when it cannot listen; so ask before, and say what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:

@@ -1,0 +1,153 @@
+"""`rankscope metrics RUN …`: numbers of a run for Prometheus and OpenTelemetry."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import click
+
+from dashboard.metrics import prometheus
+from dashboard.metrics.numbers import Keeper
+from dashboard.run import Run, open_run
+from dashboard.runs.follow import Follower
+from tracer.errors import UsageError
+
+_LOOPBACK: Final = "127.0.0.1"
+_TOKEN_BYTES: Final = 16
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option("--follow", is_flag=True, help="The runs are being recorded: keep the numbers fresh.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="With --follow: answer scrapes at http://HOST:PORT/metrics; 0 takes a free port.",
+)
+@click.option(
+    "--host",
+    default=_LOOPBACK,
+    show_default=True,
+    help="Address to listen on; any but the default makes a token necessary.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the token that scrapes have to bear; a new one is printed if none is named.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE.prom",
+    help="Write the numbers to a file for the node exporter's textfile collector.",
+)
+@click.option("--otlp", metavar="URL", help="Push over OTLP: http://collector:4318/v1/metrics.")
+@click.option(
+    "--every",
+    default=15.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="Seconds between two pushes or writes.",
+)
+def metrics(
+    paths: tuple[Path, ...],
+    follow: bool,
+    port: int | None,
+    host: str,
+    token_file: Path | None,
+    out: Path | None,
+    otlp: str | None,
+    every: float,
+) -> None:
+    """Print the numbers of the last step of RUN, and sums over all steps, as Prometheus reads them;
+    or, while it is being recorded, keep telling them.
+
+    Runs beside the training, on the files that the ranks write: it can be started and stopped at
+    any time, and costs the training nothing.
+
+    \b
+    Examples:
+      rankscope metrics runs/a                                   print once
+      rankscope metrics runs/a --follow --port 9464              answer scrapes
+      rankscope metrics runs/a --follow -o /var/lib/node_exporter/rankscope.prom
+      rankscope metrics runs/a --follow --otlp http://collector:4318/v1/metrics
+
+    docs/monitoring.md lists the numbers and has rules for alerts.
+    """
+    if port is not None and not follow:
+        raise UsageError("--port answers scrapes for as long as it runs; it needs --follow")
+    if follow and port is None and out is None and otlp is None:
+        raise UsageError("--follow needs somebody to tell: --port, -o FILE.prom or --otlp URL")
+    with ExitStack() as stack:
+        keepers = _followed(paths, stack) if follow else [_read(path) for path in paths]
+        if otlp is not None:
+            from dashboard.metrics.otlp import provider
+
+            stack.callback(provider(keepers, otlp, every).shutdown)
+        if out is not None:
+            prometheus.write(keepers, out)
+        if not follow:
+            if out is None and otlp is None:
+                click.echo(prometheus.text(keepers), nl=False)
+            return
+        try:
+            if port is not None:
+                _serve(keepers, host, port, token_file, stack)
+            _wait(keepers, out, every)
+        except KeyboardInterrupt:
+            click.echo("\nEnded.")
+
+
+def _read(path: Path) -> Keeper:
+    run = open_run(path)
+    keeper = Keeper(run.name)
+    keeper.update(run)
+    return keeper
+
+
+def _followed(paths: tuple[Path, ...], stack: ExitStack) -> list[Keeper]:
+    keepers = []
+    for path in paths:
+        follower = Follower(path, Run)
+        keeper = Keeper(path.resolve().name, partial(getattr, follower, "status"))
+        stack.callback(follower.stop)
+        follower.start(keeper.update)
+        keepers.append(keeper)
+    return keepers
+
+
+def _serve(
+    keepers: list[Keeper], host: str, port: int, token_file: Path | None, stack: ExitStack
+) -> None:
+    from werkzeug.serving import make_server
+
+    from dashboard.cli.dashboard import check_free
+
+    token = None
+    if host not in (_LOOPBACK, "localhost"):
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+    if token_file is not None:
+        token = token_file.read_text(encoding="utf-8").strip()
+    check_free(host, port)
+    server = make_server(host, port, prometheus.application(keepers, token), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, name="rankscope-metrics", daemon=True)
+    thread.start()
+    stack.callback(server.server_close)
+    stack.callback(server.shutdown)
+    said = f"Numbers for Prometheus: http://{host}:{server.server_port}/metrics   (Ctrl-C ends it)"
+    click.echo(said)
+    if token is not None and token_file is None:
+        click.echo(f"Scrapes have to bear the token {token}")
+
+
+def _wait(keepers: list[Keeper], out: Path | None, every: float) -> None:
+    never = threading.Event()
+    while not never.wait(every):
+        if out is not None:
+            prometheus.write(keepers, out)
