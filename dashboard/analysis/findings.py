@@ -138,9 +138,12 @@ def _communication(run: Recording, graph: Graph) -> Iterator[Finding]:
             run,
             graph,
             faster_communication(dim, float("inf")),
-            f"communication of {dim} holds up the step for {{saved}} of {{step}} ms; twice as "
-            f"fast, it would save {half.saved_ns / 1e6:.1f} ms",
-            evidence=(f"the transfers of {dim} that work waited for, as measured",),
+            f"communication of {dim} holds up the step: if it took no time, {{saved}} of {{step}} "
+            "ms per step would be saved",
+            evidence=(
+                f"twice as fast, it would save {half.saved_ns / 1e6:.1f} ms",
+                f"the transfers of {dim} that work waited for, as measured",
+            ),
             page="/communication",
         )
 

@@ -59,9 +59,10 @@ def test_communication_that_holds_up_the_step_on_paper(tmp_path: Path) -> None:
     """Both work 30 and reduce for 10: free, that saves 10 of 40, and 5 if it is twice as fast."""
     found = findings(open_run(_pair(tmp_path / "run", (30, 30), call=10)))
     assert found[0].text == (
-        "communication of pp holds up the step for 10.0 of 40.0 ms; twice as fast, it would save "
-        "5.0 ms"
+        "communication of pp holds up the step: if it took no time, 10.0 of 40.0 ms per step would "
+        "be saved"
     )
+    assert found[0].evidence[0] == "twice as fast, it would save 5.0 ms"
     assert found[0].ms_per_step == 10.0
 
 
