@@ -18,6 +18,7 @@ from tracer.errors import TraceError, UsageError
 
 IMPORTERS: Final[dict[str, str]] = {
     "flight-recorder": "collectors.importers.flight_recorder",
+    "nsys": "collectors.importers.nsys",
 }
 """Name of a format → the module that reads it."""
 

@@ -53,7 +53,8 @@ def operations(
     start and call_end (of the call), wait_start and wait_end (null where nobody waited), end: the
     completion, which is the end of the transfer, else of the wait, else of the call, and
     watched_from: when somebody began to wait for that end (the start, if it was not a wait).
-    All times in ns on the common clock. `dim` is the group's mesh dimension.
+    All times in ns on the common clock. `dim` is the group's mesh dimension. In an imported run
+    an operation with a kernel lasts as long as the kernel: the rank has arrived when that begins.
 
     Before (events)                              After
     collective all_reduce corr=7  10..11         op=all_reduce start=10 call_end=11
@@ -71,7 +72,11 @@ def operations(
     call_end = start + calls["duration"].to_numpy()
     key = _key(calls)
     wait_start, wait_end = _spans_of(key, waits)
-    _, transfer_end = _spans_of(key, transfers)
+    transfer_start, transfer_end = _spans_of(key, transfers)
+    if run.meta.source is not None:  # its transfers are kernels: the host only queued them
+        has_kernel = transfer_end >= 0
+        start = np.where(has_kernel, np.maximum(transfer_start, start), start)
+        call_end = np.where(has_kernel, np.maximum(transfer_end, call_end), call_end)
     end = np.where(transfer_end >= 0, transfer_end, np.maximum(wait_end, call_end))
     # Between its call and its wait a rank does something else, and cannot see an end.
     by_wait = (wait_end == end) & (wait_start > call_end)

@@ -1,0 +1,277 @@
+"""Write one export of Nsight Systems: NVTX ranges on host lanes, kernels on device lanes."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from collectors.importers.imported_run import ImportedRank
+from collectors.importers.labels import Label, label_of
+from collectors.importers.nsys_database import NsysDatabase
+from collectors.importers.nsys_nccl import (
+    MESSAGES,
+    PER_RANK,
+    Call,
+    Kernel,
+    carried_out,
+    kernel_op,
+)
+from collectors.importers.nsys_processes import (
+    KERNELS,
+    Labels,
+    NvtxRow,
+    Process,
+    are_times,
+    nvtx_rows,
+)
+
+UNLABELLED: Final = "unlabelled kernels"
+_AUTOGRAD: Final = "pt_autograd"
+"""torch names the threads that run backward so."""
+_GRAPHS: Final = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
+_OPERATORS: Final = ("aten::", "autograd::", "torch::", "c10d::", "nccl:", "cudnn", "cublas")
+"""What `torch.autograd.profiler.emit_nvtx` gives to operators; arguments follow after a comma."""
+_COPIES: Final = {1: "HtoD", 2: "DtoH", 8: "DtoD", 10: "PtoP"}
+"""copyKind of CUPTI (CUpti_ActivityMemcpyKind)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Window:
+    """A step: its number, start and end in the export's ns."""
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Target:
+    """Where the events of a process go: its rank, what is added to its times, its steps, the
+    members of its communicators by rank in them, and what its ranges say.
+    """
+
+    process: Process
+    rank: ImportedRank
+    offset: int
+    windows: list[Window]
+    groups: Mapping[int, Mapping[int, int]]
+    labels: Labels
+    kernels: list[Kernel]
+    correlation: int = 0
+    spans: dict[tuple[int, int], tuple[int, int]] | None = None
+
+    def step(self, time: int) -> int | None:
+        """The step that a time lies in."""
+        place = bisect_right(self.windows, time, key=lambda window: window.start) - 1
+        inside = place >= 0 and time < self.windows[place].end
+        return self.windows[place].number if inside else None
+
+    def add(self, start: int, end: int, at: int, **event: Any) -> None:
+        """One event; it belongs to the step of the time `at`."""
+        self.rank.add(start=start + self.offset, duration=end - start, step=self.step(at), **event)
+
+
+def write_export(
+    database: NsysDatabase, targets: Mapping[int, Target], step_range: re.Pattern[str]
+) -> int:
+    """Write the processes of one export; returns how many NCCL kernels had no call of NCCL."""
+    for target in targets.values():
+        for window in target.windows:
+            what = {"kind": "step", "name": "step", "lane": "host:main"}
+            target.add(window.start, window.end, window.start, **what)
+    for row in nvtx_rows(database):
+        if row.process in targets and not step_range.fullmatch(row.name):
+            _range(targets[row.process], row)
+    _work(database, targets)
+    _graphs(database, targets)
+    _memory(database, targets)
+    unknown = 0
+    for target in targets.values():
+        _write_spans(target)
+        unknown += _communication(target)
+    return unknown
+
+
+def _range(target: Target, row: NvtxRow) -> None:
+    lane = target.process.lane(row.thread)
+    if row.is_mark:
+        target.add(row.start, row.start, row.start, kind="marker", name=row.name, lane=lane)
+        return
+    if row.end is None or row.in_nccl:
+        return
+    label = label_of(row.name)
+    if label is not None:
+        target.add(
+            row.start,
+            row.end,
+            row.start,
+            kind=label.kind,
+            name=row.name,
+            lane=lane,
+            stage=label.stage,
+            microbatch=label.microbatch,
+        )
+        return
+    is_operator = row.name.startswith(_OPERATORS)
+    target.add(
+        row.start,
+        row.end,
+        row.start,
+        kind="kernel" if is_operator else "user",
+        name=row.name.partition(",")[0],
+        lane=f"{lane} operators" if is_operator else lane,
+    )
+
+
+def _work(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
+    """Kernels: those of NCCL are kept for later, the others written, with what they are part of."""
+    wanted = ("start", "end", "streamId", "globalPid", "demangledName:text", "shortName:text")
+    for thread, launched, until, start, end, stream, owner, name, short in database.launched(
+        KERNELS, wanted
+    ):
+        target = targets.get(owner if type(owner) is int else 0)
+        if target is None or not are_times(start, end):
+            continue
+        stream = stream if type(stream) is int else 0
+        known = are_times(launched, until) and launched <= start
+        at = launched if known else start
+        name = name if isinstance(name, str) else short
+        name = name if isinstance(name, str) else "unknown kernel"
+        op = kernel_op(short if isinstance(short, str) else name)
+        target.add(start, end, at, kind="kernel", name=name, lane=f"device:{stream} kernels")
+        if op is not None:
+            thread = thread if type(thread) is int else None
+            target.kernels.append(
+                Kernel(op, thread, at, until if known else at, start, end, stream)
+            )
+        else:
+            _part(target, thread if known else None, at, start, end, stream)
+
+
+def _part(target: Target, thread: int | None, at: int, start: int, end: int, stream: int) -> None:
+    """What the kernel is part of: forward, backward or the optimizer, on its stream's lane.
+
+    The kernels of one microbatch are one span, from the first to the last: an action of the
+    pipeline. The others are spans of their own, so that the gaps between them remain visible.
+    """
+    number = target.labels.at(thread, at)
+    if number is None:
+        name = target.process.threads.get(thread or 0, "")
+        label, said = Label("backward" if name.startswith(_AUTOGRAD) else "forward"), UNLABELLED
+    else:
+        label, said = target.labels.ranges[number].label, target.labels.ranges[number].name
+    if label.kind == "data":
+        return
+    if number is not None and label.microbatch is not None:
+        assert target.spans is not None
+        first, last = target.spans.get((number, stream), (start, end))
+        target.spans[number, stream] = min(first, start), max(last, end)
+        return
+    target.add(start, end, at, kind=label.kind, name=said, lane=f"device:{stream}")
+
+
+def _write_spans(target: Target) -> None:
+    for (number, stream), (start, end) in (target.spans or {}).items():
+        piece = target.labels.ranges[number]
+        target.add(
+            start,
+            end,
+            piece.start,
+            kind=piece.label.kind,
+            name=piece.name,
+            lane=f"device:{stream}",
+            stage=piece.label.stage,
+            microbatch=piece.label.microbatch,
+        )
+
+
+def _graphs(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
+    """Replays of CUDA graphs that were recorded as a whole."""
+    wanted = ("start", "end", "streamId", "globalPid")
+    if not database.has(_GRAPHS, "start", "end"):
+        return
+    for thread, launched, until, start, end, stream, owner in database.launched(_GRAPHS, wanted):
+        target = targets.get(owner if type(owner) is int else 0)
+        if target is None or not are_times(start, end):
+            continue
+        stream = stream if type(stream) is int else 0
+        known = are_times(launched, until) and launched <= start
+        at = launched if known else start
+        target.add(
+            start, end, at, kind="kernel", name="CUDA graph", lane=f"device:{stream} kernels"
+        )
+        _part(target, thread if known else None, at, start, end, stream)
+
+
+def _memory(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
+    """Copies and fills."""
+    kinds: tuple[tuple[str, Callable[[Any], str]], ...] = (
+        ("CUPTI_ACTIVITY_KIND_MEMCPY", lambda kind: f"copy {_COPIES.get(kind, '')}".strip()),
+        ("CUPTI_ACTIVITY_KIND_MEMSET", lambda kind: "fill"),
+    )
+    wanted = ("start", "end", "streamId", "globalPid", "bytes", "copyKind")
+    for table, named in kinds:
+        if not database.has(table, "start", "end"):
+            continue
+        for row in database.launched(table, wanted):
+            _, launched, until, start, end, stream, owner, size, kind = row
+            target = targets.get(owner if type(owner) is int else 0)
+            if target is not None and are_times(start, end):
+                stream = stream if type(stream) is int else 0
+                target.add(
+                    start,
+                    end,
+                    launched if are_times(launched, until) else start,
+                    kind="kernel",
+                    name=named(kind if type(kind) is int else 0),
+                    lane=f"device:{stream} kernels",
+                    bytes=size if type(size) is int and 0 <= size < 1 << 48 else None,
+                )
+
+
+def _communication(target: Target) -> int:
+    """NCCL's calls and the kernels that carry them out."""
+    rest = carried_out(target.process.calls, target.kernels)
+    for call in target.process.calls:
+        _call(target, call)
+    for kernel in rest:
+        kind = kernel.op if kernel.op in MESSAGES else "collective"
+        what: dict[str, Any] = {"kind": kind, "name": kernel.op, "correlation": _next(target)}
+        at = kernel.launched
+        thread = target.process.lane(target.process.pid if kernel.thread is None else kernel.thread)
+        target.add(at, kernel.launched_until, at, lane=thread, **what)
+        target.add(
+            kernel.start, kernel.end, at, lane=f"device:{kernel.stream} communication", **what
+        )
+    return len(rest)
+
+
+def _call(target: Target, call: Call) -> None:
+    places = target.groups.get(-1 if call.communicator is None else call.communicator, {})
+    group = None
+    if places:
+        group = target.rank.topology.group(sorted(places.values()), "").name
+    shares = len(places) if call.op in PER_RANK else 1
+    size = call.bytes if call.bytes is not None and 0 <= call.bytes < 1 << 40 else None
+    is_message = call.op in MESSAGES
+    common = {
+        "kind": call.op if is_message else "collective",
+        "name": call.op,
+        "group": group,
+        "seq": call.seq if group else None,
+        "peer": places.get(-1 if call.peer is None else call.peer) if is_message else None,
+        "bytes": size * shares if size is not None and shares else None,
+        "correlation": _next(target),
+    }
+    lane = target.process.lane(call.thread)
+    target.add(call.start, call.end, call.start, lane=lane, **common)
+    for start, end, stream in call.transfers:
+        target.add(start, end, call.start, lane=f"device:{stream} communication", **common)
+
+
+def _next(target: Target) -> int:
+    target.correlation += 1
+    return target.correlation
