@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow.compute as pc
 
-from dashboard.analysis.graph import dependency_graph
-from dashboard.analysis.replay import step_times
+from dashboard.analysis.replay import measured_step_times
 from dashboard.analysis.results import Result
 
 if TYPE_CHECKING:
@@ -63,12 +62,10 @@ def flops_utilization(run: Recording, steps: Collection[int] | None = None) -> F
     """From `config={"flops_per_step": …, "peak_flops": …}` of the tracer, else from events that
     carry FLOPs.
     """
-    graph = run.answer(dependency_graph, steps)
-    times = step_times(graph, graph.time)
+    times = measured_step_times(run, steps)
     flops, source = _number(run, PER_STEP), f"config of the run: {PER_STEP}"
     if flops is None and times.steps:
-        events = run.events(steps=times.steps, columns=("flops",))
-        total = pc.sum(events["flops"]).as_py()
+        total = sum(_recorded(run, rank, times.steps) for rank in run.ranks)
         flops, source = (total / len(times.steps), "recorded events") if total else (None, "")
     per_rank = None
     if flops is not None and times.steps and times.mean_ns > 0:
@@ -81,6 +78,11 @@ def flops_utilization(run: Recording, steps: Collection[int] | None = None) -> F
         mfu=per_rank / peak if per_rank is not None and peak else None,
         source=source if flops is not None else "",
     )
+
+
+def _recorded(run: Recording, rank: int, steps: Collection[int]) -> int:
+    events = run.events(ranks=[rank], steps=steps, columns=("flops",))
+    return pc.sum(events["flops"]).as_py() or 0
 
 
 def _number(run: Recording, key: str) -> float | None:

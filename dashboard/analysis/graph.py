@@ -29,6 +29,7 @@ from dashboard.analysis.matching import Row
 from dashboard.analysis.operations import category_of, operations
 from dashboard.analysis.own_work import PIECES, own_work
 from dashboard.analysis.points import Ints, Points
+from dashboard.analysis.replayed_steps import replayed_steps
 from dashboard.analysis.steps import Windows, chained
 from dashboard.analysis.waiting import Block, alike, block_of, links_of, usual_lengths
 
@@ -88,25 +89,39 @@ class Graph:
 
 
 def dependency_graph(run: Recording, steps: Collection[int] | None = None) -> Graph:
-    """The graph of all complete steps, or of those of `steps`."""
-    issued = operations(run).to_pylist()
-    parts: list[Graph] = []
-    for windows in chained(run, steps):
-        parts.append(_graph_of(run, windows, issued))
-    return _joined(parts)
+    """The graph of all complete steps, or of those of `steps`; of very many, of some stretches
+    (replayed_steps.py).
+    """
+    chains = list(chained(run, replayed_steps(run, steps)))
+    parts = zip(chains, _issued(run, chains), strict=True)
+    return _joined([_graph_of(run, windows, rows) for windows, rows in parts])
 
 
-def _graph_of(run: Recording, windows: Windows, issued: Sequence[Row]) -> Graph:
+def _issued(run: Recording, chains: Sequence[Windows]) -> list[list[Row]]:
+    """The operations that lie in each chain, read rank by rank."""
+    found: list[list[Row]] = [[] for _ in chains]
+    for rank in run.ranks:
+        spans = [windows.of(rank) for windows in chains]
+        table = operations(run, ranks=[rank], within=spans)
+        starts = table["start"].to_numpy()
+        for (begin, end), rows in zip(spans, found, strict=True):
+            mine = table.filter(pa.array((starts >= begin) & (starts <= end)))
+            rows += [r for r in mine.to_pylist() if (r["wait_end"] or r["call_end"]) <= end]
+    return found
+
+
+def _graph_of(run: Recording, windows: Windows, rows: Sequence[Row]) -> Graph:
     spans = {rank: windows.of(rank) for rank in run.ranks}
-    rows = [row for row in issued if _lies_in(row, spans[row["rank"]])]
     blocks = {id(row): block_of(row) for row in rows}
     links, arrivals = links_of(rows, blocks)
     points = Points(spans, windows, blocks.values(), arrivals)
     edges = _Edges()
     # Over all ranks: one that is always early never sees how long a call takes by itself.
     usual = usual_lengths(blocks.values())
-    for rank in run.ranks:
-        mine = [b for b in blocks.values() if b.row["rank"] == rank]
+    of_rank: dict[int, list[Block]] = {rank: [] for rank in run.ranks}
+    for block in blocks.values():
+        of_rank[block.row["rank"]].append(block)
+    for rank, mine in of_rank.items():
         _along(run, rank, points, mine, usual, edges)
     for key, members in arrivals.items():
         for row in members:
@@ -133,10 +148,6 @@ def _graph_of(run: Recording, windows: Windows, issued: Sequence[Row]) -> Graph:
             }
         )
     return edges.graph(points, _chain(points, windows))
-
-
-def _lies_in(row: Row, span: tuple[int, int]) -> bool:
-    return bool(span[0] <= row["start"] and (row["wait_end"] or row["call_end"]) <= span[1])
 
 
 class _Edges:

@@ -6,7 +6,7 @@ want them side by side.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -46,8 +46,10 @@ def operations(
     steps: Collection[int] | None = None,
     *,
     ranks: Collection[int] | None = None,
+    within: Sequence[tuple[int, int]] | None = None,
 ) -> pa.Table:
-    """Operations of all ranks (or of `ranks`), in order of `start` per rank.
+    """Operations of all ranks (or of `ranks`), in order of `start` per rank; if `within` is given,
+    those that start in one of these stretches (ns, the end included).
 
     Columns: rank, step, op, dim, group, seq, peer, bytes, dtype, stage, microbatch, correlation,
     start and call_end (of the call), wait_start and wait_end (null where nobody waited), end: the
@@ -65,6 +67,8 @@ def operations(
     on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
     is_wait = pc.equal(kind, "wait")
     calls = events.filter(pc.and_(on_host, pc.invert(is_wait)))
+    if within is not None:
+        calls = calls.filter(_starts_within(calls, within))
     waits = events.filter(is_wait)
     transfers = events.filter(pc.and_(pc.invert(on_host), pc.invert(is_wait)))
 
@@ -103,6 +107,14 @@ def operations(
             "watched_from": np.where(by_wait, wait_start, start),
         }
     )
+
+
+def _starts_within(calls: pa.Table, within: Sequence[tuple[int, int]]) -> pa.Array:
+    start = calls["start"].to_numpy()
+    found = np.zeros(len(start), np.bool_)
+    for begin, end in within:
+        found |= (start >= begin) & (start <= end)
+    return pa.array(found)
 
 
 def category_of(dim: str) -> str:

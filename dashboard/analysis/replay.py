@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dashboard.analysis.graph import Graph
 from dashboard.analysis.points import Ints
 from dashboard.analysis.results import Result
+from dashboard.analysis.steps import chained
+
+if TYPE_CHECKING:
+    from dashboard.runs import Recording
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -46,6 +52,25 @@ def replay(graph: Graph, weight: Ints | None = None) -> Ints:
         elif earliest > times[target]:
             times[target] = earliest
     return np.array(times, np.int64)
+
+
+def measured_step_times(run: Recording, steps: Collection[int] | None = None) -> StepTimes:
+    """What `step_times` says of the graph as it was measured, without the graph: of all complete
+    steps, or of those of `steps`.
+    """
+    numbers: list[int] = []
+    lengths: list[int] = []
+    for chain in chained(run, steps):
+        ends = [max(end for _, end in ranks.values()) for ranks in chain.by_step.values()]
+        numbers_here = list(chain.by_step)
+        if len(ends) > 1:
+            numbers += numbers_here[1:]
+            lengths += np.diff(ends).tolist()
+        else:
+            numbers += numbers_here
+            (ranks,) = chain.by_step.values()
+            lengths.append(ends[0] - min(begin for begin, _ in ranks.values()))
+    return StepTimes(steps=tuple(numbers), lengths=np.array(lengths, np.int64))
 
 
 def step_times(graph: Graph, times: Ints) -> StepTimes:

@@ -21,8 +21,7 @@ def reservations(run: Recording) -> tuple[str, ...]:
 
 
 def _reservations(run: Recording) -> Iterator[str]:
-    events = run.events(kinds=COMPUTE_KINDS, columns=("lane",))
-    if any(lane.startswith("device:") for lane in pc.unique(events["lane"]).to_pylist()):
+    if any(_works_on_device(run, rank) for rank in run.ranks):
         yield (
             "work was recorded on devices; what waits for what is known of the hosts that issued "
             "it, and is right only where they waited for the device"
@@ -40,6 +39,11 @@ def _reservations(run: Recording) -> Iterator[str]:
         )
     if found.clock_bound_ns is None:
         yield "the clocks are not aligned: what ranks waited for each other is not known"
+
+
+def _works_on_device(run: Recording, rank: int) -> bool:
+    events = run.events(ranks=[rank], kinds=COMPUTE_KINDS, columns=("lane",))
+    return any(lane.startswith("device:") for lane in pc.unique(events["lane"]).to_pylist())
 
 
 def _ranks(ranks: tuple[int, ...]) -> str:

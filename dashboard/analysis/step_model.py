@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from dashboard.analysis.actions import Action, pipeline_actions
-from dashboard.analysis.graph import dependency_graph
 from dashboard.analysis.outside_of_plan import Outside, Samples, outside_of_plan
 from dashboard.analysis.plans import PlannedAction
-from dashboard.analysis.replay import step_times
+from dashboard.analysis.replay import measured_step_times
+from dashboard.analysis.replayed_steps import replayed_steps
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def step_model(
         raise UsageError(
             f"{run.path}: no pipeline schedule was recorded, so there is no plan to vary"
         )
+    steps = replayed_steps(run, steps)
     by_step = _without_first(pipeline_actions(run, steps))
     found: dict[tuple[int, str], list[float]] = defaultdict(list)
     for actions in by_step.values():
@@ -159,5 +160,4 @@ def need_of(action: Action | PlannedAction) -> tuple[str, int, int]:
 
 
 def _step_lengths(run: Recording, steps: Collection[int] | None) -> Samples:
-    graph = run.answer(dependency_graph, steps)
-    return step_times(graph, graph.time).lengths.astype(np.float64)
+    return measured_step_times(run, steps).lengths.astype(np.float64)

@@ -15,6 +15,7 @@ import numpy as np
 
 from dashboard.analysis.graph import Graph, dependency_graph
 from dashboard.analysis.replay import step_times
+from dashboard.analysis.replayed_steps import of_how_many
 from dashboard.analysis.reservations import reservations
 from dashboard.analysis.results import Result
 from dashboard.analysis.scenarios import Durations, Scenario
@@ -95,7 +96,7 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
     graph = run.answer(dependency_graph, steps)
     measured = step_times(graph, graph.time)
     sure = reservations(run)
-    notes = (*sure, *_too_few(len(measured.steps)))
+    notes = (*sure, *of_how_many(run, steps), *_too_few(len(measured.steps)))
     suspects: list[Suspect] = []
     if measured.steps and graph.pieces.num_rows:
         work = work_of(run, graph)

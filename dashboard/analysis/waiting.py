@@ -90,11 +90,11 @@ def _bound_transfers(links: Iterable[Link]) -> None:
     for link in links:
         waited = link.block.begin < link.cause
         (seen if waited else bounds)[alike(link.block.row)].append(link.weight)
+    usual = {key: min(lengths) for key, lengths in bounds.items()}
+    usual |= {key: int(median(lengths)) for key, lengths in seen.items()}
     for link in links:
         if link.block.begin >= link.cause:
-            key = alike(link.block.row)
-            usual = median(seen[key]) if key in seen else min(bounds[key])
-            link.weight = min(link.weight, int(usual))
+            link.weight = min(link.weight, usual[alike(link.block.row)])
 
 
 def alike(row: Row) -> tuple[Any, ...]:

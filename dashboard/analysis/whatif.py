@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from dashboard.analysis.graph import Graph, dependency_graph
 from dashboard.analysis.points import Ints
 from dashboard.analysis.replay import replay, step_times, with_pieces, with_transfers
+from dashboard.analysis.replayed_steps import of_how_many
 from dashboard.analysis.reservations import reservations
 from dashboard.analysis.results import Result
 from dashboard.analysis.scenarios import (
@@ -84,7 +85,7 @@ def what_if(
         replayed_ns=step_times(graph, replay(graph)).mean_ns,
         replay_error=replay_error(graph),
         predictions=tuple(found),
-        notes=reservations(run),
+        notes=(*reservations(run), *of_how_many(run, steps)),
     )
 
 

@@ -24,6 +24,7 @@ from dashboard.analysis.claims import CATEGORIES
 from dashboard.analysis.coverage import incidents
 from dashboard.analysis.findings import Finding, findings, sentence
 from dashboard.analysis.flops import flops_utilization
+from dashboard.analysis.replayed_steps import replayed_steps
 from dashboard.analysis.summary import communication_by_dimension
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.report_html import write_html
@@ -286,7 +287,10 @@ def _closing(run: Run, steps: Collection[int] | None) -> Iterator[Text]:
     if not found:
         yield Text("Nothing stands out: mending nothing would save 1 % of the step.")
         return
-    yield Text("What to mend first (by replay of the recorded steps):", style="bold")
+    replayed = len(replayed_steps(run, steps))
+    count = len(run.steps if steps is None else steps)
+    which = "the recorded steps" if replayed == count else f"{replayed} of {count:,} steps"
+    yield Text(f"What to mend first (by replay of {which}):", style="bold")
     for number, finding in enumerate(found, 1):
         yield Text(f"{number}. {sentence(finding.text)}", style="bold" if number == 1 else "")
         yield Text(f"   {_how_sure(finding)}", style="dim")

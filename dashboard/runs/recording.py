@@ -158,10 +158,11 @@ class Recording:
     @cached_property
     def duration_ns(self) -> int:
         """From the first event's start to the last event's end, over all ranks."""
-        table = self.events(columns=("start", "duration"))
-        if table.num_rows == 0:
-            return 0
-        return int(pc.max(pc.add(table["start"], table["duration"])).as_py())
+        ends = (
+            pc.max(pc.add(table["start"], table["duration"])).as_py()
+            for table in (self.tables[rank] for rank in self.ranks)
+        )
+        return max((int(end) for end in ends if end is not None), default=0)
 
 
 def on_common_clock(table: pa.Table, rank: int, clock: ClockMap) -> pa.Table:
