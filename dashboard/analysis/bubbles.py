@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.actions import Action, covers_all_stages, pipeline_actions, pipelines
+from dashboard.analysis.equal_stages import mean_lengths, with_lengths
 from dashboard.analysis.intervals import EMPTY, Intervals, complement, intervals, measure
 from dashboard.analysis.operations import operations
 from dashboard.analysis.plan_bound import plan_bound
@@ -78,7 +79,8 @@ class Bubbles(Result):
     steps: step, group, window_start, window_ns, and of the whole pipeline
         bubble_fraction_of_window = Σ bubble / Σ window, bubble_over_ideal = Σ bubble / Σ busy,
         and both as the plan bound gives them (null where the step cannot be replayed).
-    theory: the closed form for the schedule; None without a schedule.
+    theory: the closed form for the schedule, or what its plan comes to with equal stages; None
+        without a schedule.
     """
 
     ranks: pa.Table
@@ -138,9 +140,13 @@ def joined_bubbles(run: Recording, parts: Sequence[Bubbles]) -> Bubbles:
         name: pa.concat_tables([schema.empty_table(), *(getattr(part, name) for part in parts)])
         for name, schema in (("ranks", _RANKS), ("stalls", _STALLS), ("steps", _STEPS))
     }
+    theory = theory_of(schedule) if schedule else None
+    if schedule and theory and theory.over_ideal is None:
+        measured = pc.unique(tables["steps"]["step"]).to_pylist()
+        theory = with_lengths(theory, schedule, mean_lengths(run, measured))
     return Bubbles(
         **{name: table.sort_by("step").combine_chunks() for name, table in tables.items()},
-        theory=theory_of(schedule) if schedule else None,
+        theory=theory,
     )
 
 

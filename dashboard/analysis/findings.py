@@ -196,7 +196,7 @@ def _better_plans(run: Recording, steps: Collection[int] | None) -> Iterator[str
 
 def _by_design(run: Recording, graph: Graph, steps: Collection[int] | None) -> Iterator[Finding]:
     """The bubble that the schedule itself has, of the time that the ranks really worked: by
-    theory, or where there is no closed form, by the plan bound.
+    theory, or where that cannot tell, by the plan bound.
     """
     bubbles = run.answer(measure_bubbles, steps)
     if not bubbles.ranks.num_rows:
@@ -205,7 +205,7 @@ def _by_design(run: Recording, graph: Graph, steps: Collection[int] | None) -> I
     if theory is not None and theory.over_ideal is not None:
         over_ideal, share = theory.over_ideal, theory.fraction_of_window or 0.0
         what = f"{theory.schedule} with {theory.p} pipeline ranks and {theory.m} microbatches"
-        how, source = "by design", theory.source
+        how, source = "by design", "; ".join(filter(None, (theory.source, theory.note)))
     else:
         _, bound = ratios(bubbles)
         if bound.over_ideal is None or bound.fraction_of_window is None:

@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.actions import Action, covers_all_stages, pipeline_actions, pipelines
+from dashboard.analysis.equal_stages import equal_stages
 from dashboard.analysis.plan_bound import replay
-from dashboard.analysis.plans import plan
 from dashboard.analysis.results import Result
-from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -86,37 +85,12 @@ def _replayed(run: Recording, actions: list[Action]) -> list[Action]:
 def _planned(run: Recording, actions: list[Action], ranks: Sequence[int]) -> list[Action]:
     """The schedule's own order with equally long stages, none waiting for communication."""
     recorded = run.meta.schedule
+    if recorded is None or not covers_all_stages(run, actions):
+        return []
     spent: dict[str, list[int]] = defaultdict(list)
     for action in actions:
         spent[action.kind].append(action.duration)
-    if recorded is None or not covers_all_stages(run, actions):
-        return []
-    try:
-        made = plan(
-            recorded.name,
-            p=recorded.pipeline_size,
-            m=recorded.microbatches,
-            v=recorded.virtual_stages,
-        )
-    except UsageError:  # a schedule that we can make no plans of
-        return []
-    wanted = {action.kind for order in made.actions for action in order}
-    if len(ranks) < made.p or not wanted <= spent.keys():
-        return []
-    ordered = [
-        Action(
-            rank=rank,
-            step=actions[0].step,
-            kind=action.kind,
-            stage=action.stage,
-            microbatch=action.microbatch,
-            start=place,
-            duration=round(mean(spent[action.kind])),
-        )
-        for rank, order in zip(ranks, made.actions, strict=False)
-        for place, action in enumerate(order)
-    ]
-    return replay(ordered) or []
+    return equal_stages(recorded, {kind: mean(ns) for kind, ns in spent.items()}, ranks)
 
 
 def _table(actions: Iterable[Action], begin: int) -> pa.Table:

@@ -22,7 +22,8 @@ DUAL_PIPE: Final = "DeepSeek-AI, DualPipe and DualPipeV, github.com/deepseek-ai/
 
 @dataclass(kw_only=True, frozen=True)
 class Theory(Result):
-    """The bubble that a schedule should have; None where no closed form holds without durations.
+    """The bubble that a schedule should have; None where no closed form holds without durations
+    (equal_stages.py has them).
 
     fraction_of_window: bubble / pipeline window. over_ideal: bubble / busy time.
     """
@@ -58,7 +59,8 @@ _DEPENDS_ON_DURATIONS: Final[dict[str, tuple[str, str]]] = {
     ),
     "ScheduleZBVZeroBubble": (
         ZERO_BUBBLE,
-        "zero if F, B and W take equally long; otherwise compare with the plan bound",
+        "none in each rank's own window if F, B and W take equally long; compare with the plan "
+        "bound",
     ),
     "ScheduleDualPipeV": (
         DUAL_PIPE,

@@ -132,6 +132,9 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     if bubbles.steps.num_rows:
         yield _bubble_parts(bubbles)
         yield _bubble_ratios(bubbles)
+        if bubbles.theory is not None and bubbles.theory.over_ideal is not None:
+            sources = filter(None, (bubbles.theory.source, bubbles.theory.note))
+            yield Text(f"Theory: {'; '.join(sources)}", style="dim")
     bandwidth = run.bandwidth(steps)
     if bandwidth.summary.num_rows:
         yield _bandwidth(bandwidth)
