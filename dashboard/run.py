@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dashboard.runs import Recording, open_recording
+from dashboard.runs import Recording, open_anywhere
 
 if TYPE_CHECKING:
     from dashboard.analysis.accounting import Accounting
@@ -23,16 +23,22 @@ if TYPE_CHECKING:
     from dashboard.sql import QueryResult
 
 
-def open_run(path: str | os.PathLike[str]) -> Run:
-    """Open the run in directory `path`.
+def open_run(
+    path: str | os.PathLike[str], *, advance: Callable[[int], object] = lambda count: None
+) -> Run:
+    """Open the run in directory `path`, or at an address on an object store: `s3://bucket/run`.
 
     What is damaged or missing is left out and named in `run.problems`.
 
+    advance: is told how many bytes have arrived from a store.
+
     Raises:
-        TraceError: there is no such directory, it holds no run, or it mixes several runs.
+        UsageError: the address makes no sense.
+        TraceError: there is no such directory, it holds no run, or it mixes several runs; or the
+            store cannot be read.
         NewerFormat: a newer Rankscope wrote it.
     """
-    return open_recording(path, Run)
+    return open_anywhere(path, Run, advance=advance)
 
 
 class Run(Recording):

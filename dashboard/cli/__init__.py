@@ -18,6 +18,7 @@ BAD_INPUT: Final = 2
 COMMANDS: Final = {
     "run": "dashboard.cli.run",
     "report": "dashboard.cli.report",
+    "gather": "dashboard.cli.gather",
     "compare": "dashboard.cli.compare",
     "dashboard": "dashboard.cli.dashboard",
     "critical-path": "dashboard.cli.critical_path",

@@ -40,7 +40,7 @@ _MOST_ROWS = 60
 @steps_option
 @json_option
 def bandwidth(
-    path: Path,
+    path: Path | str,
     by_rank: bool,
     peaks: Sequence[str],
     calibrated: Path | None,

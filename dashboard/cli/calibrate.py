@@ -26,11 +26,12 @@ from dashboard.analysis.latency_bandwidth import fit_lines
 from dashboard.analysis.link_peaks import link_peaks
 from dashboard.analysis.links import calibrated_operations
 from dashboard.cli.bandwidth import lines_table
+from dashboard.cli.opening import open_run
 from dashboard.cli.options import json_option, run_argument
 from dashboard.cli.tables import console, gbps, show
-from dashboard.run import open_run
 from dashboard.runs.calibration import calibration_notes
 from dashboard.runs.recording import Recording
+from dashboard.runs.stores import shown
 from tracer.calibration_file import CALIBRATION_FILE, read_calibration
 from tracer.errors import RankscopeError, UsageError
 
@@ -61,7 +62,7 @@ class CalibrationFailed(RankscopeError):
 )
 @json_option
 def calibrate(
-    path: Path,
+    path: Path | str,
     out: Path | None,
     low: int,
     high: int,
@@ -85,6 +86,8 @@ def calibrate(
       rankscope calibrate runs/a --high 1000000      up to 1 MB only
       rankscope calibrate runs/a --out links.json && rankscope bandwidth runs/b --calibration links.json
     """  # noqa: E501 - a command to copy
+    if isinstance(path, str):
+        raise UsageError(f"{shown(path)}: calibrate needs the run in a directory of this machine")
     run = open_run(path)
     _check(run)
     target = (out or path / CALIBRATION_FILE).absolute()

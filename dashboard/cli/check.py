@@ -10,8 +10,8 @@ from typing import Final
 import click
 
 from dashboard.analysis.integrity import violations
+from dashboard.cli.opening import open_run
 from dashboard.cli.options import json_option, run_argument
-from dashboard.run import open_run
 
 FINDING: Final = 1
 
@@ -19,7 +19,7 @@ FINDING: Final = 1
 @click.command()
 @run_argument
 @json_option
-def check(path: Path, as_json: bool) -> None:
+def check(path: Path | str, as_json: bool) -> None:
     """Verify that what the ranks of RUN recorded fits together.
 
     Files and drops, step windows, recorded actions against the schedule's plan, sends against

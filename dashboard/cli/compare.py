@@ -14,9 +14,10 @@ from rich.console import Console
 from dashboard.analysis.compare import STEP_TIME, Comparison
 from dashboard.analysis.gates import parse_gate, violation
 from dashboard.analysis.trend import Trend, trend
-from dashboard.cli.options import chosen_steps, json_option, steps_option
+from dashboard.cli.opening import open_run
+from dashboard.cli.options import RunLocation, chosen_steps, json_option, steps_option
 from dashboard.cli.tables import console, show, table
-from dashboard.run import Run, open_run
+from dashboard.run import Run
 from tracer.errors import UsageError
 
 FINDING: Final = 1
@@ -25,7 +26,7 @@ _OPERATIONS: Final = 8
 
 
 @click.command()
-@click.argument("paths", metavar="A B [C …]", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="A B [C …]", nargs=-1, type=RunLocation())
 @click.option(
     "--fail-on",
     "gates",
@@ -39,7 +40,7 @@ _OPERATIONS: Final = 8
     "repeats",
     multiple=True,
     metavar="RUN",
-    type=click.Path(path_type=Path),
+    type=RunLocation(),
     help="Another recording of what A records: only what differs more than these do counts. May "
     "be repeated; five or more are best.",
 )
@@ -53,9 +54,9 @@ _OPERATIONS: Final = 8
 @steps_option
 @json_option
 def compare(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     gates: tuple[str, ...],
-    repeats: tuple[Path, ...],
+    repeats: tuple[Path | str, ...],
     least: float | None,
     steps: slice | None,
     as_json: bool,

@@ -20,7 +20,7 @@ _ROWS = 20
 @run_argument
 @steps_option
 @json_option
-def critical_path(path: Path, steps: slice | None, as_json: bool) -> None:
+def critical_path(path: Path | str, steps: slice | None, as_json: bool) -> None:
     """Follow the critical path of each step of RUN and sum up what it was spent on.
 
     Only work on this path is worth making faster: everything else waits for it anyway. The

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from dashboard.cli.indexing import indexed
-from dashboard.run import Run, open_run
+from dashboard.cli.opening import open_run
+from dashboard.cli.options import RunLocation
+from dashboard.run import Run
 from dashboard.runs.attempts import other_attempts
 from dashboard.runs.follow import Follower
+from dashboard.runs.stores import shown
 from tracer.errors import TraceError, UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ _TOKEN_BYTES: Final = 16
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="RUN...", type=RunLocation())
 @click.option(
     "--port",
     default=8050,
@@ -49,7 +52,7 @@ _TOKEN_BYTES: Final = 16
 )
 @click.option("--open/--no-open", "open_browser", default=False, help="Open a browser tab.")
 def dashboard(
-    paths: tuple[Path, ...], port: int, host: str, follow: bool, open_browser: bool
+    paths: tuple[Path | str, ...], port: int, host: str, follow: bool, open_browser: bool
 ) -> None:
     """Show recorded runs in the browser.
 
@@ -59,7 +62,7 @@ def dashboard(
       rankscope dashboard runs/a runs/b          two, to compare
       rankscope dashboard --follow runs/a        while the training records into runs/a
     """
-    followers = [Follower(path, Run) for path in paths] if follow else []
+    followers = [Follower(_followed(path), Run) for path in paths] if follow else []
     try:
         server, url = start_server(paths, host=host, port=port, followers=followers)
         click.echo(f"Rankscope dashboard: {url}   (Ctrl-C ends it)")
@@ -76,8 +79,19 @@ def dashboard(
             follower.stop()
 
 
+def _followed(path: Path | str) -> Path:
+    """A recording grows in a directory.
+
+    Raises:
+        UsageError: it is an address on an object store.
+    """
+    if isinstance(path, str):
+        raise UsageError(f"{shown(path)}: --follow needs the directory that the training writes to")
+    return path
+
+
 def start_server(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     *,
     host: str = _LOOPBACK,
     port: int = 0,
@@ -107,7 +121,7 @@ def start_server(
     check_free(host, port)
     server = make_server(host, port, app.server, threaded=True)
     query = "" if token is None else f"?token={token}"
-    return server, f"http://{_shown(host)}:{server.server_port}/{query}"
+    return server, f"http://{_as_host(host)}:{server.server_port}/{query}"
 
 
 def _first_of(follower: Follower[Run]) -> Run:
@@ -123,8 +137,9 @@ def _first_of(follower: Follower[Run]) -> Run:
     return run
 
 
-def _other_attempts(paths: Sequence[Path]) -> Iterator[Run]:
+def _other_attempts(locations: Sequence[Path | str]) -> Iterator[Run]:
     """The attempts of a restarted training that were not named; what cannot be opened is left."""
+    paths = [place for place in locations if isinstance(place, Path)]
     seen = {path.resolve() for path in paths}
     for other in (other for path in paths for other in other_attempts(path)):
         if other.resolve() not in seen:
@@ -147,7 +162,7 @@ def check_free(host: str, port: int) -> None:
             ) from error
 
 
-def _shown(host: str) -> str:
+def _as_host(host: str) -> str:
     """The address as a browser on this machine can use it."""
     if host in ("0.0.0.0", "::"):
         return socket.gethostname()

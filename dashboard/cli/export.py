@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from dashboard.analysis.views import VIEWS
+from dashboard.cli.opening import open_run
 from dashboard.cli.options import chosen_steps, run_argument, steps_option
 from dashboard.export.files import STANDARD_OUTPUT
 from dashboard.export.formats import FORMATS, default_name
 from dashboard.export.formats import export as write
-from dashboard.run import open_run
 
 
 class Ranks(click.ParamType[tuple[int, ...]]):
@@ -66,7 +66,7 @@ class Ranks(click.ParamType[tuple[int, ...]]):
     help="Of parquet and csv: which view (may be repeated for parquet; events by default).",
 )
 def export(
-    path: Path,
+    path: Path | str,
     format: str,
     out: Path | None,
     steps: slice | None,

@@ -6,7 +6,8 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from dashboard.run import Run, open_run
+from dashboard.cli.opening import open_run
+from dashboard.run import Run
 from dashboard.timeline.index import needs_index, open_timeline
 
 
@@ -23,7 +24,7 @@ def indexed(run: Run) -> Run:
         )
         open_timeline(run, advance=lambda events: progress.advance(task, events))
         progress.update(task, completed=2 * run.event_count)
-    path = run.path
+    source = run.source
     del run
     pa.default_memory_pool().release_unused()
-    return open_run(path)
+    return open_run(source)

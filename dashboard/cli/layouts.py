@@ -49,7 +49,7 @@ _MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
 @steps_option
 @json_option
 def layouts(
-    path: Path,
+    path: Path | str,
     world: int | None,
     top: int,
     split: float | None,

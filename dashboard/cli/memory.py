@@ -18,7 +18,7 @@ from dashboard.cli.tables import console, show, size, table
 @run_argument
 @steps_option
 @json_option
-def memory(path: Path, steps: slice | None, as_json: bool) -> None:
+def memory(path: Path | str, steps: slice | None, as_json: bool) -> None:
     """Say how much memory each rank of RUN took at most, and how many microbatches it held.
 
     A microbatch is held from its forward on a stage to the end of its backward there. Also: model

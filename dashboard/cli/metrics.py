@@ -11,9 +11,10 @@ from typing import Final
 
 import click
 
+from dashboard.cli.opening import open_run
 from dashboard.metrics import prometheus
 from dashboard.metrics.numbers import Keeper
-from dashboard.run import Run, open_run
+from dashboard.run import Run
 from dashboard.runs.follow import Follower
 from tracer.errors import UsageError
 

@@ -8,13 +8,28 @@ from typing import Any
 
 import click
 
-from dashboard.run import Run, open_run
+from dashboard.cli.opening import open_run
+from dashboard.run import Run
+from dashboard.runs.stores import location_of
 from tracer.errors import UsageError
 
-run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+
+class RunLocation(click.ParamType[Path | str]):
+    """A directory, as a `Path`, or an address on an object store, as text."""
+
+    name = "RUN"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | str:
+        """What `value` means; whether there is a run, opening it says."""
+        return location_of(value)
 
 
-def opened(path: Path) -> Run:
+run_argument = click.argument("path", metavar="RUN", type=RunLocation())
+
+
+def opened(path: Path | str) -> Run:
     """The run; what is damaged or missing in it is said on standard error, for every answer is of
     the rest.
     """

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import click
 
-from dashboard.cli.options import json_option, opened
+from dashboard.cli.options import RunLocation, json_option, opened
 from dashboard.sql import query as ask
 
 
 @click.command()
-@click.argument(
-    "paths", metavar="RUN [RUN …]", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("paths", metavar="RUN [RUN …]", nargs=-1, required=True, type=RunLocation())
 @click.argument("sql")
 @json_option
-def query(paths: tuple[Path, ...], sql: str, as_json: bool) -> None:
+def query(paths: tuple[Path | str, ...], sql: str, as_json: bool) -> None:
     """Ask one or several RUNs in SQL (DuckDB), read-only, over the views events, steps,
     accounting, collectives, p2p, counters and ranks. Their first column, run, tells runs apart.
 

@@ -26,10 +26,11 @@ from dashboard.analysis.findings import Finding, findings, sentence
 from dashboard.analysis.flops import flops_utilization
 from dashboard.analysis.replayed_steps import replayed_steps
 from dashboard.analysis.summary import communication_by_dimension
+from dashboard.cli.opening import open_run
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.report_html import write_html
 from dashboard.cli.tables import console, gbps, ms, percent, share, show, size, table, width_of
-from dashboard.run import Run, open_run
+from dashboard.run import Run
 from dashboard.runs.attempts import other_attempts
 
 _HTML_WIDTH: Final = 140
@@ -45,7 +46,7 @@ _HTML_WIDTH: Final = 140
     metavar="FILE",
     help="Write a page with the main figures, which needs no server and no network.",
 )
-def report(path: Path, steps: slice | None, as_json: bool, html: Path | None) -> None:
+def report(path: Path | str, steps: slice | None, as_json: bool, html: Path | None) -> None:
     """Say where the step time of RUN went, on which rank.
 
     \b

@@ -42,7 +42,7 @@ class Share(click.ParamType[float]):
 )
 @steps_option
 @json_option
-def stragglers(path: Path, least: float, steps: slice | None, as_json: bool) -> None:
+def stragglers(path: Path | str, least: float, steps: slice | None, as_json: bool) -> None:
     """Find what holds up the steps of RUN, and price each cause by replay.
 
     Told apart are a rank that is slower than those that do the same work, a stage that computes

@@ -50,7 +50,7 @@ from dashboard.cli.tables import console, ms, percent, show, table
 @steps_option
 @json_option
 def whatif(
-    path: Path,
+    path: Path | str,
     straightened: bool,
     balance: bool,
     stages: Sequence[str],

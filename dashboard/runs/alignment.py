@@ -28,6 +28,8 @@ EXCHANGED: Final = "exchange between hosts"
 BY_MEETINGS: Final = "ends of collectives"
 NOT_ALIGNED: Final = "none"
 
+ALIGNED_BY: Final = ("start", "duration", "kind", "name", "lane", "group", "seq", "peer")
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ClockAlignment:
@@ -59,7 +61,10 @@ def align(
     facts: Mapping[int, RankFacts],
     clocks: Mapping[int, pa.Table] | None = None,
 ) -> ClockAlignment:
-    """The alignment of these ranks; `clocks[rank]` has the columns of `CLOCK_SCHEMA`."""
+    """The alignment of these ranks; `clocks[rank]` has the columns of `CLOCK_SCHEMA`.
+
+    Of the events, the columns `ALIGNED_BY` are looked at, of one rank at a time.
+    """
     clocks = clocks or {}
     ranks = sorted(events)
     hosts = {rank: _host(rank, facts) for rank in ranks}
@@ -97,7 +102,8 @@ def _host(rank: int, facts: Mapping[int, RankFacts]) -> str:
 def _spans(events: Mapping[int, pa.Table], hosts: Mapping[int, str]) -> dict[str, Span]:
     """First and last raw time of each host, in the order of their lowest ranks."""
     spans: dict[str, Span] = {}
-    for rank, table in sorted(events.items()):
+    for rank in sorted(events):
+        table = events[rank]
         start = table["start"].to_numpy()
         end = start + table["duration"].to_numpy()
         begin, last = (int(start.min()), int(end.max())) if len(start) else (0, 0)

@@ -70,7 +70,7 @@ class Meetings:
 def meetings(events: Mapping[int, pa.Table]) -> Meetings:
     """All meetings in the events of some ranks (raw times)."""
     groups: dict[str, int] = {}
-    parts = [_operations_of(rank, table, groups) for rank, table in sorted(events.items())]
+    parts = [_operations_of(rank, events[rank], groups) for rank in sorted(events)]
     total = sum(part.shape[1] for part in parts)
     if total == 0:
         return Meetings(**dict.fromkeys(("meeting", "rank", "cause", "effect"), _NOTHING))

@@ -91,16 +91,18 @@ def _gather(
     streams = _read_streams(files, problems, keep)
     run_id = _single_run(streams)
     of_facts: list[Problem] = []
-    facts = {rank: _facts(stream.path, rank, run_id, of_facts) for rank, stream in streams.items()}
+    facts = {
+        rank: facts_of(stream.path, rank, run_id, of_facts) for rank, stream in streams.items()
+    }
     world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
-    meta = _meta(directory, run_id, files, world_size, problems)
-    _report_missing(meta, files, problems)
+    meta = meta_of(directory, run_id, files, world_size, problems)
+    report_missing(meta, files, problems)
     problems += of_facts
     return {
         "meta": meta,
         "facts": facts,
         "tables": {rank: stream.table for rank, stream in streams.items()},
-        "clocks": _clocks(directory, run_id, streams, problems),
+        "clocks": clocks_of(directory, run_id, streams, problems),
         "until": recorded_until(directory, facts),
         "problems": tuple(problems),
     }
@@ -143,7 +145,7 @@ def _recalled(
     """The same without its events, which are read rank by rank when they are asked for."""
     files = _event_files(directory)
     said: list[Problem] = []  # they are in `known` already
-    facts = {rank: _facts(files[rank], rank, known.run_id, said) for rank in known.ranks}
+    facts = {rank: facts_of(files[rank], rank, known.run_id, said) for rank in known.ranks}
     world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
 
     def events(rank: int) -> pa.Table:
@@ -157,7 +159,7 @@ def _recalled(
 
     return make.recalled(
         path=directory,
-        meta=_meta(directory, known.run_id, files, world_size, said),
+        meta=meta_of(directory, known.run_id, files, world_size, said),
         facts=facts,
         problems=known.problems,
         clock=known.clock,
@@ -176,7 +178,7 @@ def _until_last_step(rank: int, table: pa.Table) -> pa.Table:
     return table.filter(pc.less(table["start"], end)) if end.is_valid else table
 
 
-def _clocks(
+def clocks_of(
     directory: Path, run_id: str, ranks: Collection[int], problems: list[Problem]
 ) -> dict[int, pa.Table]:
     """The comparisons of clocks that ranks made; what is unreadable or of another run is said."""
@@ -189,11 +191,11 @@ def _clocks(
             stream = read_stream(path, "clock")
         except (TraceError, OSError) as error:
             said = f"{_without(path, error)}; this rank's comparisons of clocks are left out"
-            problems.append(_problem(path, rank, said))
+            problems.append(problem_of(path, rank, said))
             continue
         if (stream.run_id, stream.rank) != (run_id, rank):
             said = f"is of rank {stream.rank} of run {stream.run_id}, and left out"
-            problems.append(_problem(path, rank, said))
+            problems.append(problem_of(path, rank, said))
         else:
             clocks[rank] = stream.table
     return clocks
@@ -235,14 +237,16 @@ def _read_streams(
         except NewerFormat:
             raise
         except (TraceError, OSError) as error:
-            problems.append(_problem(path, rank, f"{_without(path, error)}; this rank is left out"))
+            problems.append(
+                problem_of(path, rank, f"{_without(path, error)}; this rank is left out")
+            )
             continue
         for damage, kept in (
             (streams[rank].problem, "what lies before is shown"),
             (streams[rank].left_out, "they are left out"),
         ):
             if damage:
-                problems.append(_problem(path, rank, f"{_without(path, damage)}; {kept}"))
+                problems.append(problem_of(path, rank, f"{_without(path, damage)}; {kept}"))
     if not streams:
         raise DamagedTrace(
             f"{next(iter(files.values())).parent}: no rank file is readable: "
@@ -267,13 +271,14 @@ def _single_run(streams: dict[int, StreamContent]) -> str:
     first = next(iter(streams.values()))
     for stream in streams.values():
         if stream.run_id != first.run_id:
-            raise _two_runs(first.path, first.run_id, stream.path, stream.run_id)
+            raise two_runs(first.path, first.run_id, stream.path, stream.run_id)
     return first.run_id
 
 
-def _meta(
+def meta_of(
     directory: Path, run_id: str, files: dict[int, Path], world_size: int, problems: list[Problem]
 ) -> RunMeta:
+    """What `run.json` in the directory says, or what is known without it."""
     path = directory / RUN_FILE
     try:
         meta = read_run_meta(directory)
@@ -282,14 +287,14 @@ def _meta(
     except (TraceError, OSError) as error:
         missing = isinstance(error, FileNotFoundError)
         why = "missing (rank 0 writes it)" if missing else _without(path, error)
-        problems.append(_problem(path, None, f"{why}; mesh, schedule and config are unknown"))
+        problems.append(problem_of(path, None, f"{why}; mesh, schedule and config are unknown"))
         return RunMeta(run_id=run_id, world_size=world_size)
     if meta.run_id != run_id:
-        raise _two_runs(path, meta.run_id, next(iter(files.values())), run_id)
+        raise two_runs(path, meta.run_id, next(iter(files.values())), run_id)
     return meta
 
 
-def _report_missing(meta: RunMeta, files: dict[int, Path], problems: list[Problem]) -> None:
+def report_missing(meta: RunMeta, files: dict[int, Path], problems: list[Problem]) -> None:
     """Ranks without a file, many in a row as one problem; and files of ranks that cannot be."""
     directory = next(iter(files.values())).parent
     known = [rank for rank in files if rank < meta.world_size]
@@ -302,24 +307,25 @@ def _report_missing(meta: RunMeta, files: dict[int, Path], problems: list[Proble
             continue
         for rank in range(first, after):
             said = "missing; copy it here from the host of this rank. The others are shown"
-            problems.append(_problem(directory / events_file(rank), rank, said))
+            problems.append(problem_of(directory / events_file(rank), rank, said))
     if len(known) < len(files):
         beyond = files[max(files)].name
         said = f"world_size is {meta.world_size:,}, but {beyond} is here; one of them is wrong"
-        problems.append(_problem(directory / RUN_FILE, None, said))
+        problems.append(problem_of(directory / RUN_FILE, None, said))
 
 
-def _facts(events: Path, rank: int, run_id: str, problems: list[Problem]) -> RankFacts:
+def facts_of(events: Path, rank: int, run_id: str, problems: list[Problem]) -> RankFacts:
+    """What the JSON file beside `events` says, or what is known without it."""
     path = events.parent / facts_file(rank)
     try:
         facts = _facts_of(rank, path)
     except (TraceError, OSError) as error:
         missing = isinstance(error, FileNotFoundError)
         why = "missing" if missing else _without(path, error)
-        problems.append(_problem(path, rank, f"{why}; host, stages and groups are unknown"))
+        problems.append(problem_of(path, rank, f"{why}; host, stages and groups are unknown"))
         return RankFacts(rank=rank, run_id=run_id)
     if facts.run_id != run_id:
-        raise _two_runs(path, facts.run_id, events, run_id)
+        raise two_runs(path, facts.run_id, events, run_id)
     problems += _endings(path, facts)
     return facts
 
@@ -336,28 +342,30 @@ def _endings(path: Path, facts: RankFacts) -> Iterator[Problem]:
     rank = facts.rank
     if facts.ended is None:
         said = "the rank did not end its trace: it is still recording, or it was killed"
-        yield _problem(path, rank, said)
+        yield problem_of(path, rank, said)
     elif facts.ended != "closed":
-        yield _problem(path, rank, f"tracing ended early: {facts.ended}")
+        yield problem_of(path, rank, f"tracing ended early: {facts.ended}")
     if facts.dropped:
         said = f"{facts.dropped:,} events were dropped (oldest first): the writer fell behind"
-        yield _problem(path, rank, said)
+        yield problem_of(path, rank, said)
     if facts.unseen:
         said = (
             f"{facts.unseen:,} collectives were issued that are not recorded: torch's flight "
             "recorder is off or ran over; raise TORCH_FR_BUFFER_SIZE (default 2000)"
         )
-        yield _problem(path, rank, said)
+        yield problem_of(path, rank, said)
 
 
-def _two_runs(a: Path, run_a: str, b: Path, run_b: str) -> TraceError:
+def two_runs(a: Path, run_a: str, b: Path, run_b: str) -> TraceError:
+    """The error for a directory in which there are two."""
     return TraceError(
         f"{a} is of run {run_a}, {b} of run {run_b}: "
         "two runs in one directory; move the files of one of them elsewhere"
     )
 
 
-def _problem(path: Path, rank: int | None, message: str) -> Problem:
+def problem_of(path: Path, rank: int | None, message: str) -> Problem:
+    """A problem of the file at `path`."""
     return Problem(file=path.name, rank=rank, message=message)
 
 

@@ -96,12 +96,17 @@ def remember(run: Recording) -> None:
     place = writable_place(run.path)
     if place is None:
         return
+    said = {"version": VERSION, "files": run.files, **described(run)}
+    with contextlib.suppress(OSError), replacing(place / FILE) as part:
+        part.write_text(json.dumps(said), encoding="utf-8")
+
+
+def described(run: Recording | Opened) -> dict[str, Any]:
+    """What is kept of a run, as `opened_from` reads it."""
     clocks = list({id(clock): clock for clock in run.clock.maps.values()}.values())
     numbers = {id(clock): number for number, clock in enumerate(clocks)}
-    said = {
-        "version": VERSION,
-        "files": run.files,
-        "run_id": run.meta.run_id,
+    return {
+        "run_id": run.run_id if isinstance(run, Opened) else run.meta.run_id,
         "ranks": run.ranks,
         "event_count": run.event_count,
         "problems": [asdict(problem) for problem in run.problems],
@@ -118,8 +123,6 @@ def remember(run: Recording) -> None:
         "steps": run.steps,
         "recorded_until": list(run.recorded_until.items()),
     }
-    with contextlib.suppress(OSError), replacing(place / FILE) as part:
-        part.write_text(json.dumps(said), encoding="utf-8")
 
 
 def recall(run: Path, files: Fingerprint) -> Opened | None:
@@ -128,11 +131,16 @@ def recall(run: Path, files: Fingerprint) -> Opened | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
             said = json.loads((place / FILE).read_text(encoding="utf-8"))
             if said["version"] == VERSION and said["files"] == files:
-                return _opened(said)
+                return opened_from(said)
     return None
 
 
-def _opened(said: dict[str, Any]) -> Opened:
+def opened_from(said: dict[str, Any]) -> Opened:
+    """What `described` gave.
+
+    Raises:
+        KeyError, ValueError, TypeError, IndexError: it is something else.
+    """
     clocks = [
         ClockMap(**{name: np.array(values, np.float64) for name, values in clock.items()})
         for clock in said["clocks"]

@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 from dashboard.runs.alignment import BY_MEETINGS, ClockAlignment, align
 from dashboard.runs.caches import Fingerprint
 from dashboard.runs.clock_map import ClockMap
+from dashboard.runs.columns import ByColumn
 from dashboard.runs.counters import read_counters
 from dashboard.runs.problems import Problem
 from dashboard.runs.words import have
 from tracer.run_files import RankFacts, RunMeta
+from tracer.schema import counters_file
 
 Answer = TypeVar("Answer")
 
@@ -42,6 +44,8 @@ class Recording:
         event_count: of all ranks.
         begin: the common clock's time, in ns, of the first event, from which `start` counts.
         files: the files that were read, as they were; None if they were not read as a whole.
+        source: where it was opened: the path, or an address on an object store, whose small files
+            then lie in `path`.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class Recording:
             path=path,
             meta=meta,
             facts=facts,
-            problems=problems + _clock_problem(clock),
+            problems=problems + clock_problem(clock),
             clock=clock,
             begin=begin,
             tables=aligned,
@@ -109,6 +113,8 @@ class Recording:
         self.steps = steps
         self.recorded_until = dict(recorded_until)
         self.files: Fingerprint | None = None
+        self.source = str(path)
+        self.bring: Callable[[Collection[str]], None] = lambda names: None
 
     def __repr__(self) -> str:
         return (
@@ -128,10 +134,30 @@ class Recording:
         `start` is on the common clock, in ns since the first event of the run.
         """
         chosen = [rank for rank in self.ranks if ranks is None or rank in ranks]
-        parts = [_select(self.tables[rank], steps, kinds, columns) for rank in chosen]
+        parts = [
+            _select(self._rows(rank, steps, kinds, columns), steps, kinds, columns)
+            for rank in chosen
+        ]
         if not parts:
-            parts = [_select(self.tables[self.ranks[0]].slice(0, 0), None, None, columns)]
+            none = self._rows(self.ranks[0], (), None, columns).slice(0, 0)
+            parts = [_select(none, None, None, columns)]
         return pa.concat_tables(parts).unify_dictionaries()
+
+    def _rows(
+        self,
+        rank: int,
+        steps: Collection[int] | None,
+        kinds: Collection[str] | None,
+        columns: Collection[str] | None,
+    ) -> pa.Table:
+        """A rank's events, or no less than what `events` chooses of them."""
+        if columns is None or not isinstance(self.tables, ByColumn):
+            return self.tables[rank]
+        chooses = [
+            *(("step",) if steps is not None else ()),
+            *(("kind",) if kinds is not None else ()),
+        ]
+        return self.tables.part(rank, {*columns, *chooses}, steps)
 
     def answer(
         self,
@@ -153,6 +179,7 @@ class Recording:
     def counters(self) -> pa.Table:
         """rank, ts (ns, as `start`), name (with its unit: `memory.allocated/bytes`), value."""
         maps = {rank: self.clock.maps[rank] for rank in self.ranks}
+        self.bring([counters_file(rank) for rank in self.ranks])
         return read_counters(self.path, self.meta.run_id, maps, self.begin)
 
     @cached_property
@@ -224,7 +251,8 @@ def _select(
     return table
 
 
-def _clock_problem(clock: ClockAlignment) -> tuple[Problem, ...]:
+def clock_problem(clock: ClockAlignment) -> tuple[Problem, ...]:
+    """What is to be known of an alignment that is not exact."""
     if clock.bound_ns is None:
         said = (
             "the ranks ran on several hosts, nothing was exchanged between their clocks, and "
