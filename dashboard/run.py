@@ -73,7 +73,8 @@ class Run(Recording):
     ) -> Path:
         """Write the run, or some ranks and steps of it, for other tools; returns where it is.
 
-        to: `perfetto`, `chrome`, `parquet` or `csv`; tables: views, of parquet and csv.
+        to: `perfetto`, `chrome`, `parquet`, `csv`, `tensorboard` or `wandb`; tables: views, of
+            parquet and csv.
 
         Raises:
             UsageError: no such format, rank or table; a package is missing; or `out` cannot be

@@ -60,6 +60,16 @@ FORMATS: Final[dict[str, Format]] = {
         has_tables=True,
         to_standard_output=True,
     ),
+    "tensorboard": Format(
+        title="TensorBoard: numbers of each step as scalars, beside the loss",
+        writer="dashboard.export.trackers:write_tensorboard",
+        suffix=".tensorboard",
+    ),
+    "wandb": Format(
+        title="Weights & Biases: the same, offline unless WANDB_MODE says otherwise",
+        writer="dashboard.export.trackers:write_wandb",
+        suffix=".wandb",
+    ),
 }
 
 
