@@ -50,6 +50,14 @@ def bandwidth_by_rank(run: Recording, steps: Collection[int] | None = None) -> p
     last arrival 160, rank 0: 100 to 200             rank 0: seen 100, skew-free 40
     rank 1: 120 to 190                               rank 1: seen 70, skew-free 30
     """
+    return _medians(member_times(run, steps))
+
+
+def member_times(run: Recording, steps: Collection[int] | None = None) -> pa.Table:
+    """A row per rank and complete operation with a payload: the columns of `operations`, n (how
+    many members), and in ns `seen`, from the rank's own start to its completion, and `free`, from
+    the last arrival on.
+    """
     wanted = [step for step in run.steps if steps is None or step in steps]
     members = _members(operations(run, wanted))
     shared = run.answer(measure_bandwidth, steps).operations
@@ -57,7 +65,9 @@ def bandwidth_by_rank(run: Recording, steps: Collection[int] | None = None) -> p
     last = pc.add(shared["start"], shared["skew_ns"])
     keys = shared.select(["group", "seq", "src", "dst", "n"]).append_column("last", last)
     joined = _unordered(members).join(_unordered(keys), _KEYS, join_type="inner")
-    return _medians(joined)
+    seen = pc.subtract(joined["end"], joined["start"])
+    free = pc.subtract(joined["end"], joined["last"])
+    return joined.append_column("seen", seen).append_column("free", free)
 
 
 _KEYS: Final = ("group", "seq", "source", "destination")
@@ -79,10 +89,7 @@ def _unordered(table: pa.Table) -> pa.Table:
     return table.drop_columns(["src", "dst"])
 
 
-def _medians(joined: pa.Table) -> pa.Table:
-    seen = pc.subtract(joined["end"], joined["start"])
-    free = pc.subtract(joined["end"], joined["last"])
-    timed = joined.append_column("seen", seen).append_column("free", free)
+def _medians(timed: pa.Table) -> pa.Table:
     grouped = timed.group_by([*_BY, "n"], use_threads=False).aggregate(
         [("seen", "list"), ("free", "list")]
     )

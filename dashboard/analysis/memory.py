@@ -99,6 +99,11 @@ def measure_memory(run: Recording, steps: Collection[int] | None = None) -> Memo
     )
 
 
+def is_sampled(run: Recording) -> bool:
+    """Whether the run has memory anywhere, in these steps or not."""
+    return bool({ALLOCATED, RESIDENT} & {*pc.unique(run.counters["name"]).to_pylist()})
+
+
 def _peak(mine: pa.Table, samples: pa.Table, begin: int) -> dict[str, Any]:
     """The largest sample and when that was; or the allocator's own peak, if it rose since `begin`:
     it counts from the start of the process, so that one of an earlier step says nothing of these.

@@ -31,6 +31,8 @@ _MOST_STEPS_APART: Final = 80
 """Steps that have some pixels each in half a page; markers and gaps of more would touch."""
 _WIDE: Final = 100
 """Largest over smallest value from which on a log axis has ticks at the powers of ten only."""
+_NARROW: Final = 5
+"""Below that, an axis with 1, 2 and 5 might show none of them."""
 LABEL_GAP_PX: Final = 6
 
 
@@ -119,11 +121,12 @@ def steps_axis(made: go.Figure, steps: Sequence[int]) -> None:
     )
 
 
-def log_ticks(values: Iterable[float | None]) -> float:
-    """Distance of the ticks of a log axis: factors of ten, or of two where there are few tens."""
+def log_ticks(values: Iterable[float | None]) -> float | str:
+    """Ticks of a log axis: factors of ten, 1, 2 and 5 where there are few tens, else all digits."""
     known = [value for value in values if value]
-    wide = not known or max(known) >= _WIDE * min(known)
-    return 1.0 if wide else log10(2)
+    if not known or max(known) >= _WIDE * min(known):
+        return 1.0
+    return "D2" if max(known) >= _NARROW * min(known) else "D1"
 
 
 def few_steps(steps: Sequence[int]) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any, Final
 
+import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.analysis.bandwidth import Bandwidth
+from dashboard.analysis.bandwidth import BUS_FACTORS, Bandwidth
 from dashboard.analysis.bandwidth_by_size import bandwidth_by_size
+from dashboard.analysis.latency_bandwidth import Line
 from dashboard.analysis.messages import message_totals
 from dashboard.analysis.operations import category_of
 from dashboard.analysis.skew import arrival_skew
@@ -26,7 +28,16 @@ from dashboard.figures.base import (
 )
 from dashboard.figures.matrix import matrix
 from dashboard.figures.theme import CATEGORIES, SURFACES, Theme
-from dashboard.figures.units import Unit, byte_text, byte_unit, percent_text, rate_unit, time_unit
+from dashboard.figures.units import (
+    Unit,
+    byte_text,
+    byte_unit,
+    percent_text,
+    rate_text,
+    rate_unit,
+    time_text,
+    time_unit,
+)
 
 _NO_OPERATIONS: Final = "No complete operation in these steps."
 _NO_MESSAGES: Final = "No messages between pairs of ranks in these steps."
@@ -42,15 +53,23 @@ _OTHER_SYMBOL: Final = "hexagon"
 MOST_SKEW_ROWS: Final = 16
 _RATES: Final = ("busbw_seen", "busbw_skew_free")
 _ROOM: Final = 5
+_FIT_POINTS: Final = 64
+"""Of a fit, which is bent."""
 _TALL_PX: Final = 340
 _STRIP_PX: Final = 100
 _SHARE: Final = "%{y:.1%} of the peak"
 
 
 def busbw_by_size(
-    bandwidth: Bandwidth, link_peaks: Mapping[str, float] | None = None, theme: Theme = "light"
+    bandwidth: Bandwidth,
+    link_peaks: Mapping[str, float] | None = None,
+    theme: Theme = "light",
+    lines: Sequence[Line] = (),
 ) -> go.Figure:
-    """busbw against size: skew-free filled, as seen hollow; medians, lines from 10 to 90 %."""
+    """busbw against size: skew-free filled, as seen hollow; medians, bars from 10 to 90 %.
+
+    lines: of latency and bandwidth; each is drawn as the busbw that it says of a size.
+    """
     title = "Bus bandwidth by size"
     sizes = bandwidth_by_size(bandwidth.operations)
     if sizes.num_rows == 0:
@@ -65,6 +84,8 @@ def busbw_by_size(
         mine = [row for row in rows if (row["dim"], row["op"]) == (dim, op)]
         for variant, said in zip(_RATES, ("as seen", "skew-free"), strict=True):
             made.add_trace(_points(dim, op, mine, variant, said, unit, theme))
+    for line in lines:
+        made.add_trace(_fit(line, unit, theme))
     # Peaks may be close to each other, so their names take turns at the two ends.
     for end, (dim, peak) in zip(cycle(("right", "left")), peaks.items(), strict=False):
         label = f"{dim} peak {peak:.3g} GB/s"
@@ -226,6 +247,28 @@ def _points(
         hovertemplate=(
             f"<b>{dim} {op}</b>, %{{customdata[1]}}<br>{said} %{{y:,.3~g}} {unit.label} "
             "(median of %{customdata[0]:,})<extra></extra>"
+        ),
+    )
+
+
+def _fit(line: Line, unit: Unit, theme: Theme) -> go.Scatter:
+    """bytes x factor / (alpha + bytes x factor / beta) over the sizes that were measured."""
+    sizes = [float(size) for size in np.geomspace(line.low_bytes, line.high_bytes, _FIT_POINTS)]
+    factor = BUS_FACTORS[line.op](line.n)
+    times = [line.predict_ns(size) for size in sizes]
+    return go.Scatter(
+        x=sizes,
+        y=[
+            size * factor / ns / unit.size if ns else None
+            for size, ns in zip(sizes, times, strict=True)
+        ],
+        name=f"{line.group} {line.op}, α–β fit",
+        mode="lines",
+        showlegend=False,
+        line={"color": _colour(line.dim, theme), "width": 1.5},
+        hovertemplate=(
+            f"<b>{line.group} {line.op}</b>, fit<br>α {time_text(line.alpha_ns)}, "
+            f"β {rate_text(line.beta_gbps)}<extra></extra>"
         ),
     )
 

@@ -113,7 +113,8 @@ def waterfall(comparison: Comparison, theme: Theme = "light") -> go.Figure:
         error_y=_error([*changes, total], per, theme),
         hoverinfo="skip",
     )
-    made.update_xaxes(showgrid=False)
+    broken = [name.replace(" ", "<br>") for name in names]
+    made.update_xaxes(showgrid=False, tickvals=names, ticktext=broken, tickangle=0)
     made.update_yaxes(title_text=f"{unit.label} per step", rangemode="tozero")
     return made
 

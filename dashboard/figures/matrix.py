@@ -1,15 +1,16 @@
-"""A heat map of rank against rank, with the values in the cells where there is room."""
+"""A heat map of ranks against ranks or names, with the values in the cells where there is room."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import plotly.graph_objects as go
 
 from dashboard.figures.base import MATRIX_PX, figure, scale
 from dashboard.figures.theme import SURFACES, Colour, Theme
 
+_Column = TypeVar("_Column", int, str)
 _MOST_WITH_TEXT: Final = 12
 _CELL_PX: Final = 44
 _MOST_PX: Final = 480
@@ -18,15 +19,15 @@ _MOST_PX: Final = 480
 def matrix(
     title: str,
     rows: Sequence[int],
-    columns: Sequence[int],
-    cells: Mapping[tuple[int, int], float | None],
+    columns: Sequence[_Column],
+    cells: Mapping[tuple[int, _Column], float | None],
     *,
     axes: tuple[str, str],
     value: str,
     colours: tuple[Colour, Colour],
     theme: Theme,
 ) -> go.Figure:
-    """Ranks `rows` against ranks `columns`; what is not in `cells` is left blank.
+    """Ranks `rows` against `columns` (ranks, or names); what is not in `cells` is left blank.
 
     `axes` names the rows and the columns, `value` is the unit of the cells.
     """

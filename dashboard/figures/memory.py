@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.memory import RESIDENT, Memory
 from dashboard.figures.base import (
+    FRAME_PX,
     bars_axis,
     empty,
     figure,
@@ -20,7 +21,10 @@ from dashboard.figures.base import (
 from dashboard.figures.theme import KINDS, REFERENCE, Theme
 from dashboard.figures.units import Unit, byte_unit
 
-_HEIGHT_PX: Final = 420
+_UPPER_PX: Final = 190
+_STRIP_PX: Final = 46
+_FILLED: Final = 0.8
+"""Of a strip's height; the rest parts it from the next one."""
 _LINES: Final = ("backward", "optimizer", "send", "forward", "collective", "recv")
 """Kinds whose colours tell ranks apart; dashes do beyond them."""
 _DASHES: Final = ("solid", "dot")
@@ -122,71 +126,96 @@ def _ticks(
 
 
 def memory_over_time(found: Memory, theme: Theme = "light") -> go.Figure:
-    """Memory and microbatches held of the ranks with the highest peaks, at most twelve."""
+    """Memory above, below it a strip per rank of the microbatches that it holds.
+
+    Of the ranks with the highest peaks, at most twelve.
+    """
     title = "Memory and microbatches held"
     if found.in_flight.num_rows == 0 and found.timeline.num_rows == 0:
         return empty(title, _NOTHING, theme)
-    most = len(_LINES) * len(_DASHES)
     rows = found.ranks.sort_by([("peak_bytes", "descending"), ("peak_in_flight", "descending")])
-    ranks = sorted(rows["rank"].to_pylist()[:most])
+    ranks = sorted(rows["rank"].to_pylist()[: len(_LINES) * len(_DASHES)])
+    upper_px = _UPPER_PX if found.timeline.num_rows else 0
+    strips_px = _STRIP_PX * len(ranks) if found.in_flight.num_rows else 0
+    height = upper_px + strips_px
+    made = figure(title, theme, height=height + FRAME_PX, legend=legend_above())
+    split = strips_px / height
+    if found.timeline.num_rows:
+        _add_memory(made, found, ranks, split, theme)
+    if found.in_flight.num_rows:
+        _add_held(made, found, ranks, split if found.timeline.num_rows else 1.0, theme)
+    lowest = f"y{1 + len(ranks)}" if found.in_flight.num_rows else "y"
+    made.update_layout(
+        xaxis={"title": {"text": "time since the run's start, s"}, "anchor": lowest},
+        yaxis={} if found.timeline.num_rows else {"visible": False},
+    )
+    return made
+
+
+def _add_memory(
+    made: go.Figure, found: Memory, ranks: Sequence[int], split: float, theme: Theme
+) -> None:
     unit = byte_unit(found.timeline["bytes"].to_pylist())
-    made = figure(title, theme, height=_HEIGHT_PX, legend=legend_above())
     for number, rank in enumerate(ranks):
-        line: dict[str, Any] = {
-            "color": KINDS[_LINES[number % len(_LINES)]].on(theme),
-            "dash": _DASHES[number // len(_LINES)],
-            "width": 1.75,
-        }
         sampled = found.timeline.filter(pc.equal(found.timeline["rank"], rank))
         made.add_scatter(
             x=[ts / 1e9 for ts in sampled["ts"].to_pylist()],
             y=unit.of(sampled["bytes"].to_pylist()),
             name=f"rank {rank}",
-            legendgroup=str(rank),
-            showlegend=bool(sampled.num_rows),
             mode="lines+markers",
             marker={"size": 4},
-            line=line,
+            line={
+                "color": KINDS[_LINES[number % len(_LINES)]].on(theme),
+                "dash": _DASHES[number // len(_LINES)],
+                "width": 1.75,
+            },
             hovertemplate=(
                 f"<b>rank {rank}</b>, %{{x:,.3f}} s<br>%{{y:,.3~g}} {unit.label}<extra></extra>"
             ),
         )
+    gap = _GAP if split else 0
+    made.update_layout(yaxis=_memory_axis(found, unit) | {"domain": [min(split + gap, 1), 1]})
+
+
+def _add_held(
+    made: go.Figure, found: Memory, ranks: Sequence[int], top: float, theme: Theme
+) -> None:
+    """A strip per rank, all of one height and on one scale, the first rank on top."""
+    most = pc.max(found.in_flight["count"]).as_py() or 1
+    for number, rank in enumerate(ranks):
         held = found.in_flight.filter(pc.equal(found.in_flight["rank"], rank))
         made.add_scatter(
             x=[ts / 1e9 for ts in held["ts"].to_pylist()],
             y=held["count"].to_pylist(),
-            name=f"rank {rank}",
-            legendgroup=str(rank),
-            showlegend=not sampled.num_rows,
+            name=f"rank {rank}, held",
+            showlegend=False,
             mode="lines",
-            line=line | {"shape": "hv"},
-            yaxis="y2",
+            line={"color": KINDS["forward"].on(theme), "width": 1, "shape": "hv"},
+            fill="tozeroy",
+            yaxis=f"y{number + 2}",
             hovertemplate=(
                 f"<b>rank {rank}</b>, %{{x:,.3f}} s<br>%{{y}} microbatches<extra></extra>"
             ),
         )
-    made.update_layout(
-        xaxis={"title": {"text": "time since the run's start, s"}, "anchor": "y2"},
-        yaxis=_memory_axis(found, unit),
-        yaxis2={
-            "title": {"text": "microbatches held"},
-            "domain": [0, 0.5 - _GAP / 2] if found.timeline.num_rows else [0, 1],
-            "rangemode": "tozero",
-            "tickformat": "d",
-            "dtick": 1 if (pc.max(found.in_flight["count"]).as_py() or 0) <= _MOST_TICKS else None,
-            "anchor": "x",
-        },
-    )
-    return made
+        strip = top / len(ranks)
+        upper = top - number * strip
+        made.update_layout(
+            {
+                f"yaxis{number + 2}": {
+                    "title": {"text": "microbatches held" if number == len(ranks) // 2 else ""},
+                    "domain": [upper - _FILLED * strip, upper],
+                    "range": [0, most],
+                    "tickvals": [0, most / 2],
+                    "ticktext": ["", f"rank {rank}"],
+                    "zeroline": False,
+                    "showgrid": False,
+                    "fixedrange": True,
+                    "anchor": "x",
+                }
+            }
+        )
 
 
 def _memory_axis(found: Memory, unit: Unit) -> dict[str, Any]:
-    """The upper half of the figure; hidden where no memory was sampled."""
-    if not found.timeline.num_rows:
-        return {"visible": False}
     what = "process" if found.counter == RESIDENT else "device"
-    return {
-        "title": {"text": f"{what} memory, {unit.label}"},
-        "domain": [0.5 + _GAP / 2, 1],
-        "rangemode": "tozero",
-    }
+    return {"title": {"text": f"{what} memory, {unit.label}"}, "rangemode": "tozero"}

@@ -43,5 +43,7 @@ def savings(found: WhatIf, theme: Theme = "light") -> go.Figure:
         ),
     )
     made.update_xaxes(title_text=f"saved, {unit.label} per step (mean, 95 % interval)")
+    if not any(saved):
+        made.update_xaxes(range=[0, 1])
     made.update_yaxes(automargin=True)
     return made

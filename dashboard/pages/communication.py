@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import html
 
-from dashboard.analysis.bandwidth import P2P
+from dashboard.analysis.bandwidth import BUS_FACTORS, P2P
+from dashboard.analysis.collective_totals import collective_totals
 from dashboard.analysis.links import links
 from dashboard.analysis.operations import category_of
 from dashboard.analysis.utilization import utilization
+from dashboard.figures.collectives import collective_bytes, collective_rates
 from dashboard.figures.communication import (
     MOST_SKEW_ROWS,
     busbw_by_size,
@@ -23,7 +25,7 @@ from dashboard.figures.latency import time_by_size
 from dashboard.figures.overlap import overlap_by_dimension
 from dashboard.figures.theme import CATEGORIES
 from dashboard.figures.units import byte_text, rate_text, time_text
-from dashboard.pages.markup import figure_card, no_steps, table_card
+from dashboard.pages.markup import empty_page, figure_card, no_steps, table_card
 
 if TYPE_CHECKING:
     from dashboard.analysis.bandwidth import Bandwidth
@@ -58,10 +60,10 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     run = runs[state.run]
     steps = state.chosen(run.steps)
     if not steps:
-        return no_steps(run, state)
+        return no_steps(run, state, PATH)
     bandwidth = run.bandwidth(steps)
     if not bandwidth.summary.num_rows:
-        return _without_communication()
+        return _without_communication(run)
     found, theme = links(run, steps), state.theme
     peaks = {dim: peak.gbps for dim, peak in found.peaks.items()}
     return html.Div(
@@ -81,8 +83,9 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                         "communication-busbw",
                         "Bus bandwidth by message size",
                         "Filled: skew-free, from the last arrival on: what the link did. Hollow: "
-                        "as seen, waiting included: what it cost. Medians; lines span 10 to 90 %.",
-                        busbw_by_size(bandwidth, peaks, theme),
+                        "as seen, waiting included: what it cost. Medians; bars span 10 to 90 %; "
+                        "curves are the fit of α and β, dotted lines the peaks.",
+                        busbw_by_size(bandwidth, peaks, theme, _fits(found)),
                     ),
                     figure_card(
                         "communication-skew",
@@ -103,6 +106,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
             ),
             _lines(found, state),
             *_between_ranks(bandwidth, state),
+            *_by_rank(run, steps, bandwidth, state),
         ],
         className="page-stack",
     )
@@ -142,6 +146,38 @@ def _between_ranks(bandwidth: Bandwidth, state: ViewState) -> list[html.Div]:
         ),
     ]
     return [html.Div(cards, className="grid-2")]
+
+
+def _by_rank(
+    run: Run, steps: Sequence[int], bandwidth: Bandwidth, state: ViewState
+) -> list[html.Div]:
+    """Collectives by rank; nothing for a run that has none."""
+    if not {*bandwidth.summary["op"].to_pylist()} - {P2P}:
+        return []
+    totals = run.answer(collective_totals, steps)
+    cards = [
+        figure_card(
+            "communication-collective-bytes",
+            "Collectives: bytes",
+            "Of each rank in all groups of a dimension, in the steps shown. Equal ranks send "
+            "equally much.",
+            collective_bytes(totals, state.theme),
+        ),
+        figure_card(
+            "communication-collective-rates",
+            "Collectives: bandwidth",
+            "Skew-free busbw as each rank saw it, from the last arrival to its own end. One low "
+            "cell in a column is a slow rank or link.",
+            collective_rates(totals, state.theme),
+        ),
+    ]
+    return [html.Div(cards, className="grid-2")]
+
+
+def _fits(found: Links) -> list[Line]:
+    """The fits of the run's own operations; of a calibration where the run has none."""
+    own = [found.line(line.group, line.op) for line in found.lines]
+    return [line for line in own if line is not None and line.op in BUS_FACTORS]
 
 
 def _row(row: dict[str, Any], found: Links, state: ViewState) -> list[Any]:
@@ -209,20 +245,18 @@ def _alpha_beta(found: Links, group: str, op: str) -> tuple[str, str]:
     return time_text(line.alpha_ns) + mark, beta
 
 
-def _without_communication() -> html.Div:
-    return html.Div(
+def _without_communication(run: Run) -> html.Div:
+    title = "No communication in these steps"
+    if run.meta.world_size == 1:
+        return empty_page(title, "This run has one rank, which has nobody to talk to.")
+    return empty_page(
+        title,
         [
-            html.H2("No communication in these steps"),
-            html.P(
-                [
-                    "Collectives, sends and receives of torch.distributed are recorded by "
-                    "themselves once the tracer runs on every rank: ",
-                    html.Code("Tracer(…)"),
-                    " around the loop, or ",
-                    html.Code("torchrun … -m tracer"),
-                    ".",
-                ]
-            ),
+            "Collectives, sends and receives of torch.distributed are recorded by themselves once "
+            "the tracer runs on every rank: ",
+            html.Code("Tracer(…)"),
+            " around the loop, or ",
+            html.Code("torchrun … -m tracer"),
+            ".",
         ],
-        className="card empty",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ from dashboard.figures.units import NO_BREAK
 from dashboard.pages.compare_step import one_step
 from dashboard.pages.markup import (
     card,
+    empty_page,
     figure_card,
     table_card,
     tile,
@@ -26,6 +27,7 @@ from dashboard.pages.markup import (
 
 if TYPE_CHECKING:
     from dashboard.analysis.compare import Comparison
+    from dashboard.analysis.trend import Trend
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 
@@ -43,6 +45,16 @@ _OPERATION_COLUMNS: Final = (
     "95 % interval, ms",
     "",
 )
+_TREND_COLUMNS: Final = (
+    "run",
+    "steps",
+    "step, ms",
+    "95 % interval, ms",
+    "to the first, ms",
+    "95 % interval, ms",
+    "mostly",
+    "",
+)
 _COLUMNS: Final = ("category", "A, ms", "B, ms", "B − A, ms", "95 % interval, ms", "")
 
 
@@ -53,6 +65,11 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     other = _other(state)
     a, b = runs[state.run], runs[other]
     comparison = a.compare(b, _chosen(a, b, state))
+    without = [
+        run for run, steps in ((a, comparison.steps_a), (b, comparison.steps_b)) if not steps
+    ]
+    if without:
+        return _nothing_to_compare(runs, state, other, without[0])
     accountings = a.accounting(comparison.steps_a), b.accounting(comparison.steps_b)
     theme = state.theme
     return html.Div(
@@ -119,15 +136,44 @@ def _trend(runs: Sequence[Run], state: ViewState) -> list[Any]:
     steps = None
     if state.steps is not None:
         steps = {step for run in runs for step in state.chosen(run.steps)}
+    found = trend(runs, steps)
     return [
         figure_card(
             "compare-trend",
             "Step time, run by run",
             "All open runs, in the order in which they were named. Whiskers are bootstrap 95 % "
             "intervals of each mean; a diamond differs from the first run beyond chance.",
-            trend_of(trend(runs, steps), state.theme),
-        )
+            trend_of(found, state.theme),
+        ),
+        table_card(
+            "compare-all",
+            "All open runs",
+            "Per step, against the first run. The mark is for what is beyond chance and 2 % or "
+            "more of the step, all rows taken together.",
+            _TREND_COLUMNS,
+            [*_trend_rows(found, runs, state)],
+            saved=found.table.to_pylist(),
+        ),
     ]
+
+
+def _trend_rows(found: Trend, runs: Sequence[Run], state: ViewState) -> Iterator[list[Any]]:
+    """A row per run; its name makes it B, beside the first one as A."""
+    mostly = [None, *(comparison.largest() for comparison in found.comparisons)]
+    for number, (row, category) in enumerate(zip(found.table.to_pylist(), mostly, strict=True)):
+        first = number == 0
+        view = replace(state, run=0, other=number, window=None, selection=None)
+        known = row["step_ms"] is not None
+        yield [
+            row["run"] if first else view_link(row["run"], PATH, view, title="Compare it as B"),
+            f"{row['steps']:,}",
+            _ms(row["step_ms"]),
+            _span(row["low_ms"], row["high_ms"]) if known else "–",
+            "first run" if first else _ms(row["delta_ms"], sign="+"),
+            "" if first else _span(row["delta_low_ms"], row["delta_high_ms"], "+"),
+            CATEGORY_LABELS[category] if category else "–",
+            "●" if row["significant"] else "",
+        ]
 
 
 def _other(state: ViewState) -> int:
@@ -155,8 +201,6 @@ def _choice(runs: Sequence[Run], state: ViewState, other: int) -> html.Section:
 def _tiles(comparison: Comparison) -> list[Any]:
     rows = comparison.categories.to_pylist()
     total = rows[0]
-    if total["delta_ms"] is None:
-        return [tile("Step time", "–", "one of the runs has no complete step")]
     certain = "beyond chance" if comparison.significant() else "within chance"
     tiles = [
         tile("Step time, A", _ms(total["a_ms"], unit=True), comparison.a),
@@ -237,9 +281,13 @@ def _row(row: dict[str, Any], comparison: Comparison, state: ViewState) -> list[
 
 
 def _interval(row: dict[str, Any]) -> str:
-    if row["low_ms"] is None:
+    return _span(row["low_ms"], row["high_ms"], "+")
+
+
+def _span(low: float | None, high: float | None, sign: str = "") -> str:
+    if low is None or high is None:
         return "interval unknown"
-    return f"{_ms(row['low_ms'], sign='+')}{NO_BREAK}…{NO_BREAK}{_ms(row['high_ms'], sign='+')}"
+    return f"{_ms(low, sign=sign)}{NO_BREAK}…{NO_BREAK}{_ms(high, sign=sign)}"
 
 
 def _ms(value: float | None, *, sign: str = "", unit: bool = False) -> str:
@@ -250,10 +298,17 @@ def _ms(value: float | None, *, sign: str = "", unit: bool = False) -> str:
 
 
 def _one_run_only() -> html.Div:
-    return html.Div(
-        [
-            html.H2("One run is open"),
-            html.P(["Start the dashboard with two runs: ", html.Code("rankscope dashboard A B")]),
-        ],
-        className="card empty",
-    )
+    said = ["Start the dashboard with two runs: ", html.Code("rankscope dashboard A B")]
+    return empty_page("One run is open", said)
+
+
+def _nothing_to_compare(
+    runs: Sequence[Run], state: ViewState, other: int, without: Run
+) -> html.Div:
+    """One of the runs has no step that could be compared: say which, and why."""
+    if without.steps and state.steps is not None:
+        said = f"None of the chosen steps; it has {without.steps[0]} to {without.steps[-1]}."
+    else:
+        said = "Choose other runs above, or look at it in the timeline: no step of it is complete."
+    why = empty_page(f"{without.name} has no step to compare", said)
+    return html.Div([_choice(runs, state, other), why], className="page-stack")

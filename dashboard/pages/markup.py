@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -44,7 +45,12 @@ def figure_card(
     name: str, title: str, note: Any, figure: go.Figure, *, tools: Sequence[Any] = ()
 ) -> html.Section:
     """A card around one figure, which can be saved; `name` is the figure's id and its file name."""
-    drawn = html.Figure(graph(name, figure), **dashed(aria_label=title))
+    drawn = html.Figure(
+        graph(name, figure),
+        # Plotly's script comes later: the place is kept, so that nothing below it jumps.
+        style={"minHeight": f"{figure.layout.height}px"},
+        **dashed(aria_label=title),
+    )
     return card(title, note, drawn, tools=[*tools, *_save_buttons(name, title)])
 
 
@@ -128,20 +134,35 @@ def address(path: str, state: ViewState) -> str:
     return f"{path}?{query}" if query else path
 
 
-def no_steps(run: Run, state: ViewState) -> html.Div:
-    """In the place of a page without a step to show."""
-    if not run.steps:
-        said = (
-            "No step of this run is complete on every rank. Steps end at t.step(), or with "
-            "“python -m tracer” when work begins after an optimizer step."
-        )
-    else:
+def empty_page(title: str, *said: Any) -> html.Div:
+    """In the place of a page that has nothing to show: why, and what to do."""
+    return html.Div([html.H2(title), *map(html.P, said)], className="card empty")
+
+
+def no_steps(run: Run, state: ViewState, path: str) -> html.Div:
+    """In the place of the page `path` where there is no step to show."""
+    if run.steps:
         chosen = "-".join(map(str, state.steps or ()))
-        said = (
-            f"No step of this run is in the range {chosen}: it has steps {run.steps[0]} to "
-            f"{run.steps[-1]}. Empty the field “Steps” to see all."
+        return empty_page(
+            f"No step in the range {chosen}",
+            f"This run has steps {run.steps[0]} to {run.steps[-1]}.",
+            view_link("Show all steps", path, replace(state, steps=None)),
         )
-    return html.Div(said, className="card empty")
+    others = [
+        view_link("The timeline", "/timeline", state),
+        " and ",
+        view_link("SQL", "/query", state),
+        " show its events all the same.",
+    ]
+    source = run.meta.source
+    if source is not None:
+        said = f"This run was imported ({source.format}), and no steps were found in it."
+        return empty_page("No steps", " ".join([said, *source.lacks]), others)
+    said = (
+        "No step of this run is complete on every rank. Steps end at t.step(), or with "
+        "“python -m tracer” when work begins after an optimizer step."
+    )
+    return empty_page("No complete step", said, others)
 
 
 def data_table(

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import html
 
-from dashboard.analysis.memory import RESIDENT
+from dashboard.analysis.memory import RESIDENT, is_sampled
 from dashboard.analysis.memory_summary import MemoryFigures, memory_figures
 from dashboard.figures.memory import memory_over_time, memory_peaks
 from dashboard.figures.units import NO_BREAK, byte_text
 from dashboard.pages import timeline
 from dashboard.pages.markup import (
     address,
+    empty_page,
     figure_card,
     no_steps,
     table_card,
@@ -32,7 +33,11 @@ PATH: Final = "/memory"
 _AROUND_NS: Final = 50_000_000
 """Of the timeline on either side of the peak: some actions of most runs."""
 _COLUMNS: Final = ("rank", "peak", "at", "mean", "microbatches held", "by the plan")
-_NOTHING: Final = (
+_NEVER: Final = (
+    "This run has no counter of memory. Tracer records one at each flush, once a second by "
+    "default; runs of older versions and imported ones have none."
+)
+_NOT_THEN: Final = (
     "No memory was sampled in these steps. It is sampled at each flush, once a second by default: "
     "look at more steps, or record with Tracer(…, flush_interval_s=0.2)."
 )
@@ -48,13 +53,13 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     run = runs[state.run]
     steps = state.chosen(run.steps)
     if not steps:
-        return no_steps(run, state)
+        return no_steps(run, state, PATH)
     found = run.memory(steps)
     if found.counter is None and not found.in_flight.num_rows:
-        return html.Div([html.H2("No memory to show"), html.P(_NOTHING)], className="card empty")
+        return empty_page("No memory to show", _why_none(run))
     return html.Div(
         [
-            *([html.Div(_NOTHING, className="card muted")] if found.counter is None else []),
+            *([html.Div(_why_none(run), className="card muted")] if found.counter is None else []),
             html.Div(_tiles(memory_figures(run, found), state), className="tiles"),
             figure_card("memory-peaks", *_words_of_peaks(found), memory_peaks(found, state.theme)),
             figure_card(
@@ -68,6 +73,10 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
         ],
         className="page-stack",
     )
+
+
+def _why_none(run: Run) -> str:
+    return _NOT_THEN if is_sampled(run) else _NEVER
 
 
 def _what(found: Memory) -> str:

@@ -47,7 +47,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     run = runs[state.run]
     steps = state.chosen(run.steps)
     if not steps:
-        return html.Div([_facts(run), no_steps(run, state)], className="page-stack")
+        return html.Div([_facts(run), no_steps(run, state, PATH)], className="page-stack")
     accounting = run.accounting(steps)
     changes = run.answer(change_points, steps)
     return html.Div(

@@ -16,6 +16,7 @@ from dashboard.figures.schedule import schedule_grid
 from dashboard.figures.units import percent_text, time_text
 from dashboard.pages import timeline
 from dashboard.pages.markup import (
+    empty_page,
     figure_card,
     no_steps,
     tile,
@@ -46,7 +47,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     run = runs[state.run]
     steps = state.chosen(run.steps)
     if not steps:
-        return no_steps(run, state)
+        return no_steps(run, state, PATH)
     bubbles = run.bubbles(steps)
     if not bubbles.steps.num_rows:
         return _without_pipeline()
@@ -232,19 +233,16 @@ def _pipeline_choice(run: Run, state: ViewState) -> list[Any]:
 
 
 def _without_pipeline() -> html.Div:
-    return html.Div(
+    return empty_page(
+        "No pipeline in these steps",
         [
-            html.H2("No pipeline in these steps"),
-            html.P(
-                [
-                    "Forward and backward work with a stage and a microbatch is recorded from the "
-                    "schedules of torch.distributed.pipelining. Pass the schedule to the tracer, ",
-                    html.Code("Tracer(…, schedule=schedule)"),
-                    ", or record with ",
-                    html.Code("python -m tracer"),
-                    ", which finds it.",
-                ]
-            ),
+            "Forward and backward work with a stage and a microbatch is recorded from the "
+            "schedules of torch.distributed.pipelining. Pass the schedule to the tracer, ",
+            html.Code("Tracer(…, schedule=schedule)"),
+            ", or record with ",
+            html.Code("python -m tracer"),
+            ", which finds it.",
         ],
-        className="card empty",
+        "Without a pipeline there is no bubble: the Overview says where the time goes, and "
+        "Stragglers who holds up whom.",
     )

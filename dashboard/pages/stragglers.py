@@ -34,7 +34,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     run = runs[state.run]
     steps = state.chosen(run.steps)
     if not steps:
-        return no_steps(run, state)
+        return no_steps(run, state, PATH)
     found = run.stragglers(steps)
     first, last = [], []
     if found.found:

@@ -46,7 +46,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     run = runs[state.run]
     steps = state.chosen(run.steps)
     if not steps:
-        return no_steps(run, state)
+        return no_steps(run, state, PATH)
     graph = run.answer(dependency_graph, steps)
     usual = what_if(run, None, steps)
     return html.Div(

@@ -109,9 +109,38 @@ def damaged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(toy_run: Path, sample_runs: list[Path], damaged_run: Path) -> Iterator[str]:
-    """A running dashboard: run 0 is the toy, the samples follow, the damaged one is last."""
-    server, url = start_server([toy_run, *sample_runs, damaged_run])
+def odd_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One rank alone, whose ten steps take 100 ms and then 150; and two ranks without steps."""
+    place = tmp_path_factory.mktemp("odd")
+    alone = []
+    for step in range(20):
+        slow = step >= 10
+        at = step * STEP + (step - 10) * STEP // 2 * slow
+        took = STEP * 3 // 2 if slow else STEP
+        # A little of its own each time: ten equal values would be no measurement.
+        work = took - 10 * MS + step % 3 * MS
+        alone += [
+            Event(start=at, duration=took, kind="step", name="step", step=step),
+            Event(start=at, duration=work, kind="forward", name="F", step=step),
+        ]
+    kernels = [
+        Event(
+            start=i * MS, duration=MS // 2, kind="kernel", name="gemm", lane="stream:7", step=None
+        )
+        for i in range(20)
+    ]
+    return [
+        write_run(place / "alone", {0: alone}),
+        write_run(place / "stepless", {0: kernels, 1: kernels}),
+    ]
+
+
+@pytest.fixture(scope="session")
+def address(
+    toy_run: Path, sample_runs: list[Path], damaged_run: Path, odd_runs: list[Path]
+) -> Iterator[str]:
+    """A running dashboard: the toy is run 0; the samples, the damaged and the odd ones follow."""
+    server, url = start_server([toy_run, *sample_runs, damaged_run, *odd_runs])
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield url.rstrip("/")

@@ -28,9 +28,9 @@ def table(page: Page) -> list[list[str]]:
     return [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in cells]
 
 
-def saved_table(page: Page) -> list[dict[str, str]]:
-    """The rows of the CSV file that the page's first such link saves, by column."""
+def saved_table(page: Page, name: str = "") -> list[dict[str, str]]:
+    """The rows of the CSV file of that table, by column; of the page's first by default."""
     with page.expect_download() as download:
-        page.get_by_role("link", name="CSV").first.click()
+        page.locator(f'a[data-table="{name}"]' if name else "a[data-table]").first.click()
     with download.value.path().open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

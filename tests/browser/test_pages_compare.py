@@ -30,7 +30,7 @@ def test_the_slow_stage_shows_as_compute_and_as_waiting(
     expect(page.locator("#compare-b option:checked")).to_have_text(B)
     runs = {path.name: open_run(path) for path in sample_runs}
     expected = runs[A].compare(runs[B]).categories.to_pylist()
-    assert [float(row["delta_ms"]) for row in saved_table(page)] == pytest.approx(
+    assert [float(row["delta_ms"]) for row in saved_table(page, "compare")] == pytest.approx(
         [row["delta_ms"] for row in expected]
     )
     rows = {row[0]: row for row in table(page)}
@@ -87,10 +87,16 @@ def test_all_open_runs_make_a_trend(tab: Tab, sample_runs: list[Path], query: st
     page = tab.open(f"/compare?{query}")
     (line,) = traces(page, "compare-trend").values()
     names = page.locator("#compare-b option").all_text_contents()
-    assert len(line["y"]) == len(names)
+    stepless = 1  # has no step time, and no place in the line
+    assert len(line["y"]) == len(names) - stepless
     run = next(open_run(path) for path in sample_runs if path.name == B)
     mean = step_samples(run, run.steps[1:]).mean()
     assert line["y"][names.index(B)] == pytest.approx(mean)
+    rows = page.locator("#compare-all-table tbody tr")
+    expect(rows).to_have_count(len(names))
+    expect(rows.nth(names.index(B)).locator("td").nth(2)).to_have_text(f"{mean:,.2f}")
+    rows.nth(names.index(B)).get_by_role("link").click()
+    page.wait_for_url(f"**/compare?vs={names.index(B)}*")
 
 
 def test_one_step_of_both_stands_on_one_axis_and_opens_in_the_timeline(

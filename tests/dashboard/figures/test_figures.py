@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import pytest
 
 from dashboard import Run, open_run
+from dashboard.analysis.latency_bandwidth import Line
 from dashboard.analysis.links import links
 from dashboard.analysis.schedule import step_schedule
 from dashboard.analysis.trend import trend
@@ -343,7 +344,24 @@ def test_overlap_is_split_by_dimension(run: Run) -> None:
 
 
 def test_microbatches_held_are_steps_below_the_memory(run: Run) -> None:
-    held = {trace.name: trace for trace in memory_over_time(run.memory()).data if trace.x}
-    assert held["rank 0"].line.shape == "hv"
-    assert list(held["rank 0"].y)[:4] == [1, 2, 1, 0]
-    assert list(held["rank 0"].x)[:4] == pytest.approx([0, 10e-6, 94e-6, 124e-6])
+    made = memory_over_time(run.memory())
+    held = {trace.name: trace for trace in made.data if trace.x}
+    assert held["rank 0, held"].line.shape == "hv"
+    assert list(held["rank 0, held"].y)[:4] == [1, 2, 1, 0]
+    assert list(held["rank 0, held"].x)[:4] == pytest.approx([0, 10e-6, 94e-6, 124e-6])
+    # A strip of its own for each rank, the first on top, all on one scale.
+    first, second = made.layout.yaxis2, made.layout.yaxis3
+    assert first.domain[0] > second.domain[1]
+    assert first.range == second.range == (0, 2)
+
+
+def test_the_fit_is_the_bandwidth_that_alpha_and_beta_say(run: Run) -> None:
+    """10 µs + S / 4 GB/s: 10,000 B take 12.5 µs, 0.8 GB/s; 40 MB take 10,010 µs, 3.996 GB/s."""
+    line = Line(
+        group="pp:0-1", dim="pp", op="p2p", n=2, alpha_ns=10_000, beta_gbps=4.0, error=0.0,
+        count=9, sizes=9, low_bytes=10_000, high_bytes=40_000_000, median_ns=1e6, left_out=0,
+    )  # fmt: skip
+    drawn = busbw_by_size(run.bandwidth(), lines=[line]).data[-1]
+    assert drawn.name == "pp:0-1 p2p, α–β fit"
+    assert (drawn.x[0], drawn.x[-1]) == pytest.approx((10_000, 40e6))
+    assert (drawn.y[0], drawn.y[-1]) == pytest.approx((0.8, 40_000 / 10_010))
