@@ -48,6 +48,11 @@ class Links(Result):
         found = [ln for ln in (*self.lines, *self.calibrated) if (ln.group, ln.op) == (group, op)]
         return next((line for line in found if line.alpha_ns is not None), None)
 
+    def fits(self) -> list[Line]:
+        """The lines that can be drawn through the run's own operations, as `line` finds them."""
+        found = [self.line(line.group, line.op) for line in self.lines]
+        return [line for line in found if line is not None]
+
     def to_json(self) -> dict[str, Any]:
         """As `Result.to_json`, with lines, peaks and slow links as objects."""
         plain = super().to_json()

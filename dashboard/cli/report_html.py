@@ -93,7 +93,8 @@ def _page(run: Run, steps: Collection[int] | None, text: str) -> Iterator[str]:
             theme: json.loads(made.to_json()) for theme, made in drawn.items()
         }
         yield f'<section><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>'
-        yield f'<div id="figure-{number}" style="height:{height}px"></div></section>'
+        named = f'role="figure" aria-label="{escape(title)}"'
+        yield f'<div id="figure-{number}" {named} style="height:{height}px"></div></section>'
     yield f"<script>{get_plotlyjs()}</script>"
     # In a script element only `</` and `<!--` would end or change what is read as data.
     data = json.dumps(figures).replace("<", "\\u003c")
@@ -127,7 +128,17 @@ def _sections(run: Run, steps: Collection[int] | None) -> Iterator[_Section]:
         "The longest of the steps.",
         lambda theme: of.timeline(shown, theme),
     )
+    yield (
+        "Work by rank and step, against the median",
+        "Compute and optimizer. One odd row is a slow rank or stage, one odd column a long step.",
+        lambda theme: of.work(steps, theme),
+    )
     if run.bubbles(steps).steps.num_rows:
+        yield (
+            f"Schedule of step {shown}",
+            "As measured, replayed without waiting, and as planned with equally long stages.",
+            lambda theme: of.schedule(shown, theme=theme),
+        )
         yield (
             "Where the bubble sits",
             "Warm-up: before a rank's first action; stall: between actions; cool-down: after.",
@@ -141,7 +152,8 @@ def _sections(run: Run, steps: Collection[int] | None) -> Iterator[_Section]:
     if run.bandwidth(steps).summary.num_rows:
         yield (
             "Bus bandwidth by message size",
-            "Filled: skew-free, what the link did. Hollow: as seen, waiting included.",
+            "Filled: skew-free, what the link did. Hollow: as seen, waiting included. Curves: fit "
+            "of latency and bandwidth; dotted: peaks.",
             lambda theme: of.busbw(steps, theme),
         )
         yield (

@@ -16,18 +16,26 @@ import plotly.graph_objects as go
 from dashboard.analysis.accounting import account
 from dashboard.analysis.bandwidth import measure_bandwidth
 from dashboard.analysis.bubbles import measure_bubbles
+from dashboard.analysis.change_points import change_points
+from dashboard.analysis.collective_totals import collective_totals
 from dashboard.analysis.compare import compare
 from dashboard.analysis.layouts import usual_layouts
 from dashboard.analysis.links import links
 from dashboard.analysis.memory import measure_memory
 from dashboard.analysis.schedule import step_schedule
+from dashboard.analysis.side_by_side import step_beside, step_course
+from dashboard.analysis.trend import trend
 from dashboard.analysis.utilization import utilization
+from dashboard.analysis.waits import waits_by_culprit
 from dashboard.analysis.whatif import what_if
-from dashboard.figures import communication, latency, memory, overview, pipeline
-from dashboard.figures.compare import waterfall
+from dashboard.analysis.work_by_step import work_by_step
+from dashboard.figures import communication, latency, memory, overview, pipeline, stragglers
+from dashboard.figures.collectives import collective_bytes, collective_rates
+from dashboard.figures.compare import differences, trend_of, waterfall
 from dashboard.figures.layouts import layout_map
 from dashboard.figures.overlap import overlap_by_dimension
 from dashboard.figures.schedule import schedule_grid
+from dashboard.figures.side_by_side import steps_side_by_side
 from dashboard.figures.theme import TITLE_PX, Theme
 from dashboard.figures.timeline import timeline
 from dashboard.figures.whatif import savings
@@ -73,8 +81,11 @@ class Figures:
 
     @_with_title
     def step_times(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
-        """The step time over the run: median over the ranks, fastest to slowest."""
-        return overview.step_times(self._run.answer(account, steps), theme)
+        """The step time over the run: median over the ranks, fastest to slowest, and the steps from
+        which on it is another.
+        """
+        changes = self._run.answer(change_points, steps)
+        return overview.step_times(self._run.answer(account, steps), theme, changes)
 
     @_with_title
     def overlap(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
@@ -90,6 +101,11 @@ class Figures:
     def bubble_parts(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
         """Warm-up, stall and cool-down of each rank."""
         return pipeline.bubble_parts(self._run.answer(measure_bubbles, steps), theme)
+
+    @_with_title
+    def bubble_by_rank(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """The bubble ratio of each rank in each step."""
+        return pipeline.bubble_heatmap(self._run.answer(measure_bubbles, steps), theme)
 
     @_with_title
     def culprits(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
@@ -114,9 +130,13 @@ class Figures:
 
     @_with_title
     def busbw(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
-        """Bus bandwidth by message size, as seen and skew-free, with the peaks that are known."""
-        peaks = {dim: peak.gbps for dim, peak in links(self._run, steps).peaks.items()}
-        return communication.busbw_by_size(self._run.answer(measure_bandwidth, steps), peaks, theme)
+        """Bus bandwidth by message size, as seen and skew-free, with the fit of latency and
+        bandwidth and the peaks that are known.
+        """
+        found = links(self._run, steps)
+        peaks = {dim: peak.gbps for dim, peak in found.peaks.items()}
+        bandwidth = self._run.answer(measure_bandwidth, steps)
+        return communication.busbw_by_size(bandwidth, peaks, theme, found.fits())
 
     @_with_title
     def utilization(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
@@ -141,9 +161,39 @@ class Figures:
         return communication.message_bytes(self._run.answer(measure_bandwidth, steps), theme)
 
     @_with_title
+    def message_rates(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Skew-free bandwidth of the messages from each rank to each other rank."""
+        return communication.message_rates(self._run.answer(measure_bandwidth, steps), theme)
+
+    @_with_title
+    def collectives(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Bytes of collectives of each rank, by mesh dimension and operation."""
+        return collective_bytes(self._run.answer(collective_totals, steps), theme)
+
+    @_with_title
+    def collective_rates(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Skew-free bus bandwidth of collectives as each rank saw it."""
+        return collective_rates(self._run.answer(collective_totals, steps), theme)
+
+    @_with_title
+    def work(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Compute and optimizer time of each rank in each step, against the median of all."""
+        return stragglers.work_heatmap(self._run.answer(work_by_step, steps), theme)
+
+    @_with_title
+    def waits(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Who waited for whom, over all messages and collectives."""
+        return stragglers.wait_matrix(self._run.answer(waits_by_culprit, steps), theme)
+
+    @_with_title
     def memory(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
         """Memory of each rank beside the microbatches that it holds."""
         return memory.memory_over_time(self._run.answer(measure_memory, steps), theme)
+
+    @_with_title
+    def memory_peaks(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
+        """Peak and mean memory of each rank, and the most microbatches that it held."""
+        return memory.memory_peaks(self._run.answer(measure_memory, steps), theme)
 
     @_with_title
     def savings(self, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
@@ -164,3 +214,29 @@ class Figures:
     def waterfall(self, other: Recording, steps: Steps = None, theme: Theme = _LIGHT) -> go.Figure:
         """From this run's step time to the other's, by category."""
         return waterfall(compare(self._run, other, steps), theme)
+
+    @_with_title
+    def differences(
+        self, other: Recording, steps: Steps = None, theme: Theme = _LIGHT
+    ) -> go.Figure:
+        """What changed from this run to the other, by category, with 95 % intervals."""
+        return differences(compare(self._run, other, steps), theme)
+
+    @_with_title
+    def beside(self, other: Recording, step: int, theme: Theme = _LIGHT) -> go.Figure:
+        """The same step of this run and of the other (the nearest that it has), on one time axis.
+
+        Raises:
+            UsageError: one of the runs has no complete step.
+        """
+        for run in (self._run, other):
+            if not run.steps:
+                raise UsageError(f"{run.path}: no step is complete on every rank")
+        there = step_beside(self._run.steps, other.steps, step)
+        courses = step_course(self._run, step), step_course(other, there)
+        return steps_side_by_side(*courses, ("A", "B"), theme)
+
+    @_with_title
+    def trend(self, *others: Recording, theme: Theme = _LIGHT) -> go.Figure:
+        """The step time of this run and of others, in the order given, with 95 % intervals."""
+        return trend_of(trend([self._run, *others]), theme)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import html
 
-from dashboard.analysis.bandwidth import BUS_FACTORS, P2P
+from dashboard.analysis.bandwidth import P2P
 from dashboard.analysis.collective_totals import collective_totals
 from dashboard.analysis.links import links
 from dashboard.analysis.operations import category_of
@@ -85,7 +85,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                         "Filled: skew-free, from the last arrival on: what the link did. Hollow: "
                         "as seen, waiting included: what it cost. Medians; bars span 10 to 90 %; "
                         "curves are the fit of α and β, dotted lines the peaks.",
-                        busbw_by_size(bandwidth, peaks, theme, _fits(found)),
+                        busbw_by_size(bandwidth, peaks, theme, found.fits()),
                     ),
                     figure_card(
                         "communication-skew",
@@ -172,12 +172,6 @@ def _by_rank(
         ),
     ]
     return [html.Div(cards, className="grid-2")]
-
-
-def _fits(found: Links) -> list[Line]:
-    """The fits of the run's own operations; of a calibration where the run has none."""
-    own = [found.line(line.group, line.op) for line in found.lines]
-    return [line for line in own if line is not None and line.op in BUS_FACTORS]
 
 
 def _row(row: dict[str, Any], found: Links, state: ViewState) -> list[Any]:

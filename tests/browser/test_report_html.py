@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from click.testing import CliRunner
 from playwright.sync_api import Browser
 
@@ -42,6 +43,7 @@ def test_it_draws_without_asking_for_anything(browser: Browser, tmp_path: Path, 
     assert headings[0] == "Report"
     assert "Where each rank's time goes" in headings
     assert "Who waited for whom" in headings
+    assert "Schedule of step" in " ".join(headings)
     page.wait_for_function(
         "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 2 * "
         "document.querySelectorAll('[id^=figure-]').length"
@@ -51,6 +53,8 @@ def test_it_draws_without_asking_for_anything(browser: Browser, tmp_path: Path, 
     assert page.locator("html").get_attribute("data-theme") != theme
     wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     assert wide <= 0, "no horizontal scroll bar"
+    found = Axe().run(page).response["violations"]
+    assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
     context.close()
     assert complaints == []
 

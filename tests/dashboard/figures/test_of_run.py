@@ -18,7 +18,15 @@ from tracer.errors import UsageError
 
 SAMPLE = open_run(ROOT / "sample_traces" / "pp2-tp2-1f1b")
 NAMES = [name for name in vars(Figures) if not name.startswith("_")]
-ARGUMENTS = {"timeline": (3,), "schedule": (3,), "waterfall": (SAMPLE,)}
+OTHER = open_run(ROOT / "sample_traces" / "pp4-gpipe")
+ARGUMENTS = {
+    "timeline": (3,),
+    "schedule": (3,),
+    "waterfall": (OTHER,),
+    "differences": (OTHER,),
+    "beside": (OTHER, 3),
+    "trend": (OTHER, SAMPLE),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
