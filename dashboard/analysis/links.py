@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from dashboard.analysis.bandwidth import measure_bandwidth
+from dashboard.analysis.bandwidth import BUS_FACTORS, measure_bandwidth
 from dashboard.analysis.bandwidth_by_size import time_by_size
 from dashboard.analysis.latency_bandwidth import Line, fit_lines
 from dashboard.analysis.link_peaks import Peak, link_peaks, peak_utilization
@@ -49,9 +49,9 @@ class Links(Result):
         return next((line for line in found if line.alpha_ns is not None), None)
 
     def fits(self) -> list[Line]:
-        """The lines that can be drawn through the run's own operations, as `line` finds them."""
+        """Of the run's own operations that have a bus bandwidth, the lines as `line` finds them."""
         found = [self.line(line.group, line.op) for line in self.lines]
-        return [line for line in found if line is not None]
+        return [line for line in found if line is not None and line.op in BUS_FACTORS]
 
     def to_json(self) -> dict[str, Any]:
         """As `Result.to_json`, with lines, peaks and slow links as objects."""
