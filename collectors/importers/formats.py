@@ -19,6 +19,7 @@ from tracer.errors import TraceError, UsageError
 IMPORTERS: Final[dict[str, str]] = {
     "flight-recorder": "collectors.importers.flight_recorder",
     "nsys": "collectors.importers.nsys",
+    "nccl": "collectors.importers.nccl",
 }
 """Name of a format → the module that reads it."""
 

@@ -182,6 +182,7 @@ class ImportedRank:
             column `group` holds), stages and mesh dimensions that the source names.
         rows: events so far.
         ended: `closed`, or why the recording ended early.
+        dropped: events that the source says it has lost.
     """
 
     def __init__(self, run: ImportedRun, rank: int, directory: Path, run_id: str) -> None:
@@ -190,6 +191,7 @@ class ImportedRank:
         self.device = "cpu"
         self.pid = 0
         self.ended = "closed"
+        self.dropped = 0
         self.rows = 0
         self.topology = Topology(rank=rank, world_size=run.world_size)
         self._run = run
@@ -280,6 +282,7 @@ class ImportedRank:
             stages=tuple(sorted(self.topology.stages)),
             groups=self.topology.group_facts,
             ended=self.ended,
+            dropped=self.dropped,
             world_size=world_size,
         )
 

@@ -209,8 +209,8 @@ def _graphs(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
 def _memory(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
     """Copies and fills."""
     kinds: tuple[tuple[str, Callable[[Any], str]], ...] = (
-        ("CUPTI_ACTIVITY_KIND_MEMCPY", lambda kind: f"copy {_COPIES.get(kind, '')}".strip()),
-        ("CUPTI_ACTIVITY_KIND_MEMSET", lambda kind: "fill"),
+        ("CUPTI_ACTIVITY_KIND_MEMCPY", lambda kind: f"Memcpy {_COPIES.get(kind, '')}".strip()),
+        ("CUPTI_ACTIVITY_KIND_MEMSET", lambda kind: "Memset"),
     )
     wanted = ("start", "end", "streamId", "globalPid", "bytes", "copyKind")
     for table, named in kinds:
