@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dashboard.runs import Recording, open_anywhere
+from tracer.errors import UsageError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from dashboard.analysis.accounting import Accounting
     from dashboard.analysis.bandwidth import Bandwidth
     from dashboard.analysis.bubbles import Bubbles
@@ -43,6 +46,35 @@ def open_run(
 
 class Run(Recording):
     """A recording (`run.events`, `run.steps`, `run.meta`, …) that answers questions."""
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what was recorded, and where its time goes."""
+        from dashboard.analysis.run_html import run_html
+
+        return run_html(self)
+
+    def to_arrow(self, view: str = "events") -> pa.Table:
+        """A view of the run as SQL has it: `events`, `steps`, `accounting`, `collectives`, `p2p`,
+        `counters` or `ranks`.
+
+        Raises:
+            UsageError: there is no such view.
+        """
+        from dashboard.analysis.views import VIEWS
+
+        if view not in VIEWS:
+            raise UsageError(f"{view!r} is not a view; there are: {', '.join(VIEWS)}")
+        return VIEWS[view](self)
+
+    def to_pandas(self, view: str = "events") -> Any:
+        """The same as a pandas DataFrame (needs pandas)."""
+        return self.to_arrow(view).to_pandas()
+
+    def to_polars(self, view: str = "events") -> Any:
+        """The same as a polars DataFrame (needs polars)."""
+        import polars
+
+        return polars.from_arrow(self.to_arrow(view))
 
     @property
     def figures(self) -> Figures:

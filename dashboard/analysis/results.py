@@ -5,6 +5,7 @@ frames, and HTML for notebooks.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from decimal import Decimal
 from html import escape
@@ -14,6 +15,8 @@ import pyarrow as pa
 
 _ROWS_SHOWN: Final = 12
 """Of each table, in a notebook: enough to see what it holds."""
+_LISTED: Final = 8
+"""Values that are listed one by one on a line."""
 
 
 class Result:
@@ -25,10 +28,16 @@ class Result:
         return {field.name: plain(getattr(self, field.name)) for field in fields}
 
     def tables(self) -> dict[str, pa.Table]:
-        """Its tables by name, the most important one first."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        values = {field.name: getattr(self, field.name) for field in fields}
-        return {name: value for name, value in values.items() if isinstance(value, pa.Table)}
+        """Its tables by name, the most important one first; what it lists (findings, predictions)
+        is a table, too.
+        """
+        found = {}
+        for name, value in self._values():
+            if isinstance(value, pa.Table):
+                found[name] = value
+            elif _is_listing(value):
+                found[name] = pa.Table.from_pylist([_flat(item) for item in value])
+        return found
 
     def to_arrow(self, name: str | None = None) -> pa.Table:
         """One of its tables (`tables()` has the names), the first one by default.
@@ -55,15 +64,67 @@ class Result:
 
     def _repr_html_(self) -> str:
         """For notebooks: its facts, and the first rows of its tables."""
-        facts, shown = [], []
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, pa.Table):
-                shown.append(table_html(field.name, value))
-            elif isinstance(value, (str, int, float)):
-                facts.append(f"<li>{escape(field.name)}: {escape(cell(value))}</li>")
-        listed = f"<ul>{''.join(facts)}</ul>" if facts else ""
+        tables = self.tables()
+        shown = [table_html(name, table) for name, table in tables.items()]
+        facts = [_fact(name, value) for name, value in self._values() if name not in tables]
+        listed = "".join(f"<li>{fact}</li>" for fact in facts if fact)
+        listed = f"<ul>{listed}</ul>" if listed else ""
         return f"<div><b>{escape(type(self).__name__)}</b>{listed}{''.join(shown)}</div>"
+
+    def __init_subclass__(cls) -> None:
+        # Before `dataclass` makes one that prints whole tables.
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """`Accounting(table=<576 rows: rank, step, category, duration>, …)`."""
+        said = ", ".join(f"{name}={_short(value)}" for name, value in self._values())
+        return f"{type(self).__name__}({said})"
+
+    def _values(self) -> list[tuple[str, Any]]:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return [(field.name, getattr(self, field.name)) for field in fields]
+
+
+def _is_listing(value: Any) -> bool:
+    """Several records of one kind."""
+    is_record = dataclasses.is_dataclass
+    return isinstance(value, (tuple, list)) and bool(value) and all(map(is_record, value))
+
+
+def _flat(record: Any) -> dict[str, Any]:
+    """A record as a row: what is nested in it as JSON."""
+    found: dict[str, Any] = plain(record)
+    return {
+        name: json.dumps(value) if isinstance(value, (list, dict)) else value
+        for name, value in found.items()
+    }
+
+
+def _fact(name: str, value: Any) -> str:
+    """A line of HTML; nothing where there is nothing to say."""
+    if value is None or (isinstance(value, (tuple, list, dict)) and not value):
+        return ""
+    if name.endswith("_ns") and isinstance(value, (int, float)):
+        return f"{escape(name.removesuffix('_ns'))}: {value / 1e6:,.4g} ms"
+    if dataclasses.is_dataclass(value):
+        inner = "".join(f"<li>{_fact(k, v)}</li>" for k, v in _flat(value).items() if v is not None)
+        return f"{escape(name)}: <ul>{inner}</ul>"
+    if isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value):
+        return f"{escape(name)}: <ul>{''.join(f'<li>{escape(v)}</li>' for v in value)}</ul>"
+    return f"{escape(name)}: {escape(_short(value) if isinstance(value, tuple) else cell(value))}"
+
+
+def _short(value: Any) -> str:
+    """A value on one line: of tables and long lists their size."""
+    if isinstance(value, pa.Table):
+        rows = f"{value.num_rows:,} row{'s' * (value.num_rows != 1)}"
+        return f"<{rows}: {', '.join(value.column_names)}>"
+    if isinstance(value, tuple) and len(value) > _LISTED:
+        if all(isinstance(item, int) for item in value):
+            return f"<{len(value):,} from {min(value)} to {max(value)}>"
+        return f"<{len(value):,} × {type(value[0]).__name__}>"
+    return repr(value)
 
 
 def table_html(title: str, table: pa.Table) -> str:
@@ -83,12 +144,14 @@ def table_html(title: str, table: pa.Table) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value for people: digits grouped, floats to 4 significant digits, nothing for null."""
+    """A value for people: digits grouped, floats to 4 significant digits or whole from 1,000 on,
+    nothing for null.
+    """
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}"
 
 
 def plain(value: Any) -> Any:
