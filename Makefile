@@ -56,11 +56,12 @@ frameworks: $(FRAMEWORKS) ## add Lightning, Transformers, DeepSpeed, Megatron-Co
 test: env frameworks browser ## run all tests (ARGS="-k timeline" selects)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-check: env ## ruff, mypy --strict, import-linter, changelog
+check: env ## ruff, mypy --strict, import-linter, oxlint, changelog
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/oxlint --deny-warnings dashboard/assets
 	$(BIN)/python scripts/check_changelog.py
 
 format: env ## let ruff format the code and mend what it can

@@ -1,7 +1,7 @@
 // The shell in the browser: every control writes the URL, and what is shown follows the URL.
 // `rankscope.view` is how pages read and change it; page.py describes the whole round.
 (function shell() {
-  const RUN_BOUND = ["steps", "t0", "t1", "sel"]; // keys that mean nothing in another run
+  const RUN_BOUND = ["steps", "t0", "t1", "sel", "mark", "on", "fold"]; // keys that mean nothing in another run
   const STEPS = /^\s*\d{1,9}(\s*-\s*\d{1,9})?\s*$/;
 
   const view = {

@@ -112,7 +112,7 @@ class Timeline {
       previous: () => this.steps.go(-1),
       next: () => this.steps.go(1),
       help: () => this.toggleHelp(),
-      ...Object.fromEntries(OVERLAYS.map((name) => [name, () => this.overlays[name].toggle()])),
+      ...Object.fromEntries(OVERLAYS.map((one) => [one, () => this.overlays[one].toggle()])),
     })) {
       this.part(name).addEventListener("click", act, { signal });
     }

@@ -26,7 +26,11 @@ MAX_SQL_CHARACTERS: Final = 2000
 
 _MAX_FIELDS: Final = 24
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
-_EXTRA_VALUE = re.compile(r"[\w .,:;|()\[\]+\-]{0,120}")
+_EXTRA_VALUE = re.compile(r"[\w .,:;|()\[\]+\-]*")
+_EXTRA_CHARACTERS: Final = 120
+_LISTS: Final = {"fold": 4000, "on": 4000}
+"""Keys that list ranks or groups of ranks, and how long they may be."""
+_SEARCH_CHARACTERS: Final = 200
 _INTEGER = re.compile(r"[0-9]{1,16}")
 _PAIR = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SELECTION = re.compile(r"([0-9]{1,9})\.([0-9]{1,15})")
@@ -174,6 +178,13 @@ def _sql(text: str) -> str:
 
 def _extra(fields: Mapping[str, str]) -> dict[str, str]:
     for name, value in fields.items():
-        if not _NAME.fullmatch(name) or not _EXTRA_VALUE.fullmatch(value):
+        if not _NAME.fullmatch(name) or not _is_short_text(name, value):
             raise BadView(f"{name[:40]!r}: not a field of any page")
     return dict(fields)
+
+
+def _is_short_text(name: str, value: str) -> bool:
+    if name == "q":  # what the timeline looks for: as it was typed
+        return len(value) <= _SEARCH_CHARACTERS and value.isprintable()
+    most = _LISTS.get(name, _EXTRA_CHARACTERS)
+    return len(value) <= most and _EXTRA_VALUE.fullmatch(value) is not None

@@ -26,21 +26,20 @@ CLIENT_KEYS: Final = frozenset(
 _KEYS: Final = (
     ("W S · wheel", "zoom in and out at the pointer"),
     ("A D · ← → · drag", "pan"),
-    ("shift + drag", "statistics of what is marked"),
+    ("shift + drag", "statistics of what is marked; also a drag on the axis"),
     ("/", "search; Enter goes on, Shift + Enter back"),
     ("F", "fit the whole run"),
     ("[ ]", "previous, next step"),
     ("P · B", "critical path, bubbles"),
     ("G · C", "the plan below each rank, counters"),
     ("X", "fold all groups, unfold them; or click a group's name"),
-    ("click", "details of the event"),
+    ("click", "details of the event; on the axis: the step alone"),
     ("double-click · Z", "zoom to the event, to what is selected"),
     (", .", "select the event before, after"),
     ("↑ ↓", "scroll the lanes"),
     ("Esc", "close, clear the selection"),
     ("?", "this help"),
 )
-
 
 _ORDERS: Final = (
     ("mesh", "by stage"),
@@ -58,11 +57,11 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Section:
             html.Div(
                 [
                     _part("legend", role="group", **dashed(aria_label="Kinds shown")),
-                    _finding(),
-                    _tools(),
+                    _moving(),
                 ],
                 className="timeline-bar",
             ),
+            html.Div([_finding(), _overlays()], className="timeline-bar timeline-bar-low"),
             html.Div(
                 [
                     _part(
@@ -131,7 +130,7 @@ def _finding() -> html.Div:
     )
 
 
-def _tools() -> html.Div:
+def _moving() -> html.Div:
     return html.Div(
         [
             html.Output(className="timeline-range", **dashed(data_part="range")),
@@ -140,13 +139,23 @@ def _tools() -> html.Div:
             _button("wider", "−", "Zoom out  S"),
             _button("closer", "+", "Zoom in  W"),
             _button("fit", "Fit", "Fit the whole run  F"),
-            _button("path", "Path", "Critical path: what the step waited for  P"),
-            _button("bubbles", "Bubbles", "Bubbles: warm-up, stalls, cool-down of each stage  B"),
-            _button("plan", "Plan", "The plan with equally long stages below each rank  G"),
-            _button("counters", "Counters", "Memory and utilization below each rank  C"),
             _button("help", "?", "Keys  ?"),
         ],
         className="timeline-tools",
+    )
+
+
+def _overlays() -> html.Div:
+    return html.Div(
+        [
+            _button("path", "Critical path", "Critical path: what the step waited for  P"),
+            _button("bubbles", "Bubbles", "Bubbles: warm-up, stalls, cool-down of each stage  B"),
+            _button("plan", "Plan", "The plan with equally long stages below each rank  G"),
+            _button("counters", "Counters", "Memory and utilization below each rank  C"),
+        ],
+        className="timeline-tools",
+        role="group",
+        **dashed(aria_label="Shown over the lanes"),
     )
 
 

@@ -4,6 +4,7 @@ counters, what a search finds, a marked stretch of time, and an operation on the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dashboard.timeline.lanes import Timeline
 
 _LONGEST_SEARCH: Final = 200
+_RANGE: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _MOST_LISTED: Final = 40
 """Rows of a panel's table."""
 
@@ -121,12 +123,8 @@ def _width() -> int:
 
 
 def _selection(run: Run) -> dict[str, Any]:
-    """The statistics of [t0, t1) on the ranks `ranks=0,1,5` (all by default), as plain values."""
-    text = request.args.get("ranks", "")
-    parts = text.split(",") if text else []
-    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        raise UsageError(f"ranks={text[:40]!r}: wanted numbers with commas between them")
-    found = select(run, *asked_span(), [int(part) for part in parts] or None)
+    """The statistics of [t0, t1) on the ranks `ranks=0-3,5` (all by default), as plain values."""
+    found = select(run, *asked_span(), _asked_ranks(run))
     spent: dict[int, dict[str, int]] = {}
     for row in found.accounting.to_pylist():
         spent.setdefault(row["rank"], {})[row["category"]] = row["duration"]
@@ -139,3 +137,15 @@ def _selection(run: Run) -> dict[str, Any]:
         "events": found.events.slice(0, _MOST_LISTED).to_pylist(),
         "left_out": max(0, found.events.num_rows - _MOST_LISTED),
     }
+
+
+def _asked_ranks(run: Run) -> set[int] | None:
+    """`ranks=0-3,5` → those of the run's ranks; None where all are meant."""
+    text = request.args.get("ranks", "")
+    if not text:
+        return None
+    ranges = [_RANGE.fullmatch(part) for part in text.split(",")]
+    limits = [(int(one[1]), int(one[2] or one[1])) for one in ranges if one]
+    if len(limits) < len(ranges):
+        raise UsageError(f"ranks={text[:40]!r}: wanted numbers or ranges, as in 0-3,5")
+    return {rank for rank in run.ranks for low, high in limits if low <= rank <= high}

@@ -33,9 +33,10 @@ export class Arrangement {
     this.asked = { order, fold, work };
   }
 
-  /** Fold these groups and no others. */
+  /** Fold these groups and no others; those within a folded one need not be named. */
   fold(keys) {
-    window.rankscope.view.set({ fold: [...keys].sort().join("|") || null });
+    const named = [...keys].filter((key) => ![...keys].some((other) => key.startsWith(`${other}: `)));
+    window.rankscope.view.set({ fold: named.sort().join("|") || null });
   }
 
   /** Fold all groups, or unfold them if some are folded. */

@@ -1,6 +1,6 @@
 // Bubbles over the lanes of the ranks that have them: hatched by what they are.
 
-const HATCH = 7; // pixels from line to line
+const HATCH = 8; // pixels from line to line
 const LABEL_FROM = 46; // pixels that the name of a part needs
 const NAMES = { warm_up: "warm-up", stall: "stall", cool_down: "cool-down" };
 const SLANT = { warm_up: 1, stall: 0, cool_down: -1 }; // told apart without colours, too
@@ -26,9 +26,9 @@ export function paintBubbles(ctx, { view, layout, colours, bubbles }) {
 
 function paintOne(ctx, { left, right, top, bottom }, colour, slant) {
   ctx.fillStyle = colour;
-  ctx.globalAlpha = 0.28;
+  ctx.globalAlpha = 0.26;
   ctx.fillRect(left, top, right - left, bottom - top);
-  ctx.globalAlpha = 0.75;
+  ctx.globalAlpha = 0.45;
   ctx.strokeStyle = colour;
   ctx.lineWidth = 1;
   ctx.beginPath();

@@ -50,8 +50,10 @@ function paintBlockName(ctx, block, layout, colours) {
   ctx.fillText(`rank ${block.rank}`, GUTTER - 10, y);
   if (block.detail && tall > 24) ctx.fillText(block.detail, GUTTER - 10, y + 14);
   ctx.font = `10px ${colours.font}`;
-  for (const { title, y: top, height } of block.tracks.values()) {
-    ctx.fillText(title, GUTTER - 10, top + height / 2);
+  for (const { title, note, y: top, height } of block.tracks.values()) {
+    const middle = top + height / 2;
+    ctx.fillText(title, GUTTER - 10, note ? middle - 6 : middle);
+    if (note) ctx.fillText(note, GUTTER - 10, middle + 6);
   }
   if (block.lanes === 1) return;
   for (const row of layout.rows) {

@@ -1,6 +1,5 @@
 // In which order ranks are shown, in which groups of the mesh, and which groups are folded into
 // their first rank. In the URL: `order=rank|work`, `fold=` with the groups' keys between bars.
-import { stageName } from "./rows.mjs";
 
 /** `[{rank, lanes, groups: [{key, name}], folded}]` from top to bottom. `folded` is how many ranks
  * it stands for beside itself; those are left out. Groups are the stage and, where ranks of a stage
@@ -14,6 +13,7 @@ export function arrange(lanes, { order, fold, work }) {
   }
   const dimensions = dimensionsOf(lanes);
   for (const one of ranks) one.groups = groupsOf(one, dimensions);
+  byMesh(ranks, dimensions);
   const shown = [];
   const first = new Map(); // key of a folded group → what stands for it
   for (const one of ranks) {
@@ -68,6 +68,22 @@ export function workOf(reply, lanes, compute) {
   return work;
 }
 
+/** In place: stages as they come, in them by the dimensions that name the groups. */
+function byMesh(ranks, dimensions) {
+  const stages = [...new Set(ranks.map(({ groups }) => groups[0]?.key))];
+  const place = (one) => [
+    stages.indexOf(one.groups[0]?.key),
+    ...dimensions.map((name) => one.coordinates[name] ?? -1),
+    one.rank,
+  ];
+  const places = new Map(ranks.map((one) => [one, place(one)]));
+  ranks.sort((a, b) => {
+    const [mine, other] = [places.get(a), places.get(b)];
+    const at = mine.findIndex((number, i) => number !== other[i]);
+    return at < 0 ? 0 : mine[at] - other[at];
+  });
+}
+
 function ranksOf(lanes) {
   const ranks = new Map();
   for (const lane of lanes) {
@@ -86,20 +102,25 @@ function flat(ranks) {
   return ranks;
 }
 
-/** The dimensions of the mesh beside `pp` in which ranks differ. */
+/** The dimensions of the mesh beside `pp` in which ranks differ; `tp`, the innermost, is last. */
 export function dimensionsOf(lanes) {
-  return Object.keys(lanes[0]?.coordinates ?? {}).filter(
-    (name) => name !== "pp" && new Set(lanes.map((lane) => lane.coordinates[name])).size > 1,
-  );
+  const differ = (name) => new Set(lanes.map((lane) => lane.coordinates[name])).size > 1;
+  const names = Object.keys(lanes[0]?.coordinates ?? {}).filter((name) => name !== "pp" && differ(name));
+  return names.sort((a, b) => (a === "tp") - (b === "tp"));
 }
 
+const stageName = (stages) => {
+  if (stages.length === 0) return "";
+  return stages.length === 1 ? `stage ${stages[0]}` : `stages ${stages.join(", ")}`;
+};
+
 function groupsOf({ stages, coordinates }, dimensions) {
-  const stage = stageName(stages);
+  const stage = stageName(stages) || (coordinates.pp === undefined ? "" : `pp ${coordinates.pp}`);
   const groups = stage ? [{ key: stage, name: stage }] : [];
   if (dimensions.length < 2) return groups;
   const name = dimensions
     .slice(0, -1)
     .map((dimension) => `${dimension} ${coordinates[dimension] ?? "?"}`)
     .join(" · ");
-  return [...groups, { key: `${stage}/${name}`, name }];
+  return [...groups, { key: `${stage}: ${name}`, name }];
 }

@@ -88,13 +88,14 @@ function onWheel(t, event) {
   else t.zoom(Math.exp(along * WHEEL_ZOOM), event.offsetX - GUTTER);
 }
 
-/** A press becomes a click, a pan, or with shift the marking of a stretch of time. */
+/** A press becomes a click, a pan, or, with shift or on the axis, the marking of a stretch of time. */
 function onPress(t, press) {
   if (press.button !== 0) return;
   const { canvas } = t;
   const done = new AbortController();
   const { signal } = done;
   const from = [press.offsetX, press.offsetY];
+  const marks = press.shiftKey || press.offsetY <= AXIS;
   let [x, y] = from;
   let moved = false;
   canvas.setPointerCapture(press.pointerId);
@@ -104,7 +105,7 @@ function onPress(t, press) {
       const far = Math.hypot(event.offsetX - press.offsetX, event.offsetY - press.offsetY);
       moved ||= far > CLICK_SLACK;
       if (!moved) return;
-      if (press.shiftKey) t.markBand(from, [event.offsetX, event.offsetY]);
+      if (marks) t.markBand(from, [event.offsetX, event.offsetY]);
       else t.drag(x - event.offsetX, y - event.offsetY);
       [x, y] = [event.offsetX, event.offsetY];
     },
@@ -112,7 +113,7 @@ function onPress(t, press) {
   );
   const end = (event) => {
     done.abort();
-    if (moved && press.shiftKey) t.chooseBand(from, [event.offsetX, event.offsetY]);
+    if (moved && marks) t.chooseBand(from, [event.offsetX, event.offsetY]);
     else if (!moved && x < GUTTER && y > AXIS) t.arrangement.click(y);
     else if (!moved && event.type === "pointerup" && event.offsetY > AXIS) t.picker.click(x, y);
     else if (!moved && event.offsetY <= AXIS) t.steps.click(x);

@@ -3,6 +3,12 @@
 const MAX_WIDTH = 16_384; // window.py: MAX_WIDTH
 
 export const OVERLAYS = ["path", "bubbles", "plan", "counters"];
+const EMPTY = {
+  path: "There is no critical path in this window: it is told for complete steps.",
+  bubbles: "There are no bubbles in this window: only ranks of a pipeline have them, in complete steps.",
+  plan: "There is no plan in this window.",
+  counters: "This run has no counters of memory, utilization or power.",
+};
 
 export class Overlay {
   /** `t` is the Timeline of timeline.mjs; what the server says of the window is in
@@ -20,7 +26,9 @@ export class Overlay {
 
   /** Do as the URL says. */
   follow(query) {
+    const before = this.shown;
     this.shown = query.get(this.name) === "1";
+    if (this.shown && !before) this.isFresh = true;
     this.t.part(this.name).setAttribute("aria-pressed", String(this.shown));
     if (!this.shown) this.keep(null);
   }
@@ -51,6 +59,8 @@ export class Overlay {
     const items = fresh?.actions ?? fresh;
     t.part(name).dataset.count = items ? String(items.length) : "";
     if (fresh?.said) t.say(fresh.said);
+    else if (this.isFresh && items?.length === 0) t.say(EMPTY[name]);
+    if (fresh) this.isFresh = false;
     t.layOut();
   }
 }

@@ -1,7 +1,7 @@
-// Draws the lanes: backgrounds, occupancy, boxes, labels, step lines, outlines. Knows colours and
-// pixels.
+// Draws the lanes: backgrounds, occupancy, boxes, labels, step lines. Knows colours and pixels.
 import { paintBubbles } from "./bubbles.mjs";
 import { AXIS, clip, GUTTER, paintAxis, paintGutter } from "./frame.mjs";
+import { paintBand, paintMarked, paintMarks } from "./marks.mjs";
 import { NARROW, paintOccupancy } from "./occupancy.mjs";
 import { paintPath } from "./path.mjs";
 import { ticks } from "./scale.mjs";
@@ -180,88 +180,4 @@ function paintStepLines(ctx, { view, layout, colours, stepsOf }) {
     }
   }
   ctx.globalAlpha = 1;
-}
-
-/** Outlines: under the pointer, selected, and what belongs to the selected event. */
-function paintMarks(ctx, scene) {
-  const { view, layout, colours, marks } = scene;
-  const chosen = marks.find(({ strong }) => strong);
-  for (const mark of marks) if (mark.linked) paintLink(ctx, scene, chosen, mark);
-  for (const { row, start, duration, strong } of marks) {
-    const place = layout.rows[row];
-    if (!place) continue;
-    const x = view.x(start);
-    const wide = Math.max(duration / view.nsPerPixel, 2);
-    ctx.lineWidth = strong ? 2.5 : 1.5;
-    ctx.strokeStyle = colours.card;
-    ctx.strokeRect(x - 2, place.y - 1, wide + 4, place.height + 2);
-    ctx.strokeStyle = strong ? colours.accent : colours.text;
-    ctx.strokeRect(x - 0.5, place.y + 0.5, wide + 1, place.height - 1);
-  }
-}
-
-/** A curve from the selected event to its counterpart on another rank. */
-function paintLink(ctx, { view, layout, colours }, from, to) {
-  const [a, b] = [from, to].map(({ kind, row, start, duration }) => {
-    const place = layout.rows[row];
-    const ns = start + (kind === "wait" ? duration : duration / 2); // a wait ends by what comes
-    return place && { x: view.x(ns), y: place.y + place.height / 2 };
-  });
-  if (!a || !b) return;
-  const middle = (a.y + b.y) / 2;
-  ctx.beginPath();
-  ctx.moveTo(a.x, a.y);
-  ctx.bezierCurveTo(a.x, middle, b.x, middle, b.x, b.y);
-  ctx.lineWidth = 4;
-  ctx.strokeStyle = colours.card;
-  ctx.stroke();
-  ctx.lineWidth = 1.75;
-  ctx.strokeStyle = colours.accent;
-  ctx.stroke();
-}
-
-/** The stretch of time that is selected, over its ranks. */
-function paintMarked(ctx, { view, layout, colours, marked, width, height, scroll }) {
-  if (!marked) return;
-  const left = Math.max(GUTTER, GUTTER + view.x(marked.start));
-  const right = Math.min(width, GUTTER + view.x(marked.end));
-  if (right <= left) return;
-  ctx.save();
-  clip(ctx, GUTTER, AXIS, width - GUTTER, height - AXIS);
-  for (const block of layout.blocks) {
-    if (marked.ranks && !marked.ranks.has(block.rank)) continue;
-    const top = AXIS - scroll + block.y - 3;
-    ctx.globalAlpha = 0.13;
-    ctx.fillStyle = colours.accent;
-    ctx.fillRect(left, top, right - left, block.end - block.y + 6);
-  }
-  ctx.restore();
-  ctx.fillStyle = colours.accent;
-  for (const edge of [marked.start, marked.end]) {
-    const x = GUTTER + view.x(edge);
-    if (x >= GUTTER && x <= width) ctx.fillRect(Math.round(x), 0, 1, height);
-  }
-}
-
-/** The pointer's line, or the range that shift-drag marks. */
-function paintBand(ctx, { colours, height, band, pointerX, width }) {
-  if (band) {
-    const left = Math.max(Math.min(band.from, band.to), GUTTER);
-    const right = Math.min(Math.max(band.from, band.to), width);
-    ctx.globalAlpha = 0.16;
-    ctx.fillStyle = colours.accent;
-    ctx.fillRect(left, band.top, right - left, band.bottom - band.top);
-    ctx.globalAlpha = 1;
-    ctx.fillRect(left, 0, 1, height);
-    ctx.fillRect(right, 0, 1, height);
-    ctx.font = `600 12px ${colours.font}`;
-    ctx.textAlign = "center";
-    ctx.fillStyle = colours.text;
-    ctx.fillText(band.label, (left + right) / 2, AXIS + 12);
-  } else if (pointerX !== null && pointerX > GUTTER) {
-    ctx.globalAlpha = 0.35;
-    ctx.fillStyle = colours.muted;
-    ctx.fillRect(Math.round(pointerX), 0, 1, height);
-    ctx.globalAlpha = 1;
-  }
 }

@@ -3,7 +3,8 @@
 import { find } from "./data.mjs";
 import { AXIS, GUTTER } from "./frame.mjs";
 import { rowAt } from "./rows.mjs";
-import { describeCells, element, eventTitle, fieldList, plain, showDetails, showSame } from "./words.mjs";
+import { trackAt } from "./tracks.mjs";
+import { describeCells, eventTitle, fieldList, pairs, plain, showDetails, showSame } from "./words.mjs";
 
 const DETAILS_DELAY_MS = 60;
 const SLACK_PIXELS = 2; // how far from a thin event the pointer may be
@@ -70,14 +71,14 @@ export class Picker {
   }
 
   hover(x, y) {
-    const { scene, tooltip, canvas } = this.t;
+    const { scene, canvas } = this.t;
     scene.pointerX = x;
     this.pointer = x === null ? null : [x, y];
     const hit = this.at(x, y);
     this.hovered = hit;
     canvas.style.cursor = hit?.event === undefined ? "" : "pointer";
     clearTimeout(this.timer);
-    if (!hit) tooltip.hide();
+    if (!hit) this.showTrack(x, y);
     else if (hit.event === undefined) this.showMerged(x, y, hit);
     else this.timer = setTimeout(() => this.showEvent(x, y, hit), DETAILS_DELAY_MS);
     this.t.redraw();
@@ -88,6 +89,15 @@ export class Picker {
     if (this.pointer) this.hover(...this.pointer);
   }
 
+  /** The value of a counter or an action of the plan, where one is under the pointer. */
+  showTrack(x, y) {
+    const { scene, tooltip } = this.t;
+    const isLanes = x !== null && x >= GUTTER && y >= AXIS;
+    const found = isLanes && trackAt(scene, x - GUTTER, y - AXIS + scene.scroll);
+    if (found) tooltip.show(x, y, found.title, found.colour ?? scene.colours.accent, pairs(found.rows));
+    else tooltip.hide();
+  }
+
   async showMerged(x, y, hit) {
     const { rank, reply, cells } = hit;
     const { scene, lanes, source, tooltip } = this.t;
@@ -95,15 +105,8 @@ export class Picker {
     await source.count(reply, cells).catch(() => null);
     if (this.hovered !== hit || Number.isNaN(cell.count[cells[0]])) return;
     const { title, lines, idle } = describeCells(cell, cells, lanes.kinds);
-    const rows = [["rank", rank], ...lines, ["nothing", idle]];
-    const list = element(
-      "dl",
-      { className: "fields" },
-      rows.flatMap(([name, value]) => [
-        element("dt", { text: name }),
-        element("dd", { text: name === "rank" ? value : percent(value) }),
-      ]),
-    );
+    const rows = [...lines, ["nothing", idle]].map(([name, share]) => [name, percent(share)]);
+    const list = pairs([["rank", rank], ...rows]);
     tooltip.show(x, y, title, scene.colours.kind[cell.kind[cells[0]]], list);
   }
 
@@ -195,7 +198,7 @@ export class Picker {
 
   /** What to outline: under the pointer, selected, and the selected one's relatives. */
   marks() {
-    const marks = this.hovered ? [{ ...this.hovered, strong: false }] : [];
+    const marks = this.hovered ? [{ ...this.hovered, isHovered: true }] : [];
     if (!this.selected) return marks;
     const chosen = { rank: this.selected.rank, ...plain(this.selected) };
     const related = this.selected.related.map((other) => ({
@@ -214,7 +217,8 @@ export class Picker {
     const reply = this.replyAt(start + duration / 2);
     const known = this.t.lanes.lanes.find((one) => one.rank === rank && one.lane === lane);
     if (!known) return -1;
-    for (let row = known.first_row; reply && row < known.first_row + known.rows; row += 1) {
+    if (!reply) return known.first_row;
+    for (let row = known.first_row; row < known.first_row + known.rows; row += 1) {
       const i = find(reply, row, start + duration / 2, 0)?.box;
       if (i === undefined) continue;
       const same = Math.abs(reply.start + reply.box.start[i] - start) < reply.unit;

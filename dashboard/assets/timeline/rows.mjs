@@ -7,7 +7,7 @@ const LOW_SHARE = 0.6; // height of nested rows and of a rank's further lanes
 const LANE_GAP = 3;
 const RANK_GAP = 8;
 const STAGE_GAP = 14;
-const REPLICA_HEAD = 16; // for the name of a group within a stage
+const HEAD = 17; // for the name of a group, where no rank's name stands beside it
 
 /** `{rows, blocks, groups, height}`: y and height of each row that is shown (by its number among
  * the server's rows), of each rank's block and of each group, from 0. `tracks`: rows that each rank
@@ -21,15 +21,10 @@ export function layoutRows(lanes, available, { tracks, ...arrangement }) {
   const gaps = shown.length * LANE_GAP + ranks.length * (RANK_GAP + below) + 2 * STAGE_GAP;
   const ideal = (available - gaps) / Math.max(units, 1);
   const full = Math.round(Math.min(TOP_ROW.most, Math.max(TOP_ROW.least, ideal)));
-  return place(lanes, ranks, tracks, full, Math.round(full * LOW_SHARE));
+  return placeRows(lanes, ranks, tracks, full, Math.round(full * LOW_SHARE));
 }
 
-export const stageName = (stages) => {
-  if (stages.length === 0) return "";
-  return stages.length === 1 ? `stage ${stages[0]}` : `stages ${stages.join(", ")}`;
-};
-
-function place(lanes, ranks, tracks, full, low) {
+function placeRows(lanes, ranks, tracks, full, low) {
   const dimensions = dimensionsOf(lanes);
   const rows = [];
   const blocks = [];
@@ -51,8 +46,8 @@ function place(lanes, ranks, tracks, full, low) {
       block.lanesEnd = y;
       y += LANE_GAP;
     });
-    for (const { name, title, height } of tracks) {
-      block.tracks.set(name, { y, height, title });
+    for (const { name, title, note, height } of tracks) {
+      block.tracks.set(name, { y, height, title, note });
       y += height + LANE_GAP;
     }
     block.end = y - LANE_GAP;
@@ -73,7 +68,7 @@ function openGroups(one, open, groups, from) {
     const group = { ...one.groups[level], level, y, end: y, folded: 0 };
     open.push(group);
     groups.push(group);
-    if (level > 0) y += REPLICA_HEAD;
+    if (level > 0 || one.groups.length > 1) y += HEAD;
   }
   if (one.folded) open.at(-1).folded = one.folded;
   return y;

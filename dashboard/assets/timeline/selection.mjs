@@ -1,5 +1,5 @@
 // A marked stretch of time over some ranks, and where their time went in it. What is marked is in
-// the URL: `mark=START-END` in ns, `on=0,1,…` the ranks, all where it is missing.
+// the URL: `mark=START-END` in ns, `on=0-3,5` the ranks, all where it is missing.
 import { GUTTER } from "./frame.mjs";
 import { formatBytes, formatNs } from "./scale.mjs";
 import { element, kindTitle } from "./words.mjs";
@@ -24,7 +24,7 @@ export class Selection {
     if (end <= start) return;
     const touched = this.t.arrangement.blocksBetween(Math.min(y0, y1), Math.max(y0, y1));
     const all = touched.length === 0 || touched.length === scene.layout.blocks.length;
-    const on = all ? null : touched.map(({ rank }) => rank).sort((a, b) => a - b).join(",");
+    const on = all ? null : rangesOf(touched.map(({ rank }) => rank));
     window.rankscope.view.set({ mark: `${start}-${end}`, on, sel: null });
   }
 
@@ -46,7 +46,7 @@ export class Selection {
       return;
     }
     const on = query.get("on") ?? "";
-    if (on) this.marked.ranks = new Set(on.split(",").map(Number));
+    if (on) this.marked.ranks = ranksIn(on, this.t.lanes.lanes);
     const head = this.head();
     panel.replaceChildren(head, element("p", { className: "muted", text: "Adding up…" }));
     panel.hidden = false;
@@ -90,6 +90,24 @@ export class Selection {
   zoom() {
     if (this.marked) this.t.goTo(this.marked.start, this.marked.end);
   }
+}
+
+/** `[5, 0, 1, 2]` → `0-2,5`. */
+function rangesOf(ranks) {
+  const ranges = [];
+  for (const rank of ranks.sort((a, b) => a - b)) {
+    const last = ranges.at(-1);
+    if (last && last[1] === rank - 1) last[1] = rank;
+    else ranges.push([rank, rank]);
+  }
+  return ranges.map(([low, high]) => (low === high ? String(low) : `${low}-${high}`)).join(",");
+}
+
+/** `0-2,5` → those of the run's ranks. */
+function ranksIn(text, lanes) {
+  const ranges = text.split(",").map((part) => part.split("-").map(Number));
+  const isIn = ({ rank }) => ranges.some(([low, high = low]) => low <= rank && rank <= high);
+  return new Set(lanes.filter(isIn).map(({ rank }) => rank));
 }
 
 const percent = (part, whole) => `${((100 * part) / whole).toFixed(1)} %`;

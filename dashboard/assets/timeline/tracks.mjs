@@ -1,16 +1,18 @@
 // Rows below a rank's lanes that are no lanes: the plan as a ghost, and counters as areas.
-import { formatBytes } from "./scale.mjs";
+import { formatBytes, formatNs } from "./scale.mjs";
+import { kindTitle } from "./words.mjs";
 
 const NUMBER_FROM = 13; // pixels that a microbatch number needs
 const PLAN_HEIGHT = 20;
 const COUNTER_HEIGHT = 34;
 
-/** Which rows each rank gets: `[{name, title, height}]`. */
+/** Which rows each rank gets: `[{name, title, note, height}]`. */
 export function trackRows({ plan, counters }) {
   const rows = plan?.actions.length ? [{ name: "plan", title: "plan", height: PLAN_HEIGHT }] : [];
-  for (const { name } of counters ?? []) {
+  for (const { name, most, unit } of counters ?? []) {
     if (rows.some((row) => row.name === name)) continue;
-    rows.push({ name, title: name.replace("memory.", ""), height: COUNTER_HEIGHT });
+    const note = `up to ${formatCounter(topOf(most, unit), unit)}`;
+    rows.push({ name, title: name.replace("memory.", ""), note, height: COUNTER_HEIGHT });
   }
   return rows;
 }
@@ -29,6 +31,34 @@ export function paintTracksBelow(ctx, scene) {
     const colour = scene.colours.counter[names.indexOf(series.name) % scene.colours.counter.length];
     if (row) paintCounter(ctx, scene, row, series, colour);
   }
+}
+
+/** What a track says at a place of the lanes (pixels from their top left): `{title, colour, rows}`,
+ * or null. */
+export function trackAt(scene, x, y) {
+  const ns = scene.view.time(x);
+  const block = scene.layout.blocks.find((one) => y >= one.lanesEnd && y <= one.end);
+  const inside = ([, track]) => y >= track.y && y < track.y + track.height;
+  const [name] = [...(block?.tracks ?? [])].find(inside) ?? [];
+  if (name === "plan") return plannedAt(scene, block.rank, ns);
+  return name ? counterAt(scene, block.rank, name, ns) : null;
+}
+
+function plannedAt({ plan, colours, kindIndex }, rank, ns) {
+  const hit = plan.actions.find(([on, start, end]) => on === rank && start <= ns && ns < end);
+  if (!hit) return null;
+  const [, start, end, kind, microbatch] = hit;
+  const rows = [["rank", rank], ["start", formatNs(start)], ["duration", formatNs(end - start)]];
+  const title = `planned: ${kindTitle(kind)}, microbatch ${microbatch}`;
+  return { title, colour: colours.kind[kindIndex.get(kind)], rows };
+}
+
+function counterAt({ counters }, rank, name, ns) {
+  const series = counters.find((one) => one.rank === rank && one.name === name);
+  const point = series?.points.findLast(([at]) => at <= ns);
+  if (!point) return null;
+  const rows = [["rank", rank], ["value", formatCounter(point[1], series.unit)]];
+  return { title: name, rows: [...rows, ["since", formatNs(point[0])]] };
 }
 
 /** Hollow boxes, as high as the row: they are meant, and did not happen. */
@@ -53,11 +83,15 @@ function paintPlanned(ctx, { view, colours, kindIndex }, row, [, start, end, kin
   ctx.fillText(String(microbatch), left + wide / 2, row.y + row.height / 2 + 0.5);
 }
 
-/** From 0 to the largest value of the run; a value holds until the next one. */
-function paintCounter(ctx, { view, colours }, row, { points, most, unit }, colour) {
-  if (!points.length || !(most > 0)) return;
+/** What the height of a counter's row stands for: the largest value of the run, or 100 %. */
+const topOf = (most, unit) => (unit === "percent" ? Math.max(most, 100) : most);
+
+/** From 0 to the top; a value holds until the next one. */
+function paintCounter(ctx, { view }, row, { points, most, unit }, colour) {
+  const top = topOf(most, unit);
+  if (!points.length || !(top > 0)) return;
   const bottom = row.y + row.height - 1;
-  const height = (value) => bottom - (Math.max(0, value) / most) * (row.height - 4);
+  const height = (value) => bottom - (Math.max(0, value) / top) * (row.height - 4);
   const edge = Math.max(view.x(points[0][0]), 0);
   ctx.beginPath();
   ctx.moveTo(edge, bottom);
@@ -78,10 +112,6 @@ function paintCounter(ctx, { view, colours }, row, { points, most, unit }, colou
   ctx.strokeStyle = colour;
   ctx.lineWidth = 1;
   ctx.stroke();
-  ctx.font = `10px ${colours.font}`;
-  ctx.textAlign = "left";
-  ctx.fillStyle = colours.muted;
-  ctx.fillText(`${formatCounter(most, unit)} at the most`, 6, row.y + 7);
 }
 
 export function formatCounter(value, unit) {

@@ -41,6 +41,15 @@ export function fieldList(details) {
   return list;
 }
 
+/** Rows of a definition list: `[[name, value], …]`. */
+export function pairs(rows) {
+  const parts = rows.flatMap(([name, value]) => [
+    element("dt", { text: name }),
+    element("dd", { text: String(value) }),
+  ]);
+  return element("dl", { className: "fields" }, parts);
+}
+
 function formatField(name, value) {
   if (TIMES.has(name)) return formatNs(value);
   if (name === "bytes") return formatBytes(value);

@@ -24,6 +24,16 @@ def test_every_field_is_read() -> None:
     )
 
 
+def test_a_search_is_any_line_and_lists_may_be_long() -> None:
+    many = ",".join(map(str, range(0, 1500, 2)))
+    state = parse(f"q=<b>nn/Linear%3A%3A*%20rank:3&on={many}&fold=stage 1: dp 0|stage 2", 1)
+    assert state.extra == {
+        "q": "<b>nn/Linear::* rank:3",
+        "on": many,
+        "fold": "stage 1: dp 0|stage 2",
+    }
+
+
 def test_nothing_is_the_first_run_whole_and_light() -> None:
     assert parse("", 1) == ViewState()
     assert ViewState().query() == ""
@@ -53,6 +63,10 @@ def test_steps_are_chosen_from_those_that_exist() -> None:
         ("run=0&run=1", "twice"),
         ("op=<script>", "not a field"),
         ("A=1", "not a field"),
+        ("q=" + "y" * 201, "not a field"),
+        ("q=a%00", "not a field"),
+        ("op=" + "y" * 121, "not a field"),
+        ("fold=<b>", "not a field"),
         ("sql=" + "y" * 2001, "longer than 2,000"),
         ("sql=select%00", "cannot be printed"),
         ("x=" + "y" * 9000, "longer than"),
