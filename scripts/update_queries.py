@@ -1,4 +1,4 @@
-"""Write the answers in docs/queries.md anew, so that they are what the queries give today.
+"""Write the answers to queries in the docs anew, so that they are what the queries give today.
 
 A block ```` ```sql ```` begins with `-- on` and the sample traces that it asks; the table that
 follows is its answer. With `--check` nothing is written; the exit code says whether something
@@ -17,19 +17,21 @@ from dashboard import Run, open_run
 from dashboard.sql import query
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "queries.md"
+PAGES = [ROOT / "docs" / "queries.md", *sorted((ROOT / "docs" / "migrating").glob("*.md"))]
 SAMPLES = ROOT / "sample_traces"
 _BLOCK = re.compile(r"^```sql\n-- on (.+)\n((?:.*\n)*?)```\n\n(?:\|.*\n)*", flags=re.MULTILINE)
 
 
 def main() -> int:
-    """Rewrite the page, or with `--check` only compare."""
-    old = PAGE.read_text(encoding="utf-8")
-    new = updated(old)
-    if "--check" in sys.argv[1:]:
-        return int(new != old)
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
+    """Rewrite the pages, or with `--check` only compare."""
+    stale = False
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = updated(old)
+        stale = stale or new != old
+        if "--check" not in sys.argv[1:]:
+            page.write_text(new, encoding="utf-8")
+    return int(stale and "--check" in sys.argv[1:])
 
 
 def updated(text: str) -> str:
