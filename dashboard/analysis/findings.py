@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
+
 from dashboard.analysis.bubble_summary import ratios
 from dashboard.analysis.bubbles import measure_bubbles
 from dashboard.analysis.graph import Graph, dependency_graph
@@ -19,12 +21,15 @@ from dashboard.analysis.replay import step_times
 from dashboard.analysis.reservations import reservations
 from dashboard.analysis.results import Result
 from dashboard.analysis.scenarios import (
+    TOLERANCE,
     Scenario,
     as_recorded,
     balanced_stages,
     faster_communication,
+    no_stragglers,
     stage_totals,
 )
+from dashboard.analysis.straggler_work import FEWEST_STEPS
 from dashboard.analysis.stragglers import find_stragglers
 from dashboard.analysis.whatif import Prediction, dimensions, predict, replay_error
 
@@ -40,6 +45,9 @@ WORTH_SAYING: Final = 0.01
 _UNBALANCED: Final = 0.05
 """By which share a stage must exceed the median of the others: less is the noise of machines."""
 _GOOD_REPLAY: Final = 0.01
+_MAINLY: Final = 0.5
+"""Of what is saved without any action beyond its usual time, the share from which on stragglers
+that have a name of their own say it all."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -72,7 +80,14 @@ def findings(run: Recording, steps: Collection[int] | None = None) -> list[Findi
     graph = run.answer(dependency_graph, steps)
     if not graph.steps:
         return []
-    found = [*_imbalance(run, graph), *_stragglers(run, steps), *_communication(run, graph)]
+    stragglers = [*_stragglers(run, steps)]
+    explained = sum(finding.ms_per_step for finding in stragglers)
+    found = [
+        *_imbalance(run, graph),
+        *stragglers,
+        *_variation(run, graph, explained),
+        *_communication(run, graph),
+    ]
     found = [f for f in found if 0 < WORTH_SAYING * f.step_ms <= f.ms_per_step]
     found.sort(key=lambda finding: -finding.ms_per_step)
     by_design = [*_by_design(run, graph, steps)]
@@ -129,6 +144,31 @@ def _stragglers(run: Recording, steps: Collection[int] | None) -> Iterator[Findi
             evidence=(*where, error),
             page="/stragglers",
         )
+
+
+def _variation(run: Recording, graph: Graph, explained_ms: float) -> Iterator[Finding]:
+    """What actions take beyond their usual time, where that is not mainly due to stragglers."""
+    if len(step_times(graph, graph.time).steps) < FEWEST_STEPS:
+        return
+    usual = no_stragglers()
+    changed = usual.apply(graph, as_recorded(graph))
+    excess = int((as_recorded(graph).pieces - changed.pieces).sum())
+    ranks = len(np.unique(graph.rank[graph.rank >= 0]))
+    found = _priced(
+        run,
+        graph,
+        usual,
+        "actions vary, and no rank stands out: if none took over "
+        f"{100 * TOLERANCE:.0f} % longer than usual, {{saved}} of {{step}} ms per step would be "
+        "saved",
+        evidence=(
+            f"beyond their usual time they take {excess / len(graph.steps) / ranks / 1e6:.1f} ms "
+            "per step and rank",
+        ),
+        page="/whatif",
+    )
+    if explained_ms < _MAINLY * found.ms_per_step:
+        yield found
 
 
 def _communication(run: Recording, graph: Graph) -> Iterator[Finding]:
