@@ -8,6 +8,8 @@ TORCH_INDEX   ?=
 ARGS          ?=
 MINUTES       ?= 30
 TRIALS        ?= 200
+EVENTS        ?= 1e5,1e6,1e7
+RANKS         ?= 8,64,1024
 # Test processes at once. Many tests wait for processes or a browser; files stay together, so
 # that a browser or a recorded run is shared by the tests of its file.
 JOBS          ?= 2
@@ -18,7 +20,7 @@ READY := $(VENV)/.ready
 FRAMEWORKS := $(VENV)/.frameworks
 
 .DEFAULT_GOAL := help
-.PHONY: help env frameworks browser test check format demo dashboard faults soak bench samples screenshots readme clean
+.PHONY: help env frameworks browser test check format demo dashboard faults soak bench scale samples screenshots readme clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
@@ -82,8 +84,12 @@ soak: env ## record at the full event rate for MINUTES=30: memory, files, the dr
 	$(BIN)/python -m tests.reliability.soak --minutes $(MINUTES) $(ARGS)
 
 bench: env ## run benchmarks/: one JSON object per figure and line
-	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do \
+	@for script in $(filter-out benchmarks/_% benchmarks/scale.py,$(wildcard benchmarks/*.py)); do \
 	  $(BIN)/python -m benchmarks.$$(basename $$script .py) $(ARGS) || exit 1; done
+
+scale: env browser ## how time and memory grow with events and ranks (EVENTS=1e5,1e6,1e7 RANKS=8,64,1024): minutes
+	@mkdir -p runs
+	$(BIN)/python -m benchmarks.scale --events $(EVENTS) --ranks $(RANKS) --plot runs/scale.svg $(ARGS)
 
 samples: env ## record sample_traces/ anew (two minutes; best on an idle machine)
 	$(BIN)/python sample_traces/record.py $(ARGS)

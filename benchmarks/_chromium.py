@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 import numpy as np
 
-_NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
+NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS: Final = ("--no-sandbox", "--disable-gpu", "--no-first-run")
 _SCREEN: Final = {"width": 1280, "height": 800}
 _LOADS: Final = 5
@@ -73,7 +73,7 @@ async (length) => {
 
 def measure_browser(address: str, places: Sequence[tuple[int, int]]) -> Iterator[Figure]:
     """Name, value, unit and samples of each figure; none if no Chromium is installed."""
-    executable = next(filter(None, map(shutil.which, _NAMES)), None)
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
     if executable is None:
         click.echo("no Chromium on PATH: nothing is measured in a browser", err=True)
         return

@@ -21,6 +21,10 @@ QUICK = {
     "dashboard": ("--ranks", "8", "--windows", "20", "--no-browser"),
     "generate": ("--steps", "2"),
     "follow": ("--steps", "8", "--processes", "2"),
+    "scale": (
+        *("--events", "2e3,4e3", "--ranks-by-events", "8", "--ranks", ""),
+        *("--tasks", "report,compare,window"),
+    ),
     "overhead": ("--rounds", "1"),
 }
 """Arguments with which a benchmark takes seconds where its figures would take minutes."""
