@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from collectors.importers.imported_run import ImportedRun, imported_run
+from collectors.importers.imported_run import imported_run
 from tracer.errors import TraceError, UsageError
 
 IMPORTERS: Final[dict[str, str]] = {
+    "kineto": "collectors.importers.kineto",
     "flight-recorder": "collectors.importers.flight_recorder",
     "nsys": "collectors.importers.nsys",
     "nccl": "collectors.importers.nccl",
@@ -32,18 +33,11 @@ Advance = Callable[[int], None]
 _LISTED: Final = 8
 
 
-class Read(Protocol):
-    """Reads files of one format into a run."""
-
-    def __call__(
-        self, files: Sequence[Path], run: ImportedRun, advance: Advance, **options: Any
-    ) -> None:
-        """Give the run all that the files hold.
-
-        Raises:
-            TraceError: a file that is damaged, not of this format, or of no known rank; the
-                message names it.
-        """
+Read = Callable[..., None]
+"""`read(files, run, advance, **options)`: give the `ImportedRun` all that the files hold, and tell
+`advance` of the bytes that are done. Raises `TraceError` for a file that is damaged, not of this
+format, or of no known rank; the message names it.
+"""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -1,0 +1,341 @@
+"""One rank's events of a Kineto file → rows of our format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from collectors.importers.imported_run import ImportedRank
+from collectors.importers.kineto_communication import Operation, operations_of
+from collectors.importers.kineto_events import KinetoEvents, Spans
+from collectors.importers.kineto_labels import (
+    KINDS,
+    Ints,
+    Label,
+    Work,
+    backwards,
+    column,
+    has_stages,
+    labels,
+    outermost,
+    tag_messages,
+)
+
+_ROWS: Final = 1 << 16
+_THREAD: Final = re.compile(r"thread (\d+) \((.*)\)")
+_NCCL: Final = re.compile(r"[nr]ccl")
+_FIRST_LAUNCH: Final = 1 << 32
+"""Correlations of launches and their kernels begin here, those of operations at 0."""
+_NEVER: Final = -(1 << 62)
+
+
+class RankRows:
+    """Writes one file's events to a rank.
+
+    Attributes:
+        actions: the pipeline actions of one step in their order, as `0F3`; empty without labels.
+        operations: all communication.
+    """
+
+    def __init__(
+        self,
+        rank: ImportedRank,
+        events: KinetoEvents,
+        groups: dict[str, tuple[int, ...]],
+        *,
+        operators: str,
+        launches: bool,
+        first_correlation: int,
+    ) -> None:
+        self.actions: list[str] = []
+        self._rank = rank
+        self._events = events
+        self._launches = launches
+        self._main = _main_thread(events)
+        self._windows = _windows(events)
+        self._lanes = [self._thread_name(tid) for tid in events.tids.words]
+        self._first_correlation = first_correlation
+        outer = outermost(events.operators)
+        self._host_rows = np.ones_like(outer) if operators == "all" else outer
+        if operators == "none":
+            self._host_rows = np.zeros_like(outer)
+        self._work = Work(events, outer)
+        own_stage = rank.topology.coordinates.get("pp", 0 if not groups else None)
+        self._labels = list(labels(events, own_stage))
+        if not has_stages(self._labels) and any(x.kind == "forward" for x in self._labels):
+            self._labels += backwards(events, outer)
+        self.operations = operations_of(events, rank.topology, groups, self._step_at)
+        self._launched, self._launched_step = self._launch_times()
+
+    def write(self) -> None:
+        """Write everything."""
+        for label in self._labels:
+            if label.stage is not None and label.kind in KINDS.values():
+                self._rank.topology.note_stage(label.stage, self._pipeline_ranks())
+        receives = tag_messages(self._labels, self.operations)
+        self._write_steps()
+        for label in sorted(self._labels, key=lambda label: label.start):
+            self._write_label(label, receives)
+        self._write_operators()
+        self._write_kernels()
+        for number, operation in enumerate(self.operations):
+            self._write_operation(operation, self._first_correlation + number)
+        memory = np.asarray(self._events.memory, np.int64).reshape(-1, 3)
+        for ts, allocated, reserved in memory.tolist():
+            if allocated >= 0:
+                self._rank.count(ts, "memory.allocated/bytes", allocated)
+            if reserved >= 0:
+                self._rank.count(ts, "memory.reserved/bytes", reserved)
+
+    @property
+    def has_device(self) -> bool:
+        """Whether any device worked."""
+        return len(self._events.kernels) > 0
+
+    def _pipeline_ranks(self) -> Sequence[int]:
+        topology = self._rank.topology
+        named = [group.ranks for group in topology.groups.values() if group.dim == "pp"]
+        return named[0] if named else range(topology.world_size)
+
+    # --- steps
+
+    def _step_at(self, times: Ints) -> Ints:
+        """The step in which each time of the host lies; -1 outside of all steps."""
+        numbers, begins, ends = self._windows
+        if not len(numbers):
+            return np.full(len(times), -1, np.int64)
+        at = np.searchsorted(begins, times, side="right") - 1
+        inside = (at >= 0) & (times < ends[at])
+        return np.where(inside, numbers[at], -1)
+
+    def _write_steps(self) -> None:
+        for number, begin, end in zip(*map(np.ndarray.tolist, self._windows), strict=True):
+            self._rank.add(
+                start=begin, duration=end - begin, kind="step", name="step", lane="host:main",
+                step=number,
+            )  # fmt: skip
+
+    # --- labels
+
+    def _write_label(
+        self, label: Label, receives: dict[tuple[str, int | None, int | None], list[Operation]]
+    ) -> None:
+        kind, start, end = label.kind, label.start, label.end
+        if kind[:5] in ("SEND_", "RECV_"):
+            kind = "user"
+        elif kind in KINDS.values():
+            worked = self._work.inside(label)
+            if worked is not None:
+                self._wait_before(label, worked[0], receives)
+                start, end = worked
+        step = self._one_step(start)
+        known = {
+            "kind": kind, "name": label.name, "step": step, "stage": label.stage,
+            "microbatch": label.microbatch,
+        }  # fmt: skip
+        self._rank.add(start=start, duration=end - start, lane=self._lane(label.thread), **known)
+        if kind in (*KINDS.values(), "optimizer") and self.has_device:
+            self._write_on_device(label, known)
+        if label.stage is not None and kind in KINDS.values() and step == self._first_step():
+            letter = next(letter for letter, name in KINDS.items() if name == kind)
+            self.actions.append(f"{label.stage}{letter}{label.microbatch}")
+
+    def _wait_before(
+        self,
+        label: Label,
+        begin: int,
+        receives: dict[tuple[str, int | None, int | None], list[Operation]],
+    ) -> None:
+        """An action without a device first waits for its message: until its first operator."""
+        letter = next(letter for letter, name in KINDS.items() if name == label.kind)
+        for operation in receives.get((letter, label.stage, label.microbatch), []):
+            since = max(label.start, operation.start + operation.duration)
+            if operation.wait is None and since < begin and not self.has_device:
+                operation.wait = (since, begin - since)
+
+    def _write_on_device(self, label: Label, known: dict[str, Any]) -> None:
+        """The same as the device carried it out: from the first kernel launched in it to the last,
+        on the stream that computes most.
+        """
+        first, last = np.searchsorted(self._launched, (label.start, label.end))
+        rows = self._by_launch[first:last]
+        rows = rows[self._computes[rows] & (self._kernel_lane[rows] == self._compute_stream)]
+        if len(rows):
+            start = int(self._kernel_start[rows].min())
+            lane = f"device:{self._stream_name(self._compute_stream)}"
+            end = int(self._kernel_end[rows].max())
+            self._rank.add(start=start, duration=end - start, lane=lane, **known)
+            if label.stage is not None and label.microbatch is not None:
+                self._kernel_stage[rows] = label.stage
+                self._kernel_microbatch[rows] = label.microbatch
+
+    # --- kernels and operators
+
+    def _launch_times(self) -> tuple[Ints, Ints]:
+        """Sets the kernels' columns; when each was launched, in that order, and in which step."""
+        kernels, launches = self._events.kernels, self._events.launches
+        self._kernel_start, self._kernel_lane = column(kernels, "start"), column(kernels, "lane")
+        self._kernel_end = self._kernel_start + column(kernels, "duration")
+        names = self._events.names.words
+        is_compute = np.array([_NCCL.match(name) is None for name in names], np.bool_)
+        copies = np.asarray(self._events.is_copy, np.bool_)
+        of_kernel = column(kernels, "name")
+        self._computes = (is_compute[of_kernel] if len(names) else copies) & ~copies
+        self._kernel_stage = np.full(len(kernels), -1, np.int64)
+        self._kernel_microbatch = np.full(len(kernels), -1, np.int64)
+        busy = np.bincount(
+            self._kernel_lane, column(kernels, "duration") * self._computes, minlength=1
+        )
+        self._compute_stream = int(np.argmax(busy))
+
+        order = np.argsort(column(launches, "key"), kind="stable")
+        keys = column(launches, "key")[order]
+        wanted = column(kernels, "key")
+        at = np.clip(np.searchsorted(keys, wanted), 0, max(len(keys) - 1, 0))
+        known = (keys[at] == wanted) & (wanted >= 0) if len(keys) else np.zeros(len(wanted), bool)
+        times = self._kernel_start.copy()
+        times[known] = column(launches, "start")[order][at[known]]
+        self._is_launched = known
+        self._by_launch = np.argsort(times, kind="stable")
+        return times[self._by_launch], self._step_at(times)
+
+    def _write_operators(self) -> None:
+        spans, rows = self._events.operators, np.flatnonzero(self._host_rows)
+        lanes = [f"{lane} operators" for lane in self._lanes]
+        self._write_spans(spans, rows, lanes, self._step_at(column(spans, "start")))
+        if self._launches:
+            launches = self._events.launches
+            keys = column(launches, "key")
+            self._write_spans(
+                launches,
+                np.arange(len(launches)),
+                [f"{lane} launches" for lane in self._lanes],
+                self._step_at(column(launches, "start")),
+                correlation=np.where(keys >= 0, keys % _FIRST_LAUNCH + _FIRST_LAUNCH, -1),
+            )
+
+    def _write_kernels(self) -> None:
+        kernels = self._events.kernels
+        correlation = np.full(len(kernels), -1, np.int64)
+        if self._launches:
+            keys = column(kernels, "key")
+            correlation = np.where(keys >= 0, keys % _FIRST_LAUNCH + _FIRST_LAUNCH, -1)
+        for number, operation in enumerate(self.operations):
+            correlation[operation.kernels] = self._first_correlation + number
+        self._write_spans(
+            kernels,
+            np.arange(len(kernels)),
+            [
+                f"device:{self._stream_name(lane)} kernels"
+                for lane in range(len(self._events.streams.words))
+            ],
+            self._launched_step,
+            correlation=correlation,
+            stage=self._kernel_stage,
+            microbatch=self._kernel_microbatch,
+        )
+
+    def _write_spans(
+        self, spans: Spans, rows: Ints, lanes: list[str], steps: Ints, **more: Ints
+    ) -> None:
+        """Rows of kind `kernel`; -1 is null in `steps` and `more`."""
+        for low in range(0, len(rows), _ROWS):
+            part = rows[low : low + _ROWS]
+            columns = {
+                "start": column(spans, "start")[part],
+                "duration": column(spans, "duration")[part],
+                "kind": _words(np.zeros(len(part), np.int64), ["kernel"]),
+                "name": _words(column(spans, "name")[part], self._events.names.words),
+                "lane": _words(column(spans, "lane")[part], lanes),
+                "step": _nullable(steps[part]),
+            }
+            columns |= {name: _nullable(values[part]) for name, values in more.items()}
+            self._rank.write(columns)
+
+    # --- communication
+
+    def _write_operation(self, operation: Operation, correlation: int) -> None:
+        kind = operation.op if operation.op in ("send", "recv") else "collective"
+        known: dict[str, Any] = {
+            "name": operation.op, "group": operation.group, "seq": operation.seq,
+            "peer": operation.peer, "bytes": operation.bytes, "count": operation.count,
+            "dtype": operation.dtype, "stage": operation.stage,
+            "microbatch": operation.microbatch, "correlation": correlation,
+            "step": operation.step if operation.step >= 0 else None,
+        }  # fmt: skip
+        lane = self._lane(operation.thread)
+        add = self._rank.add
+        add(start=operation.start, duration=operation.duration, kind=kind, lane=lane, **known)
+        if operation.wait is not None:
+            start, duration = operation.wait
+            add(start=start, duration=duration, kind="wait", lane=lane, **known)
+        if operation.transfer is not None:
+            start, end, stream = operation.transfer
+            on = f"device:{self._stream_name(stream)} communication"
+            add(start=start, duration=end - start, kind=kind, lane=on, **known)
+
+    # --- names
+
+    def _lane(self, thread: int) -> str:
+        return self._lanes[thread] if 0 <= thread < len(self._lanes) else "host:main"
+
+    def _thread_name(self, tid: int) -> str:
+        if tid == self._main:
+            return "host:main"
+        named = _THREAD.fullmatch(self._events.threads.get(tid, ""))
+        return f"host:{named[2]} {tid}" if named and named[2] != "python" else f"host:{tid}"
+
+    def _stream_name(self, lane: int) -> str:
+        device, stream = self._events.streams.words[lane]
+        several = len({device for device, _ in self._events.streams.words}) > 1
+        return f"{device}.{stream}" if several else str(stream)
+
+    def _one_step(self, time: int) -> int | None:
+        step = int(self._step_at(np.array([time], np.int64))[0])
+        return step if step >= 0 else None
+
+    def _first_step(self) -> int | None:
+        return int(self._windows[0][0]) if len(self._windows[0]) else None
+
+
+def _main_thread(events: KinetoEvents) -> int:
+    """The thread id of the steps, else the one with most operators."""
+    lanes = [thread for *_, thread in events.steps]
+    if not lanes and len(events.operators):
+        lanes = [int(np.argmax(np.bincount(column(events.operators, "lane"))))]
+    return int(events.tids.words[lanes[0]]) if lanes else -1
+
+
+def _windows(events: KinetoEvents) -> tuple[Ints, Ints, Ints]:
+    """Number, begin and end of each step; one lasts until the next one's begin. Without any, the
+    whole recording is step 0.
+    """
+    steps = sorted(
+        {number: (begin, number, length) for number, begin, length, _ in events.steps}.values()
+    )
+    if not steps:
+        spans = (events.operators, events.kernels, events.annotations)
+        starts = [int(column(s, "start").min()) for s in spans if len(s)]
+        ends = [int((column(s, "start") + column(s, "duration")).max()) for s in spans if len(s)]
+        steps = [(min(starts), 0, max(ends) - min(starts))] if starts else []
+    begins = np.array([begin for begin, _, _ in steps], np.int64)
+    numbers = np.array([number for _, number, _ in steps], np.int64)
+    ends_ = begins + np.array([length for _, _, length in steps], np.int64)
+    follows = np.diff(numbers) == 1
+    ends_[:-1] = np.where(follows, begins[1:], np.minimum(ends_[:-1], begins[1:]))
+    return numbers, begins, ends_
+
+
+def _words(numbers: Ints, words: list[str]) -> pa.DictionaryArray:
+    """The words of a batch by number, with no others in the dictionary."""
+    used, indices = np.unique(numbers, return_inverse=True)
+    dictionary = pa.array([words[number] for number in used.tolist()], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(indices.reshape(-1), pa.int32()), dictionary)
+
+
+def _nullable(values: Ints) -> pa.Array:
+    return pa.array(values, pa.int64(), mask=values < 0)
