@@ -24,7 +24,7 @@ from tracer.text import plain_text
 _CHUNK: Final = 1 << 20
 _MOST_EXPANSION: Final = 200
 """gzip makes traces 10 to 30 times smaller; 1,000 times is a file of equal bytes."""
-_UNSUSPICIOUS: Final = 64 << 20
+_UNSUSPICIOUS: Final = 16 << 20
 """Bytes up to which the expansion does not matter."""
 _LONGEST: Final = 16 << 20
 """Characters of one event or fact: the largest are lists of all process groups."""
@@ -32,6 +32,9 @@ _LONGEST: Final = 16 << 20
 _MOST_FACTS: Final = 1_000
 """Kineto writes some ten, and one for each message of its log."""
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
+_BETWEEN: Final = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
+_SAFE: Final = 1 << 12
+"""So far from the end of what was read an event is hardly ever cut."""
 
 Event = dict[str, Any]
 
@@ -67,7 +70,7 @@ class ChromeTrace:
 
     def _events(self, text: _Text) -> Iterator[Event]:
         if text.next() == "[":
-            yield from _list(text)
+            yield from text.events()
             return
         text.take("{")
         found = False
@@ -76,7 +79,7 @@ class ChromeTrace:
             text.take(":")
             if key == "traceEvents" and text.next() == "[":
                 found = True
-                yield from _list(text)
+                yield from text.events()
             else:
                 self.facts[str(key)] = text.value()
                 if len(self.facts) > _MOST_FACTS:
@@ -112,17 +115,6 @@ def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, Any]]:
             yield raw, gzip.GzipFile(fileobj=raw)
         else:
             yield raw, raw
-
-
-def _list(text: _Text) -> Iterator[Event]:
-    text.take("[")
-    while text.next() != "]":
-        value = text.value()
-        if isinstance(value, dict):
-            yield value
-        if text.next() == ",":
-            text.take(",")
-    text.take("]")
 
 
 class _Text:
@@ -174,6 +166,32 @@ class _Text:
                 continue
             self._at = end
             return value
+
+    def events(self) -> Iterator[Event]:
+        """The objects of the list that comes next.
+
+        The inner loop stays in what is there already, since it turns for every event.
+        """
+        self.take("[")
+        while self.next() != "]":
+            text, at, scan, between = self._text, self._at, self._scan, _BETWEEN.match
+            safe = len(text) - _SAFE
+            while at < safe and text[at] == "{":
+                try:
+                    value, end = scan(text, at)
+                except json.JSONDecodeError:
+                    break
+                yield value
+                at = between(text, end).end()  # type: ignore[union-attr]
+            self._at = at
+            if self.next() == "]":
+                break
+            value = self.value()
+            if isinstance(value, dict):
+                yield value
+            if self.next() == ",":
+                self.take(",")
+        self.take("]")
 
     def _more(self) -> bool:
         """Read on; whether there was more."""

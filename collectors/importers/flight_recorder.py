@@ -243,7 +243,8 @@ def _recognizes(path: Path) -> bool:
         return b"pg_config" in head and b"version" in head
     is_object = head.lstrip()[:1] == b"{"
     named = b'"comm_lib_version"' in head or b'"pg_config"' in head
-    return is_object and named
+    is_kineto = b'"traceEvents"' in head or b'"distributedInfo"' in head
+    return is_object and named and not is_kineto
 
 
 FORMAT: Final = Format(

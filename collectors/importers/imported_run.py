@@ -182,6 +182,7 @@ class ImportedRank:
             column `group` holds), stages and mesh dimensions that the source names.
         rows: events so far.
         ended: `closed`, or why the recording ended early.
+        offset_ns: is added to all times that are given from now on.
         dropped: events that the source says it has lost.
     """
 
@@ -190,6 +191,7 @@ class ImportedRank:
         self.host = self.clock = ""
         self.device = "cpu"
         self.pid = 0
+        self.offset_ns = 0
         self.ended = "closed"
         self.dropped = 0
         self.rows = 0
@@ -211,7 +213,7 @@ class ImportedRank:
         """One event: values by column, `start` in the source's own ns. What is None is null."""
         self._held.append(event)
         if len(self._held) >= _ROWS:
-            self._flush()
+            self.flush()
 
     def write(self, columns: Mapping[str, Column]) -> None:
         """Many events at once: columns of equal length, `start` in the source's own ns (int64).
@@ -219,28 +221,32 @@ class ImportedRank:
         Raises:
             DamagedTrace: values that the format cannot hold.
         """
-        self._flush()
+        self.flush()
         try:
             starts = np.asarray(columns["start"], np.int64)
         except (OverflowError, TypeError, ValueError) as error:
             raise DamagedTrace(f"rank {self.number}: a start that cannot be: {error}") from error
         if len(starts):
-            epoch = int(starts[0]) - self._run.relative(starts[0])
-            self._write(dict(columns) | {"start": starts - epoch})
+            taken_off = int(starts[0]) - self._relative(int(starts[0]))
+            self._write(dict(columns) | {"start": starts - taken_off})
 
     def count(self, ts: int, name: str, value: float) -> None:
         """One value of a counter, whose unit follows a slash: `memory.allocated/bytes`."""
-        self._held_counters.append((self._run.relative(ts), name, value))
+        self._held_counters.append((self._relative(ts), name, value))
         if len(self._held_counters) >= _ROWS:
             self._flush_counters()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is held; the rest is written at the end."""
         if self._held:
             names = dict.fromkeys(name for event in self._held for name in event)
             columns = {name: [event.get(name) for event in self._held] for name in names}
-            columns["start"] = [self._run.relative(event["start"]) for event in self._held]
+            columns["start"] = [self._relative(event["start"]) for event in self._held]
             self._held.clear()
             self._write(columns)
+
+    def _relative(self, time_ns: int) -> int:
+        return self._run.relative(time_ns + self.offset_ns)
 
     def _write(self, columns: Mapping[str, Column]) -> None:
         try:
@@ -269,7 +275,7 @@ class ImportedRank:
         self._held_counters.clear()
 
     def _finish(self, world_size: int) -> RankFacts:
-        self._flush()
+        self.flush()
         self._flush_counters()
         return RankFacts(
             rank=self.number,

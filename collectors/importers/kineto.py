@@ -51,6 +51,8 @@ def read(
         rank = run.rank(
             number, host=host, clock=f"host {host}" if host else "", device=_device(trace)
         )
+        rank.flush()
+        rank.offset_ns = _base(trace.facts)
         groups = note_groups(rank.topology, facts.get("pg_config"))
         rows = RankRows(
             rank,
@@ -169,6 +171,13 @@ def _schedule(run: ImportedRun, plans: Mapping[int, list[str]]) -> SchedulePlan 
         pipeline_size=len(by_place),
         plan={place: tuple(actions) for place, actions in by_place.items()},
     )
+
+
+def _base(facts: Mapping[str, Any]) -> int:
+    """What times in the file count from, ns since 1970; traces before torch 2.4 count from 1970."""
+    base = facts.get("baseTimeNanoseconds", 0)
+    is_time = isinstance(base, int) and not isinstance(base, bool) and 0 <= base < 1 << 62
+    return base if is_time else 0
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

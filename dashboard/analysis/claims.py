@@ -7,6 +7,10 @@ partition any stretch of time.
 Where a rank has work on device lanes, compute and optimizer are what the device did, a stream that
 waits for communication does not compute, and the host's launching of it is `host`: it counts
 only where the device had nothing to do.
+
+A recorded run has spans of forward, backward and optimizer, and kernels only in some steps. An
+imported one may lack the spans but has all kernels: those that compute, and do not lie in an
+optimizer's span, count as compute; without a device the operators of the host do.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from dashboard.analysis.intervals import (
     subtract,
     union,
 )
+from dashboard.analysis.kernels import COMPUTE, device_kernels, operators
 from dashboard.analysis.operations import category_of
 from dashboard.runs.words import have, where
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
@@ -55,20 +60,28 @@ class Claims:
 
 def claims_of(run: Recording, rank: int, columns: Collection[str] = ()) -> Claims:
     """The claims of a rank; its events have `columns` as well as those that are needed here."""
-    wanted = dict.fromkeys((*_COLUMNS, *columns))
+    is_imported = run.meta.source is not None
+    wanted = dict.fromkeys((*_COLUMNS, *columns, *(("name",) if is_imported else ())))
     events = run.events(ranks=[rank], columns=tuple(wanted))
     on_device = where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:"))
     device, host = events.filter(on_device), events.filter(pc.invert(on_device))
-    if _of(device, *COMPUTE_KINDS, "optimizer").num_rows:
+    nothing = events.slice(0, 0)
+    kernels = _computing(device) if is_imported else nothing
+    operated = operators(host) if is_imported else nothing
+    if kernels.num_rows or _of(device, *COMPUTE_KINDS, "optimizer").num_rows:
         working, held_up = device, _of(device, "wait")
         issued = pa.concat_tables([_of(device, *_ISSUED), _only_on_host(host, device)])
-        launching = _of(host, *COMPUTE_KINDS, "optimizer", "user", "module")
+        kinds = (*COMPUTE_KINDS, "optimizer", *(() if is_imported else ("user", "module")))
+        launching = pa.concat_tables([_of(host, *kinds), operated])
     else:
         working, held_up = events, _of(host, *_ISSUED)
-        issued, launching = _of(events, *_ISSUED), events.slice(0, 0)
+        issued, launching, kernels = _of(events, *_ISSUED), nothing, operated
+    optimizer = _of(working, "optimizer")
     found = {
-        "compute": _of(working, *COMPUTE_KINDS),
-        "optimizer": _of(working, "optimizer"),
+        "compute": pa.concat_tables(
+            [_of(working, *COMPUTE_KINDS), _begun_outside(kernels, optimizer)]
+        ),
+        "optimizer": optimizer,
         **_by_category(issued),
         "data": _of(events, "data"),
         "host": launching,
@@ -100,6 +113,21 @@ def spans_of(table: pa.Table) -> Intervals:
 
 def _of(events: pa.Table, *kinds: str) -> pa.Table:
     return events.filter(have(events["kind"], kinds))
+
+
+def _computing(device: pa.Table) -> pa.Table:
+    """The kernels that compute."""
+    kernels = device_kernels(device)
+    return kernels.filter(pc.equal(kernels["purpose"], COMPUTE)).drop_columns(["purpose"])
+
+
+def _begun_outside(rows: pa.Table, spans: pa.Table) -> pa.Table:
+    """The rows that begin in none of the spans."""
+    taken = spans_of(spans)
+    start = rows["start"].to_numpy()
+    at = np.searchsorted(taken[:, 0], start, side="right") - 1
+    inside = (at >= 0) & (start < taken[at, 1]) if len(taken) else np.zeros(len(start), np.bool_)
+    return rows.filter(pa.array(~inside))
 
 
 def _by_stream(work: pa.Table, waits: pa.Table) -> Intervals:

@@ -156,8 +156,11 @@ def utilization_over_time(
 def message_bytes(bandwidth: Bandwidth, theme: Theme = "light") -> go.Figure:
     """Bytes sent from each rank (rows) to each rank (columns), over all chosen steps."""
     totals = message_totals(bandwidth.operations).to_pylist()
-    unit = byte_unit(row["bytes"] for row in totals)
-    cells = {(row["src"], row["dst"]): row["bytes"] / unit.size for row in totals}
+    unit = byte_unit(row["bytes"] or 0 for row in totals)
+    cells = {
+        (row["src"], row["dst"]): None if row["bytes"] is None else row["bytes"] / unit.size
+        for row in totals
+    }
     return _messages("Bytes between ranks", totals, cells, unit.label, theme)
 
 
