@@ -62,7 +62,7 @@ def dashboard(
       rankscope dashboard runs/a runs/b          two, to compare
       rankscope dashboard --follow runs/a        while the training records into runs/a
     """
-    followers = [Follower(_followed(path), Run) for path in paths] if follow else []
+    followers = [Follower(followed(path), Run) for path in paths] if follow else []
     try:
         server, url = start_server(paths, host=host, port=port, followers=followers)
         click.echo(f"Rankscope dashboard: {url}   (Ctrl-C ends it)")
@@ -79,7 +79,7 @@ def dashboard(
             follower.stop()
 
 
-def _followed(path: Path | str) -> Path:
+def followed(path: Path | str) -> Path:
     """A recording grows in a directory.
 
     Raises:

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from dashboard.analysis.views import VIEWS
-from dashboard.cli.opening import open_run
-from dashboard.cli.options import chosen_steps, run_argument, steps_option
+from dashboard.cli.options import chosen_steps, opened, run_argument, steps_option
 from dashboard.export.files import STANDARD_OUTPUT
 from dashboard.export.formats import FORMATS, default_name
 from dashboard.export.formats import export as write
@@ -85,7 +84,7 @@ def export(
 
     docs/exporting.md says what becomes of what.
     """
-    run = open_run(path)
+    run = opened(path)
     chosen = chosen_steps(run, steps)
     if format == "csv" and not tables:
         tables = ("events",)

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from dashboard.cli.opening import open_run
+from dashboard.cli.options import RunLocation, opened
 from dashboard.metrics import prometheus
 from dashboard.metrics.numbers import Keeper
 from dashboard.run import Run
@@ -23,7 +23,7 @@ _TOKEN_BYTES: Final = 16
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="RUN...", type=RunLocation())
 @click.option("--follow", is_flag=True, help="The runs are being recorded: keep the numbers fresh.")
 @click.option(
     "--port",
@@ -57,7 +57,7 @@ _TOKEN_BYTES: Final = 16
     help="Seconds between two pushes or writes.",
 )
 def metrics(
-    paths: tuple[Path, ...],
+    paths: tuple[Path | str, ...],
     follow: bool,
     port: int | None,
     host: str,
@@ -105,16 +105,19 @@ def metrics(
             click.echo("\nEnded.")
 
 
-def _read(path: Path) -> Keeper:
-    run = open_run(path)
+def _read(path: Path | str) -> Keeper:
+    run = opened(path)
     keeper = Keeper(run.name)
     keeper.update(run)
     return keeper
 
 
-def _followed(paths: tuple[Path, ...], stack: ExitStack) -> list[Keeper]:
+def _followed(paths: tuple[Path | str, ...], stack: ExitStack) -> list[Keeper]:
+    from dashboard.cli.dashboard import followed
+
     keepers = []
-    for path in paths:
+    for location in paths:
+        path = followed(location)
         follower = Follower(path, Run)
         keeper = Keeper(path.resolve().name, partial(getattr, follower, "status"))
         stack.callback(follower.stop)

@@ -78,7 +78,7 @@ def write_csv(
     with _csv_target(out) as target:
         writer = None
         for table in _parts(chosen, name, advance):
-            plain = _plain(table)
+            plain = as_text(table)
             if writer is None:
                 writer = csv.CSVWriter(target, plain.schema)
             for first in range(0, plain.num_rows, _CSV_ROWS):
@@ -143,8 +143,8 @@ def _field(field: pa.Field, content: str) -> pa.Field:
     return field.with_metadata(known) if known else field
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """What CSV can hold: words as text, lists as JSON."""
+def as_text(table: pa.Table) -> pa.Table:
+    """The same as CSV can hold it: words as text, lists as JSON."""
     columns = {}
     for name in table.column_names:
         column = table[name]

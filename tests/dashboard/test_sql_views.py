@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,27 @@ def test_json_is_valid_whatever_the_values(tensor: Run) -> None:
 
     rows = json.loads(done.stdout, parse_constant=refuse)
     assert rows == [{"a": None, "b": None, "c": 3, "d": "2026-01-02", "e": [1.5, None]}]
+
+
+def test_csv_holds_all_rows_with_lists_as_json_and_sql_may_come_from_a_pipe(tensor: Run) -> None:
+    done = CliRunner().invoke(
+        rankscope,
+        ["query", str(tensor.path), "-", "--csv"],
+        input="select range as n, ['a', 'b'] as l, null as nothing from range(100)",
+    )
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert len(rows) == 100
+    assert rows[99] == {"n": "99", "l": '["a", "b"]', "nothing": ""}
+
+
+def test_views_take_the_events_as_they_are_in_memory(tensor: Run) -> None:
+    table = sql.view([tensor], "events")
+    for rank in tensor.ranks:
+        rows = tensor.tables[rank]
+        (place,) = (i for i, chunk in enumerate(table["rank"].chunks) if chunk[0].as_py() == rank)
+        for name in ("start", "duration", "bytes"):
+            there, here = table[name].chunk(place), rows[name].chunk(0)
+            assert there.buffers()[1].address == here.buffers()[1].address
 
 
 def test_the_command_takes_several_runs(tmp_path: Path, tensor: Run) -> None:
