@@ -4,8 +4,8 @@
   const EVERY_MS = 400;
   const WORDS = {
     live: ({ last_step: step }) => (step === null ? "Live" : `Live · step ${step}`),
-    quiet: ({ last_step: step }) => `No news · step ${step ?? "–"}`,
-    ended: ({ last_step: step }) => `Ended · step ${step ?? "–"}`,
+    quiet: ({ last_step: step }) => (step === null ? "No step yet" : `No news · step ${step}`),
+    ended: ({ last_step: step }) => (step === null ? "Ended · no step" : `Ended · step ${step}`),
   };
   let drawn = null; // what is on the page: run and generation
 
