@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from tracer.black_box import MARK
+from tracer.run_files import RankFacts
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -28,13 +29,21 @@ class Incident:
 
 def incidents(run: Recording) -> list[Incident]:
     """All of them, in order of time; empty unless the run is a black box."""
-    markers = run.events(kinds=("marker",), columns=("start", "name"))
+    boxes = [rank for rank in run.ranks if _may_be_a_box(run.facts[rank])]
+    if not boxes:
+        return []
+    markers = run.events(ranks=boxes, kinds=("marker",), columns=("start", "name"))
     names = markers["name"].cast("string")
     mine = markers.filter(pc.starts_with(names, MARK)).sort_by("start")
     return [
         Incident(rank=row["rank"], time=row["start"], reason=row["name"].removeprefix(MARK))
         for row in mine.to_pylist()
     ]
+
+
+def _may_be_a_box(facts: RankFacts) -> bool:
+    """Whether the rank says so, or says nothing at all (it has a pid if it does)."""
+    return facts.keep_last > 0 or not facts.pid
 
 
 class Coverage:

@@ -46,7 +46,8 @@ _NOTHING: Final = pa.table(
 
 
 def time_by_operation(run: Recording, steps: Collection[int] | None = None) -> pa.Table:
-    """Columns rank, step, category, kind, name, stage, duration (ns), for complete steps.
+    """Columns rank, step, category, kind, name, stage, duration (ns), for complete steps, in the
+    order of these columns.
 
     The rows of a rank and step add up to its window, and those of a category to what the accounting
     says of it. A wait inside a forward is the wait's time, not the forward's; where operations of
@@ -129,4 +130,5 @@ def _index(spans: Intervals, instants: Ints) -> Ints:
 def _summed(rows: pa.Table) -> pa.Table:
     keys = _TABLE.names[:-1]
     summed = rows.group_by(keys, use_threads=False).aggregate([("duration", "sum")])
-    return summed.select([*keys, "duration_sum"]).rename_columns(_TABLE.names)
+    named = summed.select([*keys, "duration_sum"]).rename_columns(_TABLE.names)
+    return named.sort_by([(key, "ascending") for key in keys])

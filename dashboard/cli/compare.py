@@ -11,9 +11,13 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from dashboard.analysis.accounting import account
+from dashboard.analysis.bubbles import measure_bubbles
 from dashboard.analysis.compare import STEP_TIME, Comparison
 from dashboard.analysis.gates import parse_gate, violation
+from dashboard.analysis.time_by_operation import time_by_operation
 from dashboard.analysis.trend import Trend, trend
+from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.opening import open_run
 from dashboard.cli.options import RunLocation, chosen_steps, json_option, steps_option
 from dashboard.cli.tables import console, show, table
@@ -21,6 +25,7 @@ from dashboard.run import Run
 from tracer.errors import UsageError
 
 FINDING: Final = 1
+_TOGETHER: Final = (account, measure_bubbles, time_by_operation)
 _OPERATIONS: Final = 8
 """Rows that fit below the categories on one screen; --json has all."""
 
@@ -53,6 +58,7 @@ _OPERATIONS: Final = 8
 )
 @steps_option
 @json_option
+@where_options
 def compare(
     paths: Sequence[Path | str],
     gates: tuple[str, ...],
@@ -60,6 +66,7 @@ def compare(
     least: float | None,
     steps: slice | None,
     as_json: bool,
+    **where: Any,
 ) -> None:
     """Show what changed from run A to run B, by category and operation, in ms per step.
 
@@ -80,11 +87,14 @@ def compare(
             "compare needs at least two runs: rankscope compare runs/before runs/after"
         )
     checks = [parse_gate(said) for said in gates]
-    runs = [open_run(path) for path in paths]
+    elsewhere = Where(**where)
+    runs, again = ([open_run(path) for path in those] for those in (paths, repeats))
+    for run in (*runs, *again):
+        elsewhere.work(run, _TOGETHER)
     found = trend(
         runs,
         _chosen(runs, steps),
-        repeats=[open_run(path) for path in repeats],
+        repeats=again,
         relevant=None if least is None else least / 100,
     )
     failed = [

@@ -16,16 +16,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dashboard.analysis.accounting import Accounting
-from dashboard.analysis.bandwidth import Bandwidth
+from dashboard.analysis.accounting import Accounting, account
+from dashboard.analysis.bandwidth import Bandwidth, measure_bandwidth
 from dashboard.analysis.bubble_summary import mean_parts, ratios
-from dashboard.analysis.bubbles import Bubbles
+from dashboard.analysis.bubbles import Bubbles, measure_bubbles
 from dashboard.analysis.claims import CATEGORIES
 from dashboard.analysis.coverage import incidents
 from dashboard.analysis.findings import Finding, findings, sentence
 from dashboard.analysis.flops import flops_utilization
 from dashboard.analysis.replayed_steps import replayed_steps
 from dashboard.analysis.summary import communication_by_dimension
+from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.opening import open_run
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.report_html import write_html
@@ -34,6 +35,7 @@ from dashboard.run import Run
 from dashboard.runs.attempts import other_attempts
 
 _HTML_WIDTH: Final = 140
+_TOGETHER: Final = (account, measure_bubbles, measure_bandwidth, flops_utilization, findings)
 
 
 @click.command()
@@ -46,7 +48,10 @@ _HTML_WIDTH: Final = 140
     metavar="FILE",
     help="Write a page with the main figures, which needs no server and no network.",
 )
-def report(path: Path | str, steps: slice | None, as_json: bool, html: Path | None) -> None:
+@where_options
+def report(
+    path: Path | str, steps: slice | None, as_json: bool, html: Path | None, **where: Any
+) -> None:
     """Say where the step time of RUN went, on which rank.
 
     \b
@@ -55,8 +60,11 @@ def report(path: Path | str, steps: slice | None, as_json: bool, html: Path | No
       rankscope report runs/a --step 10:20    steps 10 to 19
       rankscope report runs/a --json | jq .bubbles.steps
       rankscope report runs/a --html a.html   a page to send to somebody
+      rankscope report runs/a --workers 8     by eight processes
+      rankscope report s3://bucket/a --scheduler tcp://host:8786
     """
     run = open_run(path)
+    Where(**where).work(run, _TOGETHER)
     chosen = chosen_steps(run, steps)
     if as_json:
         click.echo(json.dumps(report_json(run, chosen), indent=1))
@@ -103,8 +111,8 @@ def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
         "communication": communication_by_dimension(run.accounting(steps)).to_pylist(),
         "bubbles": run.bubbles(steps).to_json(),
         "bandwidth": run.bandwidth(steps).to_json(),
-        "flops": flops_utilization(run, steps).to_json(),
-        "findings": [finding.to_json() for finding in findings(run, steps)],
+        "flops": run.answer(flops_utilization, steps).to_json(),
+        "findings": [finding.to_json() for finding in run.answer(findings, steps)],
     }
 
 
@@ -139,7 +147,7 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     bandwidth = run.bandwidth(steps)
     if bandwidth.summary.num_rows:
         yield _bandwidth(bandwidth)
-    flops = flops_utilization(run, steps)
+    flops = run.answer(flops_utilization, steps)
     if flops.per_rank is not None:
         yield Text(f"Model FLOPs utilization: {flops}")
     yield from _closing(run, steps)
@@ -287,7 +295,7 @@ def _bandwidth(bandwidth: Bandwidth) -> Table:
 
 
 def _closing(run: Run, steps: Collection[int] | None) -> Iterator[Text]:
-    found = findings(run, steps)
+    found = run.answer(findings, steps)
     if not found:
         yield Text("Nothing stands out: mending nothing would save 1 % of the step.")
         return

@@ -10,7 +10,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from dashboard.analysis.stragglers import Straggler, Stragglers
+from dashboard.analysis.stragglers import Straggler, Stragglers, find_stragglers
+from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table
 
@@ -42,7 +43,10 @@ class Share(click.ParamType[float]):
 )
 @steps_option
 @json_option
-def stragglers(path: Path | str, least: float, steps: slice | None, as_json: bool) -> None:
+@where_options
+def stragglers(
+    path: Path | str, least: float, steps: slice | None, as_json: bool, **where: Any
+) -> None:
     """Find what holds up the steps of RUN, and price each cause by replay.
 
     Told apart are a rank that is slower than those that do the same work, a stage that computes
@@ -59,6 +63,7 @@ def stragglers(path: Path | str, least: float, steps: slice | None, as_json: boo
       rankscope stragglers runs/a --json        with all evidence: rank, step, start, duration
     """
     run = opened(path)
+    Where(**where).work(run, (find_stragglers,))
     found = run.stragglers(chosen_steps(run, steps))
     found = replace(found, found=tuple(s for s in found.found if s.share >= least))
     if as_json:

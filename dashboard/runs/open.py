@@ -16,7 +16,7 @@ from dashboard.runs.alignment import ONE_CLOCK, align
 from dashboard.runs.caches import Fingerprint, fingerprint
 from dashboard.runs.foreign import imported
 from dashboard.runs.horizon import recorded_until
-from dashboard.runs.opened import MANY_EVENTS, LazyTables, Opened, recall, remember
+from dashboard.runs.opened import KEPT_BYTES, MANY_EVENTS, LazyTables, Opened, recall, remember
 from dashboard.runs.problems import Problem
 from dashboard.runs.recording import Recording, counted_from, on_common_clock, steps_of
 from dashboard.runs.words import have
@@ -64,9 +64,7 @@ def open_recording(
     fresh = known is None
     if known is None and sum(path.stat().st_size for path in files.values()) > MOST_AT_ONCE:
         known = _skimmed(directory, files)
-    run = (
-        _read(directory, files, make) if known is None else _recalled(known, directory, make, seen)
-    )
+    run = _read(directory, files, make) if known is None else recalled(known, directory, make, seen)
     run.files = seen
     if fresh and run.event_count >= MANY_EVENTS:
         remember(run)
@@ -139,10 +137,17 @@ def _skimmed(directory: Path, files: dict[int, Path]) -> Opened | None:
     )
 
 
-def _recalled(
-    known: Opened, directory: Path, make: type[AnyRecording], seen: Fingerprint
+def recalled(
+    known: Opened,
+    directory: Path,
+    make: type[AnyRecording],
+    seen: Fingerprint,
+    *,
+    kept_bytes: int = KEPT_BYTES,
 ) -> AnyRecording:
-    """The same without its events, which are read rank by rank when they are asked for."""
+    """The run of which all but its events is known; these are read rank by rank when they are asked
+    for, and kept as far as `kept_bytes` hold.
+    """
     files = _event_files(directory)
     said: list[Problem] = []  # they are in `known` already
     facts = {rank: facts_of(files[rank], rank, known.run_id, said) for rank in known.ranks}
@@ -164,7 +169,7 @@ def _recalled(
         problems=known.problems,
         clock=known.clock,
         begin=known.begin,
-        tables=LazyTables(known.ranks, events),
+        tables=LazyTables(known.ranks, events, kept_bytes=kept_bytes),
         event_count=known.event_count,
         steps=known.steps,
         recorded_until=known.recorded_until,

@@ -29,6 +29,7 @@ from dashboard.runs.open import (
     two_runs,
 )
 from dashboard.runs.opened import (
+    KEPT_BYTES,
     MANY_EVENTS,
     LazyTables,
     Opened,
@@ -87,6 +88,24 @@ def open_packed(
         known = opened_from(published["opened"])
     if known is None:
         known = skimmed(store, seen, advance=advance)
+    run = open_known(store, seen, known, make)
+    if fresh and (store.directory is None or run.event_count >= MANY_EVENTS):
+        remember(run)
+    return run
+
+
+def open_known(
+    store: Store,
+    seen: Fingerprint,
+    known: Opened,
+    make: type[AnyRecording],
+    *,
+    kept_bytes: int = KEPT_BYTES,
+) -> AnyRecording:
+    """The packed run of which all but its events is known; these are fetched when they are asked
+    for, and kept as far as `kept_bytes` hold.
+    """
+    directory = _bring(store, seen, [name for name in seen if name.endswith(".json")])
     files = {rank: directory / packed_file(rank) for rank in known.ranks}
     said: list[Problem] = []  # they are in `known` already
     facts = {rank: facts_of(path, rank, known.run_id, said) for rank, path in files.items()}
@@ -98,7 +117,10 @@ def open_packed(
         clock=known.clock,
         begin=known.begin,
         tables=PackedTables(
-            known.clock.maps, known.begin, lambda rank: _rank(store, rank, known.run_id)
+            known.clock.maps,
+            known.begin,
+            lambda rank: _rank(store, rank, known.run_id),
+            kept_bytes=kept_bytes,
         ),
         event_count=known.event_count,
         steps=known.steps,
@@ -108,11 +130,9 @@ def open_packed(
     run.source = store.location
 
     def bring(names: Collection[str]) -> None:
-        _bring(store, seen, names, lambda count: None)
+        _bring(store, seen, names)
 
     run.bring = bring
-    if fresh and (store.directory is None or run.event_count >= MANY_EVENTS):
-        remember(run)
     return run
 
 
@@ -201,7 +221,12 @@ def _lay_out(directory: Path, small: Mapping[str, str], seen: Fingerprint) -> No
             put(directory, name, content, seen[name])
 
 
-def _bring(store: Store, seen: Fingerprint, names: Collection[str], advance: Advance) -> Path:
+def _bring(
+    store: Store,
+    seen: Fingerprint,
+    names: Collection[str],
+    advance: Advance = lambda count: None,
+) -> Path:
     """Have these files on the local disk."""
     if store.directory is not None:
         return store.directory

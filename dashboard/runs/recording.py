@@ -44,6 +44,8 @@ class Recording:
         event_count: of all ranks.
         begin: the common clock's time, in ns, of the first event, from which `start` counts.
         files: the files that were read, as they were; None if they were not read as a whole.
+        elsewhere: what answers in place of an analysis, if other processes are to work it out; it
+            gives None for what they do not.
         source: where it was opened: the path, or an address on an object store, whose small files
             then lie in `path`.
     """
@@ -114,6 +116,7 @@ class Recording:
         self.recorded_until = dict(recorded_until)
         self.files: Fingerprint | None = None
         self.source = str(path)
+        self.elsewhere: Callable[[Callable[..., Any], tuple[int, ...]], Any] | None = None
         self.bring: Callable[[Collection[str]], None] = lambda names: None
 
     def __repr__(self) -> str:
@@ -171,9 +174,13 @@ class Recording:
         found: Answer = self._answers(analysis, tuple(s for s in self.steps if s in wanted))
         return found
 
+    def _ask(self, analysis: Callable[..., Any], steps: tuple[int, ...]) -> Any:
+        found = None if self.elsewhere is None else self.elsewhere(analysis, steps)
+        return analysis(self, steps) if found is None else found
+
     @cached_property
     def _answers(self) -> Callable[[Callable[..., Any], tuple[int, ...]], Any]:
-        return lru_cache(_ANSWERS_KEPT)(lambda analysis, steps: analysis(self, steps))
+        return lru_cache(_ANSWERS_KEPT)(self._ask)
 
     @cached_property
     def counters(self) -> pa.Table:

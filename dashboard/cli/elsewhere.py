@@ -1,0 +1,75 @@
+"""Options of the commands whose analyses other processes can work out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from dashboard.cli.progress import Advance, count_progress
+from dashboard.cluster import Dask, Elsewhere, Place, Processes
+from dashboard.run import Run
+from tracer.errors import UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Let the workers of this Dask scheduler do the work: tcp://host:8786. They read RUN "
+        "under the same path or address. Needs rankscope[cluster].",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(1, 1024), help="Let so many processes do the work."
+    ),
+    click.option(
+        "--steps-per-task",
+        type=click.IntRange(1),
+        help="Steps of a rank that one task takes care of.  [default: 2 million events]",
+    ),
+)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Where:
+    """Who does the work: this process, if nothing is said."""
+
+    scheduler: str | None
+    workers: int | None
+    steps_per_task: int | None
+
+    @property
+    def place(self) -> Place | None:
+        """None for this process.
+
+        Raises:
+            UsageError: both are named.
+        """
+        if self.scheduler is not None and self.workers is not None:
+            raise UsageError("--scheduler and --workers exclude each other: name one")
+        if self.scheduler is not None:
+            return Dask(self.scheduler)
+        return Processes(self.workers) if self.workers is not None else None
+
+    def work(self, run: Run, together: Sequence[Callable[..., Any]]) -> None:
+        """From now on these analyses of the run are worked out there, all at once."""
+        place = self.place
+        if place is not None:
+            run.elsewhere = Elsewhere(
+                run, place, together, steps_per_task=self.steps_per_task, watch=_watch
+            )
+
+
+def where_options(command: Command) -> Command:
+    """`--scheduler`, `--workers` and `--steps-per-task`, as keywords of a `Where`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _watch(what: str, total: int) -> AbstractContextManager[Advance]:
+    return count_progress(what, total)

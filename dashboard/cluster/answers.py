@@ -1,0 +1,129 @@
+"""Answers that other processes work out: partitioned by rank and steps, joined as a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+from dashboard.analysis.actions import pipelines
+from dashboard.analysis.bubbles import measure_bubbles
+from dashboard.cluster.places import Advance, Place
+from dashboard.cluster.summaries import (
+    SUMMARIZED,
+    Analysis,
+    bubbles_of,
+    finished,
+    given,
+    joined_summaries,
+    pipeline_part_of,
+    stacked_bubbles,
+    summarize,
+    summary_of,
+    whole,
+)
+from dashboard.cluster.tasks import Task, tree
+from dashboard.runs import Recording
+from dashboard.runs.reopening import opening_of
+
+EVENTS_PER_TASK: Final = 2_000_000
+"""Of one rank: some 500 MB while they are looked at, and a few seconds of work."""
+
+Watch = Callable[[str, int], AbstractContextManager[Advance]]
+"""Shows how many of so many tasks are done."""
+
+
+class Elsewhere:
+    """Answers `run.answer` by the work of other processes; install it as `run.elsewhere`.
+
+    together: the analyses that are worked out at once when one of them is asked for; others are
+        left to this process.
+    steps_per_task: of how many steps of a rank one task takes care; by default as many as have
+        `EVENTS_PER_TASK` events.
+    """
+
+    def __init__(
+        self,
+        run: Recording,
+        place: Place,
+        together: Sequence[Analysis],
+        *,
+        steps_per_task: int | None = None,
+        watch: Watch = lambda what, total: nullcontext(lambda count: None),
+    ) -> None:
+        self._run = run
+        self._place = place
+        self._together = together
+        self._steps_per_task = steps_per_task
+        self._watch = watch
+        self._known: dict[tuple[Analysis, tuple[int, ...]], Any] = {}
+
+    def __call__(self, analysis: Analysis, steps: tuple[int, ...]) -> Any:
+        """The answer, or None if this process is to find it."""
+        if analysis not in self._together or not steps or not self._run.ranks:
+            return None
+        if (analysis, steps) not in self._known:
+            self._known |= {(a, steps): found for a, found in self._asked(steps).items()}
+        return self._known[analysis, steps]
+
+    def _asked(self, steps: tuple[int, ...]) -> dict[Analysis, Any]:
+        run = self._run
+        asked = [analysis for analysis in self._together if analysis in SUMMARIZED]
+        tasks = {"run": Task(call=given, arguments=(opening_of(run),))}
+        alone = {
+            analysis: f"whole-{analysis.__name__}"
+            for analysis in self._together
+            if analysis not in SUMMARIZED
+        }
+        for analysis, name in alone.items():
+            tasks[name] = Task(call=whole, arguments=(analysis, steps), needs=("run",))
+        wanted = list(alone.values())
+        ends: tuple[str, str | None] | None = None
+        if asked:
+            ends = _partitioned(tasks, run, steps, asked, self._windows(steps))
+            wanted += [name for name in ends if name is not None]
+        with self._watch(f"Analysing {run.name}", len(tasks)) as advance:
+            done = self._place.do(tasks, wanted, advance)
+        found = {analysis: done[name] for analysis, name in alone.items()}
+        if ends is not None:
+            bubbles = None if ends[1] is None else done[ends[1]]
+            found |= finished(run, done[ends[0]], bubbles)
+        return found
+
+    def _windows(self, steps: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The steps in pieces, one for each task of a rank."""
+        run = self._run
+        per_step = run.event_count / len(run.ranks) / max(len(run.steps), 1)
+        length = self._steps_per_task or max(int(EVENTS_PER_TASK / max(per_step, 1)), 1)
+        return [steps[at : at + length] for at in range(0, len(steps), length)]
+
+
+def _partitioned(
+    tasks: dict[str, Task],
+    run: Recording,
+    steps: tuple[int, ...],
+    asked: Collection[Analysis],
+    windows: Sequence[tuple[int, ...]],
+) -> tuple[str, str | None]:
+    """Add the tasks for all ranks; the names of those that have the joined summary, and bubbles."""
+    names = tuple(analysis.__name__ for analysis in asked)
+    leaves = []
+    for rank in run.ranks:
+        for place, window in enumerate(windows):
+            part = f"part-{rank}-{place}"
+            arguments = (rank, window, steps, names)
+            tasks[part] = Task(call=summarize, arguments=arguments, needs=("run",))
+            leaves.append(f"summary-{rank}-{place}")
+            tasks[leaves[-1]] = Task(call=summary_of, needs=(part,))
+            if measure_bubbles in asked:
+                tasks[f"actions-{rank}-{place}"] = Task(call=pipeline_part_of, needs=(part,))
+    summary = tree(tasks, "joined", leaves, joined_summaries)
+    if measure_bubbles not in asked:
+        return summary, None
+    of_pipelines = []
+    for number, (group, ranks) in enumerate(pipelines(run).items()):
+        for place in range(len(windows)):
+            of_pipelines.append(f"bubbles-{number}-{place}")
+            needs = ("run", *(f"actions-{rank}-{place}" for rank in ranks))
+            tasks[of_pipelines[-1]] = Task(call=bubbles_of, arguments=(group,), needs=needs)
+    return summary, tree(tasks, "pipelines", of_pipelines, stacked_bubbles)

@@ -1,0 +1,189 @@
+"""Where tasks are done: in this process, in several of this machine, or on a Dask cluster.
+
+All give the same results. A task whose worker is lost is done again by another.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from dashboard.cluster.tasks import Task, Tasks, users
+from tracer.errors import RankscopeError, TraceError, UsageError
+from tracer.text import plain_text
+
+Advance = Callable[[int], object]
+"""Is told of tasks that are done."""
+
+_RETRIES: Final = 3
+"""How often processes are started anew in place of lost ones, before something else is wrong."""
+_CONNECT_S: Final = 10
+_WORKERS_S: Final = 60
+
+
+class Place(Protocol):
+    """Does tasks."""
+
+    def do(self, tasks: Tasks, wanted: Collection[str], advance: Advance) -> dict[str, Any]:
+        """The results of the `wanted` tasks; what is needed on the way is dropped when it is used.
+
+        Raises:
+            RankscopeError: as a task raised it, or workers cannot be reached or were lost.
+        """
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """One task after the other, here."""
+
+    def do(self, tasks: Tasks, wanted: Collection[str], advance: Advance) -> dict[str, Any]:
+        """See `Place`."""
+        results: dict[str, Any] = {}
+        left = users(tasks)
+        for name, task in tasks.items():
+            results[name] = task(*(results[needed] for needed in task.needs))
+            _drop(results, left, task, wanted)
+            advance(1)
+        return results
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Several processes of this machine. One that is lost (killed for its memory, say) takes its
+    task along, which is done again.
+    """
+
+    count: int
+
+    def do(self, tasks: Tasks, wanted: Collection[str], advance: Advance) -> dict[str, Any]:
+        """See `Place`."""
+        results: dict[str, Any] = {}
+        left, done = users(tasks), set[str]()
+        for attempt in range(_RETRIES + 1):
+            try:
+                for name, result in self._completed(tasks, results, done):
+                    results[name] = result
+                    done.add(name)
+                    _drop(results, left, tasks[name], wanted)
+                    advance(1)
+                return results
+            except BrokenProcessPool:
+                if attempt == _RETRIES:
+                    break
+        raise TraceError(
+            f"a process was lost {_RETRIES + 1} times, last after {len(done)} of {len(tasks)} "
+            "tasks: is there memory for as many as --workers says? --steps-per-task makes tasks "
+            "smaller"
+        )
+
+    def _completed(
+        self, tasks: Tasks, results: dict[str, Any], done: set[str]
+    ) -> Iterator[tuple[str, Any]]:
+        """Each task that was not done before, as it is done."""
+        fresh = multiprocessing.get_context("spawn")  # a fork of Arrow's threads may hang
+        with ProcessPoolExecutor(self.count, mp_context=fresh) as pool:
+            running: dict[Future[Any], str] = {}
+            waiting = [name for name in tasks if name not in done]
+            try:
+                while waiting or running:
+                    ready = [n for n in waiting if all(need in done for need in tasks[n].needs)]
+                    for name in ready[: 2 * self.count - len(running)]:
+                        task = tasks[name]
+                        needed = (results[need] for need in task.needs)
+                        running[pool.submit(task, *needed)] = name
+                        waiting.remove(name)
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        yield running.pop(future), future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Dask:
+    """The workers of a Dask scheduler: `tcp://host:8786`."""
+
+    address: str
+
+    def do(self, tasks: Tasks, wanted: Collection[str], advance: Advance) -> dict[str, Any]:
+        """See `Place`."""
+        with _client(self.address) as client:
+            from distributed import as_completed
+
+            token = secrets.token_hex(4)
+            futures: dict[str, Any] = {}
+            for name, task in tasks.items():
+                needed = [futures[need] for need in task.needs]
+                futures[name] = client.submit(task, *needed, key=f"rankscope-{token}-{name}")
+            kept = {name: futures[name] for name in wanted}
+            coming = as_completed(list(futures.values()), loop=client.loop)
+            futures.clear()  # the scheduler drops what nobody needs any more
+            for future in coming:
+                if future.status != "finished":
+                    _fail(self.address, future)
+                advance(1)
+                del future
+            return {name: future.result() for name, future in kept.items()}
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Any]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UsageError("--scheduler needs Dask: pip install 'rankscope[cluster]'") from error
+    try:
+        client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{address}: no Dask scheduler answers there ({_line(error)}); start one with "
+            "`dask scheduler`, and workers with `dask worker ADDRESS`"
+        ) from error
+    try:
+        try:
+            client.wait_for_workers(1, timeout=_WORKERS_S)
+        except TimeoutError as error:
+            raise UsageError(
+                f"{address}: no worker has joined for {_WORKERS_S} s; start one with "
+                f"`dask worker {address}`"
+            ) from error
+        yield client
+    finally:
+        client.close()
+
+
+def _fail(address: str, future: Any) -> None:
+    error = future.exception() if future.status == "error" else None
+    if isinstance(error, RankscopeError):
+        raise error
+    if isinstance(error, ModuleNotFoundError):
+        raise UsageError(
+            f"{address}: its workers have no {error.name}: install the same Rankscope on them"
+        ) from error
+    if type(error).__name__ == "KilledWorker":
+        raise TraceError(
+            f"{address}: a task was lost with several workers in a row; do they have the memory "
+            "for a rank? --steps-per-task makes tasks smaller"
+        ) from error
+    if error is None:
+        raise TraceError(f"{address}: the scheduler was lost, or has dropped a task")
+    raise TraceError(f"{address}: a task failed: {type(error).__name__}: {_line(error)}") from error
+
+
+def _drop(
+    results: dict[str, Any], left: dict[str, int], task: Task, wanted: Collection[str]
+) -> None:
+    """Forget what the task was the last one to need."""
+    for needed in task.needs:
+        left[needed] -= 1
+        if not left[needed] and needed not in wanted:
+            results.pop(needed, None)
+
+
+def _line(error: BaseException) -> str:
+    return plain_text(next(iter(str(error).splitlines()), type(error).__name__))

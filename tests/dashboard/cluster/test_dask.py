@@ -1,0 +1,108 @@
+"""A real scheduler and real workers give exactly the answers of one process, also when one dies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+from dashboard import Run, open_run
+from dashboard.cli import rankscope
+from dashboard.cli.report import _TOGETHER, report_json
+from dashboard.cluster import Dask, Elsewhere, places
+from dashboard.runs.gather import gather, survey
+from dashboard.runs.stores import store_at
+from tests.support.dask_cluster import Cluster, dask_cluster
+from tests.support.object_store import Endpoint
+from tests.test_repo.markdown import ROOT
+from tracer.errors import UsageError
+
+SAMPLE = ROOT / "sample_traces" / "pp2-tp2-1f1b"
+WORKERS = 3
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, s3_server: Endpoint) -> Iterator[Cluster]:
+    directory = tmp_path_factory.mktemp("dask")
+    environment = s3_server.environment | {"XDG_CACHE_HOME": str(directory / "cache")}
+    with dask_cluster(directory, WORKERS, environment) as running:
+        yield running
+
+
+class Untouched(Mapping[int, pa.Table]):
+    """The events of a run that nobody may read in this process."""
+
+    def __getitem__(self, rank: int) -> pa.Table:
+        raise AssertionError(f"the events of rank {rank} were read by the process that asks")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_a_worker_that_is_killed_loses_nothing(cluster: Cluster) -> None:
+    expected = report_json(open_run(SAMPLE), None)
+    done = 0
+
+    def watch(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if done == total // 3:
+                cluster.kill_one()
+
+        return nullcontext(advance)
+
+    run: Run = open_run(SAMPLE)
+    run.tables = Untouched()
+    run.elsewhere = Elsewhere(run, Dask(cluster.address), _TOGETHER, steps_per_task=4, watch=watch)
+    found = report_json(run, None)
+    assert cluster.alive == WORKERS - 1
+    assert found == expected
+    parts = len(run.ranks) * len(run.steps) // 4
+    assert done > 3 * parts, "each part has a task, and its two results go on"
+
+
+def test_the_report_of_a_run_on_s3_by_a_cluster(cluster: Cluster, s3: Endpoint) -> None:
+    store = store_at(s3.address("clustered"))
+    gather(survey([store_at(SAMPLE)], store), store, packed=True)
+    arguments = [s3.address("clustered"), "--scheduler", cluster.address, "--json"]
+    done = CliRunner().invoke(rankscope, ["report", *arguments], catch_exceptions=False)
+    found, expected = json.loads(done.stdout), report_json(open_run(SAMPLE), None)
+    assert found.pop("run")["steps"] == expected.pop("run")["steps"]
+    assert found == json.loads(json.dumps(expected))
+    assert s3.sent("parquet") > 0
+
+
+def test_workers_that_do_not_find_the_run_say_so(cluster: Cluster, tmp_path: Path) -> None:
+    run = open_run(SAMPLE)
+    (tmp_path / "elsewhere").mkdir()
+    run.source = str(tmp_path / "elsewhere")
+    run.elsewhere = Elsewhere(run, Dask(cluster.address), _TOGETHER)
+    with pytest.raises(Exception, match="finds other files there"):
+        run.accounting()
+
+
+def test_no_scheduler_is_an_error_that_says_how_to_start_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(places, "_CONNECT_S", 0.2)
+    with pytest.raises(UsageError, match=r"^tcp://127\.0\.0\.1:1: no Dask scheduler"):
+        CliRunner().invoke(
+            rankscope,
+            ["report", str(SAMPLE), "--scheduler", "tcp://127.0.0.1:1"],
+            catch_exceptions=False,
+        )
+    with pytest.raises(UsageError, match="exclude each other"):
+        CliRunner().invoke(
+            rankscope,
+            ["report", str(SAMPLE), "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"],
+            catch_exceptions=False,
+        )

@@ -1,0 +1,168 @@
+"""What is put together from parts of any size is what one look at the whole gives."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dashboard import Run, open_run
+from dashboard.analysis.accounting import account
+from dashboard.analysis.bandwidth import measure_bandwidth
+from dashboard.analysis.bubbles import measure_bubbles
+from dashboard.analysis.time_by_operation import time_by_operation
+from dashboard.cluster import Elsewhere, InProcess, Place, Processes
+from dashboard.cluster.tasks import Task, tree
+from dashboard.runs import packed
+from dashboard.runs.gather import gather, survey
+from dashboard.runs.stores import store_at
+from tests.support.toy import Event, RankFacts, write_run
+from tests.test_repo.markdown import ROOT
+
+SAMPLES = ROOT / "sample_traces"
+ANALYSES = (account, measure_bubbles, measure_bandwidth, time_by_operation)
+STEPS, STEP = 4, 100
+
+
+def _tables(run: Run) -> Mapping[str, list[dict[str, Any]]]:
+    found = {}
+    for analysis in ANALYSES:
+        answer = run.answer(analysis)
+        tables = {"": answer} if isinstance(answer, pa.Table) else answer.tables()
+        found |= {f"{analysis.__name__}.{name}": t.to_pylist() for name, t in tables.items()}
+    return found
+
+
+def _by_parts(path: Path, steps: int, place: Place | None = None, **options: Any) -> Any:
+    run = open_run(path)
+    place = InProcess() if place is None else place
+    run.elsewhere = Elsewhere(run, place, ANALYSES, steps_per_task=steps, **options)
+    return _tables(run)
+
+
+def _random_run(path: Path, chance: random.Random, *, on_device: bool) -> Path:
+    """Two pipeline stages on two ranks, with work, operations and waits anywhere, across steps
+    too; some without a step. Each operation has the same number on both ranks.
+    """
+    groups = {"pp:0-1": {"dim": "pp", "ranks": [0, 1]}}
+    events: dict[int, list[Event]] = {}
+    for rank in (0, 1):
+        mine = [
+            Event(start=STEP * step, duration=STEP, kind="step", step=step) for step in range(STEPS)
+        ]
+        for microbatch in range(12):
+            begin = chance.randrange(STEPS * STEP)
+            work = {
+                "start": begin,
+                "duration": chance.randrange(40),
+                "kind": chance.choice(["forward", "backward", "optimizer", "data"]),
+                "step": begin // STEP,
+                "stage": rank,
+                "microbatch": microbatch,
+            }
+            mine.append(Event(**work))
+            if on_device and chance.random() < 0.7:
+                late = {"start": begin + chance.randrange(150), "lane": "device:7"}
+                mine.append(Event(**work | late))
+        for seq in range(12):
+            mine += _operation(chance, rank, seq, on_device=on_device)
+        chance.shuffle(mine)
+        events[rank] = mine
+    facts = {
+        rank: RankFacts(coordinates={"pp": rank}, stages=(rank,), groups=groups) for rank in (0, 1)
+    }
+    return write_run(path, events, facts=facts)
+
+
+def _operation(chance: random.Random, rank: int, seq: int, *, on_device: bool) -> list[Event]:
+    begin = (seq * STEPS * STEP) // 12 + chance.randrange(30)
+    is_p2p = seq % 2
+    kind = ("send" if rank == 0 else "recv") if is_p2p else "collective"
+    name = kind if is_p2p else "all_reduce"
+    common: dict[str, Any] = {
+        "name": name,
+        "group": "pp:0-1",
+        "seq": seq,
+        "peer": 1 - rank if is_p2p else None,
+        "bytes": 64,
+        "correlation": seq,
+    }
+    step = chance.choice([begin // STEP, None]) if chance.random() < 0.1 else begin // STEP
+    found = [Event(start=begin, duration=2, kind=kind, step=step, **common)]
+    if chance.random() < 0.8:
+        later = begin + chance.randrange(2, 250)
+        when = min(later // STEP, STEPS - 1)
+        wait = {"start": later, "duration": chance.randrange(30), "kind": "wait", "step": when}
+        found.append(Event(**wait, **common))
+    if on_device and chance.random() < 0.6:
+        later = begin + chance.randrange(250)
+        moved = {"start": later, "duration": chance.randrange(30), "kind": kind, "step": step}
+        found.append(Event(**moved, lane="device:9", **common))
+    return found
+
+
+@pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+def test_parts_of_random_runs_add_up_exactly(tmp_path: Path, on_device: bool) -> None:
+    chance = random.Random(20_261_127)
+    for number in range(5):
+        path = _random_run(tmp_path / str(number), chance, on_device=on_device)
+        whole = _tables(open_run(path))
+        assert whole["measure_bandwidth.operations"], "there is something to compare"
+        assert _by_parts(path, 1) == whole
+        assert _by_parts(path, 3) == whole
+
+
+def test_parts_of_a_packed_run_read_some_groups_of_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed.pack, "__kwdefaults__", {"rows": 64})
+    source, target = store_at(SAMPLES / "pp2-tp2-1f1b"), store_at(tmp_path / "packed")
+    gather(survey([source], target), target, packed=True)
+    assert _by_parts(tmp_path / "packed", 5) == _tables(open_run(SAMPLES / "pp2-tp2-1f1b"))
+
+
+def test_a_process_that_is_lost_loses_nothing() -> None:
+    path = SAMPLES / "pp4-1f1b-balanced"
+    lost = []
+
+    def watch(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        def advance(count: int) -> None:
+            if not lost:
+                victim = multiprocessing.active_children()[0]
+                victim.kill()
+                lost.append(victim)
+
+        return nullcontext(advance)
+
+    assert _by_parts(path, 8, Processes(2), watch=watch) == _tables(open_run(path))
+    assert lost
+
+
+def test_only_some_steps_are_asked_for() -> None:
+    path = SAMPLES / "pp4-1f1b-balanced"
+    run, parts = open_run(path), open_run(path)
+    parts.elsewhere = Elsewhere(parts, InProcess(), (account,), steps_per_task=2)
+    assert parts.accounting([3, 4, 9]).table.equals(run.accounting([3, 4, 9]).table)
+    assert parts.bubbles([3]).ranks.equals(run.bubbles([3]).ranks), "left to this process"
+
+
+def test_a_tree_joins_in_order() -> None:
+    tasks = {f"leaf-{n}": Task(call=_digits, arguments=(n,)) for n in range(300)}
+    top = tree(tasks, "joined", list(tasks), _joined)
+    found = InProcess().do(tasks, [top], lambda count: None)
+    assert found == {top: tuple(range(300))}
+    assert max(len(task.needs) for task in tasks.values()) == 16
+
+
+def _digits(n: int) -> tuple[int, ...]:
+    return (n,)
+
+
+def _joined(*parts: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(number for part in parts for number in part)
