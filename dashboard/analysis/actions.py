@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dashboard.analysis.dimensions import coordinate, role_of
 from tracer.schema import COMPUTE_KINDS
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def pipelines(run: Recording) -> dict[str, tuple[int, ...]]:
     """
     groups: dict[str, list[int]] = {}
     for rank in sorted(run.ranks, key=lambda rank: (_place(run, rank) or 0, rank)):
-        others = {k: v for k, v in run.facts[rank].coordinates.items() if k != "pp"}
+        coordinates = run.facts[rank].coordinates
+        others = {k: v for k, v in coordinates.items() if role_of(k) != "pp"}
         groups.setdefault(",".join(f"{k}={v}" for k, v in others.items()), []).append(rank)
     if len(groups) == 1:
         return {"pipeline": tuple(next(iter(groups.values())))}
@@ -96,4 +98,4 @@ def places(run: Recording) -> dict[int, int]:
 
 
 def _place(run: Recording, rank: int) -> int | None:
-    return run.facts[rank].coordinates.get("pp")
+    return coordinate(run.facts[rank].coordinates, "pp")

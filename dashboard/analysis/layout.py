@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Final
 
+from dashboard.analysis.dimensions import role_of
 from dashboard.analysis.plans import plan
 from dashboard.analysis.results import Result
 from tracer.errors import UsageError
@@ -50,10 +52,10 @@ class Layout(Result):
 
 def recorded_layout(run: Recording, model: StepModel) -> Layout:
     """The layout of a run; every mesh dimension beside pp and tp counts as data."""
-    sizes: dict[str, int] = {}
-    if run.meta.mesh is not None:
-        sizes = dict(zip(run.meta.mesh.names, run.meta.mesh.shape, strict=True))
-    t = sizes.get("tp", 1)
+    t, mesh = 1, run.meta.mesh
+    if mesh is not None:
+        sizes = zip(mesh.names, mesh.shape, strict=True)
+        t = prod(size for name, size in sizes if role_of(name) == "tp")
     d = max(1, run.meta.world_size // (model.p * t))
     return Layout(p=model.p, t=t, d=d, m=model.m, v=model.v, schedule=model.schedule)
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 import pyarrow.compute as pc
 
 from dashboard.analysis.actions import pipeline_actions
+from dashboard.analysis.dimensions import Role, role_of
 from dashboard.analysis.graph import dependency_graph
 from dashboard.analysis.latency_bandwidth import Line
 from dashboard.analysis.links import links
-from dashboard.analysis.operations import operations
+from dashboard.analysis.operations import in_role, operations
 from dashboard.analysis.step_model import StepModel
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def tensor_costs(
     """
     tensor = operations(run, steps)
     messages = tensor.filter(pc.equal(tensor["op"], "recv"))
-    tensor = tensor.filter(pc.equal(tensor["dim"], "tp"))
+    tensor = in_role(tensor, "tp")
     found = links(run, steps)
     lines = (*found.lines, *found.calibrated)
     hop = next((line for line in lines if line.op == "p2p"), None)
@@ -147,7 +148,7 @@ def tensor_costs(
     op = max(most, key=lambda found: found["counts"])["values"]
     sizes = tensor.filter(pc.equal(tensor["op"], op))["bytes"].drop_null().to_pylist()
     groups = [group for facts in run.facts.values() for group in facts.groups.values()]
-    sharing = max((len(group.ranks) for group in groups if group.dim == "tp"), default=2)
+    sharing = max((len(group.ranks) for group in groups if role_of(group.dim) == "tp"), default=2)
     return TensorCosts(
         count={key: count.get(key, 0.0) for key in inside},
         recorded_t=sharing,
@@ -158,9 +159,9 @@ def tensor_costs(
     )
 
 
-def fitting_line(lines: Sequence[Line], dim: str, op: str) -> Line | None:
-    """That of a group of `dim` that fits well, the run's own before a calibrated one."""
-    fitting = [line for line in lines if line.dim == dim and line.op == op]
+def fitting_line(lines: Sequence[Line], role: Role, op: str) -> Line | None:
+    """That of a group of that role that fits well, the run's own before a calibrated one."""
+    fitting = [line for line in lines if role_of(line.dim) == role and line.op == op]
     told = (line for line in fitting if line.error is not None and line.error <= _GOOD_FIT)
     return next(told, None)
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from dashboard.analysis.latency_bandwidth import Line
 from dashboard.analysis.layout_costs import fitting_line
 from dashboard.analysis.links import links
-from dashboard.analysis.operations import operations
+from dashboard.analysis.operations import in_role, operations
 from dashboard.analysis.outside_of_plan import Outside
 from dashboard.analysis.step_model import StepModel
 
@@ -84,7 +84,7 @@ def data_costs(
     found = links(run, model.steps)
     lines = (*found.lines, *found.calibrated)
     reductions = operations(run, model.steps)
-    reductions = reductions.filter(pc.equal(reductions["dim"], "dp"))
+    reductions = in_role(reductions, "dp")
     ops = reductions["op"].value_counts().to_pylist()
     op = max(ops, key=lambda found: found["counts"])["values"] if ops else None
     sizes = reductions.filter(pc.equal(reductions["op"], op or ""))["bytes"].drop_null().to_pylist()

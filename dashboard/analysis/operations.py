@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.analysis.dimensions import Role, role_of
 from tracer.schema import COMMUNICATION_KINDS
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ _COLUMNS: Final = (
 )
 
 KINDS: Final = (*COMMUNICATION_KINDS, "wait")
-DIMENSIONS: Final = ("tp", "pp", "dp")
-"""Mesh dimensions with a category of their own; every other one is `other`."""
 
 
 def operations(
@@ -118,8 +117,15 @@ def _starts_within(calls: pa.Table, within: Sequence[tuple[int, int]]) -> pa.Arr
 
 
 def category_of(dim: str) -> str:
-    """`comm:tp` of `tp`; dimensions without a category of their own are `comm:other`."""
-    return f"comm:{dim}" if dim in DIMENSIONS else "comm:other"
+    """`comm:tp` of `tp`, `comm:dp` of `dp_shard`; what has no role is `comm:other`."""
+    return f"comm:{role_of(dim)}"
+
+
+def in_role(operations: pa.Table, role: Role) -> pa.Table:
+    """The operations of dimensions with that role."""
+    names = pc.unique(operations["dim"]).drop_null().to_pylist()
+    wanted = pa.array([name for name in names if role_of(name) == role], pa.string())
+    return operations.filter(pc.is_in(operations["dim"], wanted))
 
 
 def _key(table: pa.Table) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from dashboard.analysis.dimensions import coordinate
 from dashboard.analysis.graph import Graph
 from dashboard.analysis.points import Ints
 from dashboard.analysis.replay import step_times
@@ -234,7 +235,7 @@ def _teams(run: Recording, rank: Ints, stage: Ints) -> dict[int, object]:
     for r in run.ranks:
         stages = np.unique(stage[(rank == r) & (stage >= 0)]).tolist()
         facts = run.facts.get(r)
-        found[r] = (tuple(stages), None if facts is None else facts.coordinates.get("pp"))
+        found[r] = (tuple(stages), None if facts is None else coordinate(facts.coordinates, "pp"))
     return found
 
 
