@@ -137,6 +137,15 @@ def read_run_meta(directory: Path) -> RunMeta:
             f"{path}: format version {plain_text(repr(version))}, this Rankscope reads up to "
             f"{FORMAT_VERSION}; upgrade with `pip install -U rankscope`"
         )
+    return run_meta_of(raw, path)
+
+
+def run_meta_of(raw: Mapping[str, Any], path: Path) -> RunMeta:
+    """What `raw`, JSON from the file `path`, says of a run.
+
+    Raises:
+        DamagedTrace: a field is missing or of the wrong type.
+    """
     try:
         return RunMeta(
             run_id=text(raw["run_id"]),
@@ -163,6 +172,15 @@ def read_rank_facts(directory: Path, rank: int) -> RankFacts:
     """
     path = directory / facts_file(rank)
     raw = read_object(path)
+    return rank_facts_of(raw, path)
+
+
+def rank_facts_of(raw: Mapping[str, Any], path: Path) -> RankFacts:
+    """What `raw`, JSON from the file `path`, says of a rank.
+
+    Raises:
+        DamagedTrace: a field is missing or of the wrong type.
+    """
     try:
         return RankFacts(
             rank=whole(raw["rank"], 0, MAX_RANK),

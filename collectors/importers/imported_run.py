@@ -12,6 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,6 +82,7 @@ class ImportedRun:
         versions: of the tools that recorded, such as `{"torch": "2.13.0"}`.
         config: anything else worth keeping, as JSON values.
         created: when the recording began, ISO 8601.
+        known: None; or all of this at once, where the source is a run that was exported.
     """
 
     def __init__(self, directory: Path, format: str) -> None:
@@ -90,6 +92,7 @@ class ImportedRun:
         self.versions: dict[str, str] = {}
         self.config: dict[str, Any] = {}
         self.created = ""
+        self.known: RunMeta | None = None
         self._directory = directory
         self._format = format
         self._run_id = secrets.token_hex(8)
@@ -166,6 +169,10 @@ class ImportedRun:
                 format=self._format, lacks=tuple(self._lacks), epoch_ns=self.epoch_ns or 0
             ),
         )
+        if self.known is not None:
+            meta = replace(
+                self.known, run_id=meta.run_id, world_size=world_size, source=meta.source
+            )
         write_run_meta(self._directory, meta)
 
     def _close(self) -> None:
@@ -181,6 +188,7 @@ class ImportedRank:
         topology: note here the groups (`topology.group(ranks, description).name` is what the
             column `group` holds), stages and mesh dimensions that the source names.
         rows: events so far.
+        known: None; or all facts of the rank at once, where the source is a run that was exported.
         ended: `closed`, or why the recording ended early.
         offset_ns: is added to all times that are given from now on.
         dropped: events that the source says it has lost.
@@ -192,6 +200,7 @@ class ImportedRank:
         self.device = "cpu"
         self.pid = 0
         self.offset_ns = 0
+        self.known: RankFacts | None = None
         self.ended = "closed"
         self.dropped = 0
         self.rows = 0
@@ -277,6 +286,11 @@ class ImportedRank:
     def _finish(self, world_size: int) -> RankFacts:
         self.flush()
         self._flush_counters()
+        if self.known is not None:
+            return replace(
+                self.known, rank=self.number, run_id=self._run_id, boot_id=self.clock,
+                world_size=world_size,
+            )  # fmt: skip
         return RankFacts(
             rank=self.number,
             run_id=self._run_id,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from collectors.importers import exported_chrome
 from collectors.importers.chrome_json import ChromeTrace, is_chrome_json
 from collectors.importers.formats import Advance, Format, Option
 from collectors.importers.imported_run import ImportedRun
@@ -37,6 +38,9 @@ def read(
     plans: dict[int, list[str]] = {}
     operations: dict[int, int] = {}
     for path in files:
+        if exported_chrome.is_exported(path):
+            exported_chrome.read(path, run, advance)
+            continue
         trace = ChromeTrace(path, advance)
         events = KinetoEvents()
         for event in trace.events():
@@ -68,7 +72,7 @@ def read(
         _note_versions(run, trace.facts)
         _note_lacks(run, events, rows, host)
     run.schedule = _schedule(run, plans)
-    if run.schedule is None and run.world_size > 1:
+    if run.schedule is None and run.world_size > 1 and run.known is None:
         run.lacks(
             "no labels of pipeline actions (torch's Schedule1F1B writes none, GPipe and the "
             "runtime schedules do): bubbles and schedules are not shown"

@@ -2,7 +2,8 @@
 
 Ranks are processes, lanes are threads; `ts` and `dur` are in µs with three decimals, so that no
 nanosecond is lost. The category of an event is its kind, its arguments are its other columns. The
-key `rankscope` before the events holds what `run.json` and the ranks' files say.
+key `rankscope` before the events holds what `run.json` says, and a metadata event per rank what
+that rank's own file says, so that `rankscope import kineto` makes the same run of it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from tracer.schema import EVENT_SCHEMA, FORMAT_VERSION
 
 HEADER: Final = "rankscope"
 """The key of what makes the file one of ours."""
+RANK_FACTS: Final = "rankscope_rank"
+"""Name of the metadata events with the facts of ranks."""
 _NOT_ARGUMENTS: Final = ("start", "duration", "kind", "name")
 ARGUMENTS: Final = tuple(name for name in EVENT_SCHEMA.names if name not in _NOT_ARGUMENTS)
 _CHUNK: Final = 1 << 14
@@ -60,8 +63,8 @@ def _head(chosen: Selection) -> str:
     about = {
         "format_version": FORMAT_VERSION,
         "name": run.name,
+        "clocks": str(run.clock),
         "run": asdict(run.meta),
-        "ranks": {str(rank): asdict(run.facts[rank]) for rank in chosen.ranks},
     }
     text = json.dumps(about, default=str)
     return f'{{"displayTimeUnit": "ms",\n"{HEADER}": {text},\n"traceEvents": [\n'
@@ -111,6 +114,7 @@ def _rank(chosen: Selection, rank: int, order: int, arrivals: _Arrivals) -> Iter
     labels = ", ".join([facts.host, facts.device, *(f"stage {stage}" for stage in facts.stages)])
     events = chosen.events(rank)
     laid, arrows = lay_out(events), flows(events, rank)
+    yield from _named(rank, {RANK_FACTS: asdict(facts)})
     yield from _named(rank, {"process_name": {"name": name_of(chosen.run, rank)}})
     yield from _named(rank, {"process_labels": {"labels": labels}})
     yield from _named(rank, {"process_sort_index": {"sort_index": order}})

@@ -43,7 +43,7 @@ FORMATS: Final[dict[str, Format]] = {
         suffix=".pftrace",
     ),
     "chrome": Format(
-        title="chrome://tracing and scripts: JSON with the same tracks, flows and counters",
+        title="chrome://tracing: the same as JSON, which rankscope import kineto reads back",
         writer="dashboard.export.chrome:write",
         suffix=".json.gz",
     ),

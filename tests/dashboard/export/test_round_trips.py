@@ -34,7 +34,8 @@ def crossing(path: Path) -> Path:
         Event(start=s, duration=d, kind="user", name=f"{i}", lane="device:7", flops=1 << 60)
         for i, (s, d) in enumerate(spans)
     ]
-    write_run(path, {0: rows, 3: [Event(start=-4, duration=30, kind="marker", name='"a", <b>\n')]})
+    odd = Event(start=-4, duration=30, kind="marker", name='"a", <b>\n')
+    write_run(path, {0: rows, 3: [odd]}, world_size=4)
     write_counters(path, 0, [(-50, "memory.allocated/bytes", 1.5), (9, "power/W", 7.0)])
     return path
 
@@ -105,7 +106,7 @@ def test_chrome_is_one_of_ours_by_its_first_key(tmp_path: Path) -> None:
     run = open_run(SAMPLE)
     export(run, "chrome", out)
     trace = json.loads(out.read_text())
-    about = trace["rankscope"]
-    assert about["run"]["mesh"]["names"] == ["pp", "tp"]
-    assert about["ranks"]["3"]["groups"]["tp:2-3"]["ranks"] == [2, 3]
+    assert trace["rankscope"]["run"]["mesh"]["names"] == ["pp", "tp"]
+    facts = {e["pid"]: e["args"] for e in trace["traceEvents"] if e["name"] == "rankscope_rank"}
+    assert facts[3]["groups"]["tp:2-3"]["ranks"] == [2, 3]
     assert list(trace).index("rankscope") < list(trace).index("traceEvents")
