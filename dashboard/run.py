@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from dashboard.analysis.bubbles import Bubbles
     from dashboard.analysis.compare import Comparison
     from dashboard.analysis.critical_path import CriticalPath
+    from dashboard.analysis.kernel_breakdown import KernelBreakdown
     from dashboard.analysis.memory import Memory
     from dashboard.analysis.scenarios import Scenario
     from dashboard.analysis.stragglers import Stragglers
+    from dashboard.analysis.temporal_breakdown import TemporalBreakdown
     from dashboard.analysis.whatif import WhatIf
     from dashboard.figures.of_run import Figures
     from dashboard.sql import QueryResult
@@ -140,6 +142,20 @@ class Run(Recording):
         from dashboard.analysis.critical_path import critical_path
 
         return self.answer(critical_path, steps)
+
+    def temporal_breakdown(self, steps: Collection[int] | None = None) -> TemporalBreakdown:
+        """Each device's time as idle, compute and the rest, and how far compute hid communication,
+        as Holistic Trace Analysis defines them.
+        """
+        from dashboard.analysis.temporal_breakdown import temporal_breakdown
+
+        return self.answer(temporal_breakdown, steps)
+
+    def kernel_breakdown(self, steps: Collection[int] | None = None) -> KernelBreakdown:
+        """Which kernels take the device's time, by purpose and one by one."""
+        from dashboard.analysis.kernel_breakdown import kernel_breakdown
+
+        return self.answer(kernel_breakdown, steps)
 
     def memory(self, steps: Collection[int] | None = None) -> Memory:
         """Memory of each rank, beside the microbatches that it holds."""

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "whatif": "dashboard.cli.whatif",
     "layouts": "dashboard.cli.layouts",
     "memory": "dashboard.cli.memory",
+    "kernels": "dashboard.cli.kernels",
     "stragglers": "dashboard.cli.stragglers",
     "check": "dashboard.cli.check",
     "query": "dashboard.cli.query",

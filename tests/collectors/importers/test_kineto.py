@@ -17,7 +17,7 @@ from dashboard.analysis.actions import pipeline_actions
 from dashboard.cli import rankscope
 from tests.fuzz.using import use_all
 from tests.support.kineto_toy import BASE, Toy, two_ranks
-from tests.test_repo.markdown import ROOT
+from tests.test_repo.markdown import ROOT, code_blocks
 from tracer.errors import DamagedTrace, TraceError, UsageError
 
 RECORDED = ROOT / "tests/data/kineto"
@@ -146,6 +146,11 @@ def test_launches_are_tied_to_their_kernels(tmp_path: Path) -> None:
     kernels = {key for lane, _, key in found if lane == "device:7 kernels"}
     assert len(kernels) == 8
     assert kernels <= launches
+    page = (ROOT / "docs/migrating/from-torch-profiler-and-hta.md").read_text()
+    (query,) = [b for b in code_blocks(page, "sql") if "delay_us" in b]
+    found = {(row["rank"], row["name"]): row for row in run.sql(query).table.to_pylist()}
+    assert found[0, "adam"]["kernels"] == 2
+    assert found[0, "adam"]["delay_us"] == 42.0
 
 
 def test_ranks_of_unknown_hosts_are_laid_on_each_other_by_collectives(tmp_path: Path) -> None:
