@@ -23,7 +23,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 ALL_WAIT_FOR_ALL: Final = ("all_reduce", "all_gather", "reduce_scatter", "barrier")
 """Collectives that end nowhere before all have arrived; an all_to_all may have nothing to send."""
 
-_MOST_ROWS: Final = 1_000_000
+MOST_ROWS: Final = 1_000_000
 """Of a larger run every so-manieth operation is looked at, the same ones on all ranks."""
 
 _FIRST_UNHOOKED: Final = 1 << 40
@@ -74,7 +74,7 @@ def meetings(events: Mapping[int, pa.Table]) -> Meetings:
     total = sum(part.shape[1] for part in parts)
     if total == 0:
         return Meetings(**dict.fromkeys(("meeting", "rank", "cause", "effect"), _NOTHING))
-    step = -(-total // _MOST_ROWS)
+    step = -(-total // MOST_ROWS)
     rows = np.concatenate([part[:, part[3] % step == 0] for part in parts], axis=1)
     # keys: group, source, destination, seq; then rank, cause, effect
     _, meeting, members = np.unique(rows[:4], axis=1, return_inverse=True, return_counts=True)

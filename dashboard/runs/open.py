@@ -9,16 +9,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.runs.alignment import ONE_CLOCK, align
+from dashboard.runs.alignment import align
 from dashboard.runs.caches import Fingerprint, fingerprint
 from dashboard.runs.foreign import imported
 from dashboard.runs.horizon import recorded_until
 from dashboard.runs.opened import KEPT_BYTES, MANY_EVENTS, LazyTables, Opened, recall, remember
 from dashboard.runs.problems import Problem
-from dashboard.runs.recording import Recording, counted_from, on_common_clock, steps_of
+from dashboard.runs.recording import (
+    Recording,
+    clock_problem,
+    counted_from,
+    on_common_clock,
+    steps_of,
+)
+from dashboard.runs.skimming import for_clocks, operations_looked_at
 from dashboard.runs.words import have
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
@@ -33,8 +41,9 @@ _LISTED: Final = 8
 _NAMED_AT_MOST: Final = 16
 """Files in one message: with all 10,000 of them it could not be read."""
 
-MOST_AT_ONCE: Final = 128_000_000
-"""Bytes of event files whose events are held in memory together: 5 GB when they are unpacked."""
+MOST_AT_ONCE: Final = 8_000_000
+"""Bytes of event files whose events are held in memory together: some hundred MB when they are
+unpacked."""
 
 AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
@@ -106,34 +115,36 @@ def _gather(
     }
 
 
-def _skimmed(directory: Path, files: dict[int, Path]) -> Opened | None:
-    """The same, with the events of one rank in memory at a time. None where ranks ran on several
-    hosts: aligning their clocks takes the events of all.
-    """
+def _skimmed(directory: Path, files: dict[int, Path]) -> Opened:
+    """The same, with the events of one rank in memory at a time."""
     rows: dict[int, int] = {}
-    starts: list[int] = []
+    starts: dict[int, int] = {}
     steps: list[set[int]] = []
+    every = operations_looked_at(files.values())
 
     def note(rank: int, table: pa.Table) -> pa.Table:
         rows[rank] = table.num_rows
-        starts.extend([pc.min(table["start"]).as_py()] if table.num_rows else [])
+        if table.num_rows:
+            starts[rank] = pc.min(table["start"]).as_py()
         steps.append(steps_of(table))
-        return table.schema.empty_table()
+        return for_clocks(table, every)
 
     found = _gather(directory, files, note)
     clock = align(found["tables"], found["facts"], found["clocks"])
-    if clock.method != ONE_CLOCK:
-        return None
-    begin = min(starts, default=0)
+
+    def common(rank: int, raw: int) -> int:
+        return int(clock.maps[rank].to_common(np.array([raw], np.int64))[0])
+
+    begin = min((common(rank, raw) for rank, raw in starts.items()), default=0)
     return Opened(
         run_id=found["meta"].run_id,
         ranks=tuple(sorted(found["tables"])),
         event_count=sum(rows.values()),
-        problems=found["problems"],
+        problems=found["problems"] + clock_problem(clock),
         clock=clock,
         begin=begin,
         steps=tuple(sorted(set.intersection(*steps))),
-        recorded_until={rank: raw - begin for rank, raw in found["until"].items()},
+        recorded_until={rank: common(rank, raw) - begin for rank, raw in found["until"].items()},
     )
 
 

@@ -32,8 +32,9 @@ MANY_EVENTS: Final = 1_000_000
 """From so many on it is worth a file: reading them takes half a second and more."""
 
 
-KEPT_BYTES: Final = 4_000_000_000
-"""Of events in memory: some twenty million, more than most analyses can be waited for."""
+KEPT_BYTES: Final = 1_000_000_000
+"""Of events in memory: some eight million. Of longer runs each analysis reads its ranks anew, one
+after the other, so that memory does not grow with the run."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -7,10 +7,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from benchmarks.generate import simulated
+from benchmarks.simulated.writing import Hosts
+from benchmarks.simulated.writing import write_run as write_large
 from dashboard import Run, open_run
 from dashboard.runs import caches, opened
 from dashboard.runs import open as opening
@@ -173,17 +177,55 @@ def test_a_very_large_run_is_opened_rank_by_rank(
     same(whole, skimmed)
 
 
-def test_of_several_hosts_all_events_are_needed(
+def _on_several_hosts(path: Path, *, ranks_per_host: int = 2) -> Path:
+    """Tensor ranks 0-3 and 4-7; with three on a host, both groups are on hosts 0 or 2, and on 1."""
+    training = simulated(pipeline=2, tensor=4, data=1, microbatches=4, seed=11)
+    write_large(path, training, steps=4, hosts=Hosts(ranks_per_host=ranks_per_host, error_us=30))
+    return path
+
+
+@pytest.mark.parametrize("compared", [True, False])
+def test_of_several_hosts_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: bool
+) -> None:
+    """Clocks are aligned to the nanosecond as if all events had been read: by comparisons, and
+    where there are none, by what the ranks of different hosts met in.
+    """
+    path = _on_several_hosts(tmp_path / "run", ranks_per_host=2 if compared else 3)
+    if not compared:
+        for file in path.glob("*.clock.arrows"):
+            file.unlink()
+    monkeypatch.setattr(opening, "MANY_EVENTS", 10**9)
+    whole = open_run(path)
+    monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
+    skimmed = open_run(path)
+    assert isinstance(skimmed.tables, opened.LazyTables)
+    assert skimmed.clock.method == ("exchange between hosts" if compared else "ends of collectives")
+    assert skimmed.clock.checked > 0
+    same(whole, skimmed)
+
+
+def test_of_very_many_operations_some_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A third of the operations, more than are wanted: the bound of the clocks' error stays of its
+    size, and every time is within it of what all events together say.
+    """
+    path = _on_several_hosts(tmp_path / "run")
+    monkeypatch.setattr(opening, "MANY_EVENTS", 10**9)
+    whole = open_run(path)
     monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
-    meeting = Event(start=5, duration=1, kind="collective", name="x", group="dp:0-1", seq=0)
-    path = write_run(
-        tmp_path / "run",
-        {0: [meeting], 1: [meeting]},
-        facts={rank: RankFacts(coordinates={"dp": rank}, boot_id=str(rank)) for rank in (0, 1)},
-    )
-    assert not isinstance(open_run(path).tables, opened.LazyTables)
+    monkeypatch.setattr(opening, "operations_looked_at", lambda files: 3)
+    skimmed = open_run(path)
+    assert 0 < skimmed.clock.checked < whole.clock.checked
+    assert whole.clock.bound_ns is not None
+    assert skimmed.clock.bound_ns is not None
+    assert skimmed.clock.bound_ns <= 1.5 * whole.clock.bound_ns
+    for rank in whole.ranks:
+        apart = np.abs(
+            whole.tables[rank]["start"].to_numpy() - skimmed.tables[rank]["start"].to_numpy()
+        )
+        assert apart.max() <= whole.clock.bound_ns + skimmed.clock.bound_ns
 
 
 def test_tables_that_were_asked_for_last_are_kept() -> None:
