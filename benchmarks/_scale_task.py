@@ -36,11 +36,11 @@ def _index(path: Path) -> None:
 
 
 def _report(path: Path) -> None:
-    _run("report", str(path), "--json")
+    _run("report", str(path))
 
 
 def _compare(path: Path) -> None:
-    _run("compare", str(path), str(path), "--json")
+    _run("compare", str(path), str(path))
 
 
 def _window(path: Path) -> float:
