@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -87,6 +88,7 @@ def read_data_pickle(path: Path) -> Any:
         LookupError,
         TypeError,
         ValueError,
+        struct.error,
     ) as error:
         why = plain_text(str(error)) or type(error).__name__
         raise DamagedTrace(f"{path}: not a pickle of data, or cut off ({why})") from error

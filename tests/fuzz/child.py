@@ -60,8 +60,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=100)
     parser.add_argument("--seed", type=int)
     asked = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_BYTES, _ADDRESS_BYTES))
+    limit_resources()
     faulthandler.enable()
     faulthandler.register(signal.SIGPROF, chain=True)  # the stack, then the end
     with tempfile.TemporaryDirectory() as name:
@@ -74,6 +73,12 @@ def main() -> None:
         else:
             outcomes = _use_damaged(WAYS[asked.way](run), folder, asked)
     print(f"{asked.way}: {outcomes.total()} examples, {dict(outcomes)}")
+
+
+def limit_resources() -> None:
+    """This process gets no more memory than a damaged file may take, and leaves no core."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_BYTES, _ADDRESS_BYTES))
 
 
 def _use_damaged(
@@ -115,7 +120,7 @@ def _use_crowds(folder: Path) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for name in CROWDS:
         path = write_crowd(folder / name, name)
-        with _in_time(name):
+        with within_time(name):
             done = use_all(path, pages=False, most_output=_MOST_OF_A_CROWD)
             outcomes[done] += 1
     return outcomes
@@ -126,14 +131,14 @@ def _written(damaged: Damaged, folder: Path) -> Iterator[Path]:
     """The run on disk, for as long as using it may take."""
     path = damaged.write(folder / "damaged")
     try:
-        with _in_time(repr(damaged)):
+        with within_time(repr(damaged)):
             yield path
     finally:
         shutil.rmtree(path)
 
 
 @contextmanager
-def _in_time(what: str) -> Iterator[None]:
+def within_time(what: str) -> Iterator[None]:
     """Ends the process, with the stack that it was in, if this takes too long."""
     print(what[:500], file=sys.stderr)
     signal.setitimer(signal.ITIMER_PROF, _PROCESSOR_SECONDS)

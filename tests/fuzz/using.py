@@ -43,7 +43,7 @@ def use_all(path: Path, *, pages: bool = True, most_output: int = MOST_OUTPUT) -
     try:
         run = open_run(path)
     except RankscopeError as error:
-        _check_message(str(error), path)
+        check_message(str(error), path)
         return f"refused: {error}"
     for command in COMMANDS:
         _check_command(command, path, most_output)
@@ -66,7 +66,7 @@ def _read_alone(file: Path) -> None:
             try:
                 read_stream(file, content).table.to_pylist()
             except TraceError as error:
-                _check_message(str(error), file)
+                check_message(str(error), file)
 
 
 def _check_command(command: tuple[str, ...], path: Path, most_output: int) -> None:
@@ -74,7 +74,7 @@ def _check_command(command: tuple[str, ...], path: Path, most_output: int) -> No
     done = CliRunner().invoke(rankscope, arguments)
     error = done.exception
     if isinstance(error, RankscopeError):
-        _check_message(str(error), path)
+        check_message(str(error), path)
     elif error is not None and not isinstance(error, SystemExit):
         raise error
     assert done.exit_code in (0, 1), (command, done.output)
@@ -82,7 +82,8 @@ def _check_command(command: tuple[str, ...], path: Path, most_output: int) -> No
     _check_characters(done.output, command[0])
 
 
-def _check_message(message: str, path: Path) -> None:
+def check_message(message: str, path: Path) -> None:
+    """An error names its file, is of some length, and does nothing to a terminal."""
     assert str(path) in message, f"does not name its file: {message[:200]}"
     assert len(message) < 10_000, f"{len(message):,} characters long: {message[:200]}"
     _check_characters(message, "error")
