@@ -29,14 +29,15 @@ def _read(
     processes: list[Process] = []
     versions: set[str] = set()
     for path in files:
-        with NsysDatabase(path) as database:
+        with NsysDatabase(path, progress := _Progress(path, advance)) as database:
             _check(database)
+            progress.expect(database.size(NVTX, KERNELS))
             processes += _that_work(list(scan(database, pattern).values()))
             version = database.value(
                 "META_DATA_EXPORT", "value", "WHERE name = 'EXPORT_PRODUCT_VERSION'"
             )
             versions |= {version} if isinstance(version, str) else set()
-        advance(path.stat().st_size // 2)
+        progress.finish()
     if not processes:
         raise TraceError(
             f"{files[0]}: no kernel and no NVTX range in it; profile with --trace=cuda,nvtx"
@@ -47,10 +48,37 @@ def _read(
     without_call = 0
     for path in files:
         mine = {t.process.number: t for t in targets if t.process.path == path}
-        with NsysDatabase(path) as database:
+        with NsysDatabase(path, progress := _Progress(path, advance)) as database:
+            progress.expect(database.size(NVTX, KERNELS))
             without_call += write_export(database, mine, pattern)
-        advance(path.stat().st_size - path.stat().st_size // 2)
+        progress.finish()
     _say_what_is_missing(run, targets, without_call)
+
+
+class _Progress:
+    """Tells of half of a file's bytes while as many rows as expected are read: it is read twice."""
+
+    def __init__(self, path: Path, advance: Advance) -> None:
+        self._half = path.stat().st_size // 2
+        self._advance = advance
+        self._rows = self._expected = self._told = 0
+
+    def expect(self, rows: int) -> None:
+        """So many rows will be read, about."""
+        self._expected = rows
+
+    def __call__(self, rows: int) -> None:
+        self._rows += rows
+        if self._expected:
+            self._tell(self._half * min(self._rows, self._expected) // self._expected)
+
+    def finish(self) -> None:
+        """All was read."""
+        self._tell(self._half)
+
+    def _tell(self, done: int) -> None:
+        self._advance(done - self._told)
+        self._told = done
 
 
 def _pattern(step_range: str) -> re.Pattern[str]:
@@ -139,8 +167,6 @@ def _targets(run: ImportedRun, processes: list[Process]) -> list[Target]:
                 else _windows(process.steps),
                 groups=groups,
                 labels=Labels(process),
-                kernels=[],
-                spans={},
             )
         )
     run.relative(min(t.process.first + t.offset for t in targets))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -25,6 +25,8 @@ _LONGEST_NAME: Final = 200
 """Names of templated kernels run to thousands of characters."""
 _INSTRUCTIONS: Final = 100_000
 """Of SQLite's machine, between two looks at how many there were."""
+_TOLD: Final = 8192
+"""Rows between two reports of progress."""
 _PER_BYTE: Final = 100
 _ALLOWED: Final = 1_000_000_000
 """Instructions that are always allowed; a row takes some dozens, with a join or a sort hundreds."""
@@ -44,8 +46,9 @@ class NsysDatabase:
         UsageError: it is a report that was not exported yet.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_rows: Callable[[int], None] = lambda rows: None) -> None:
         self.path = path
+        self._on_rows = on_rows
         self.columns: dict[str, frozenset[str]] = {}
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -93,7 +96,7 @@ class NsysDatabase:
         fields, joins = [first] if first else [], []
         for number, column in enumerate(wanted):
             name, _, is_text = column.partition(":")
-            if name not in known:
+            if name not in known and name != "rowid":
                 fields.append("NULL")
             elif is_text:
                 fields.append(f"substr(s{number}.value, 1, {_LONGEST_NAME})")
@@ -105,6 +108,8 @@ class NsysDatabase:
         sql = f'SELECT {", ".join(fields or ["1"])} FROM "{table}" t {" ".join(joins)} {rest}'
         try:
             for count, row in enumerate(self._connection.execute(sql)):
+                if count % _TOLD == _TOLD - 1:
+                    self._on_rows(_TOLD)
                 if count > self._rows_allowed:
                     raise DamagedTrace(f"{self.path}: {table} has more rows than the file bytes")
                 yield row
@@ -130,16 +135,17 @@ class NsysDatabase:
                 before = row[0]
                 yield row[1:]
 
+    def size(self, *tables: str) -> int:
+        """About how many rows these tables have, known at once."""
+        sizes = [self.value(table, "rowid", "ORDER BY rowid DESC") for table in tables]
+        return sum(size for size in sizes if type(size) is int and size > 0)
+
     def value(self, table: str, column: str, rest: str = "") -> Any:
         """The column of the first row, or None."""
-        if not self.has(table, column):
+        if table not in self.columns:
             return None
         first = next(self.rows(table, [column], f"{rest} LIMIT 1"), None)
         return None if first is None else first[0]
-
-    def count(self, table: str) -> int:
-        """Rows of a table that may not be there."""
-        return sum(1 for _ in self.rows(table, [])) if table in self.columns else 0
 
     def _restrict(self) -> None:
         connection = self._connection

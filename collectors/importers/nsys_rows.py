@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from collectors.importers.imported_run import ImportedRank
@@ -59,13 +59,17 @@ class Target:
     windows: list[Window]
     groups: Mapping[int, Mapping[int, int]]
     labels: Labels
-    kernels: list[Kernel]
+    kernels: list[Kernel] = field(default_factory=list)
     correlation: int = 0
-    spans: dict[tuple[int, int], tuple[int, int]] | None = None
+    spans: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    _starts: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._starts = [window.start for window in self.windows]
 
     def step(self, time: int) -> int | None:
         """The step that a time lies in."""
-        place = bisect_right(self.windows, time, key=lambda window: window.start) - 1
+        place = bisect_right(self._starts, time) - 1
         inside = place >= 0 and time < self.windows[place].end
         return self.windows[place].number if inside else None
 
@@ -166,7 +170,6 @@ def _part(target: Target, thread: int | None, at: int, start: int, end: int, str
     if label.kind == "data":
         return
     if number is not None and label.microbatch is not None:
-        assert target.spans is not None
         first, last = target.spans.get((number, stream), (start, end))
         target.spans[number, stream] = min(first, start), max(last, end)
         return
@@ -174,7 +177,7 @@ def _part(target: Target, thread: int | None, at: int, start: int, end: int, str
 
 
 def _write_spans(target: Target) -> None:
-    for (number, stream), (start, end) in (target.spans or {}).items():
+    for (number, stream), (start, end) in target.spans.items():
         piece = target.labels.ranges[number]
         target.add(
             start,
