@@ -155,7 +155,11 @@ class Process:
             streamId=stream,
             correlationId=self._launch(launched, "cudaLaunchKernel_v7000", thread),
             globalPid=self.number,
-            demangledName=self.export.word(f"void {name}<float>(int)"),
+            demangledName=self.export.word(
+                f"{name}(ncclDevKernelArgsStorage<4096>)"
+                if name.startswith("nccl")
+                else f"void {name}<float>(int)"
+            ),
             shortName=self.export.word(name),
         )
 

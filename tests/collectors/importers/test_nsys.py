@@ -94,7 +94,7 @@ def test_what_a_step_becomes(tmp_path: Path) -> None:
             ("device:7 kernels", "kernel", "void gemm_backward<float>(int)", 25, 20),
             ("device:7", "backward", "backward", 25, 20),
             ("host:main", "collective", "all_reduce", 45, 3),
-            ("device:9 kernels", "kernel", f"void {REDUCE}<float>(int)", 50, 20),
+            ("device:9 kernels", "kernel", f"{REDUCE}(ncclDevKernelArgsStorage<4096>)", 50, 20),
             ("device:9 communication", "collective", "all_reduce", 50, 20),
             ("host:main", "optimizer", "Optimizer.step#AdamW.step", 60, 10),
             ("device:7 kernels", "kernel", "void adam<float>(int)", 75, 10),
