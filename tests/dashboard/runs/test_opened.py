@@ -191,11 +191,11 @@ def test_of_several_hosts_as_well(
     """Clocks are aligned to the nanosecond as if all events had been read: by comparisons, and
     where there are none, by what the ranks of different hosts met in.
     """
+    monkeypatch.setattr(opening, "MANY_EVENTS", 10**9)
     path = _on_several_hosts(tmp_path / "run", ranks_per_host=2 if compared else 3)
     if not compared:
         for file in path.glob("*.clock.arrows"):
             file.unlink()
-    monkeypatch.setattr(opening, "MANY_EVENTS", 10**9)
     whole = open_run(path)
     monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
     skimmed = open_run(path)
@@ -211,8 +211,8 @@ def test_of_very_many_operations_some_are_looked_at(
     """A third of the operations, more than are wanted: the bound of the clocks' error stays of its
     size, and every time is within it of what all events together say.
     """
-    path = _on_several_hosts(tmp_path / "run")
     monkeypatch.setattr(opening, "MANY_EVENTS", 10**9)
+    path = _on_several_hosts(tmp_path / "run")
     whole = open_run(path)
     monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
     monkeypatch.setattr(opening, "operations_looked_at", lambda files: 3)
