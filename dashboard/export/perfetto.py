@@ -91,6 +91,7 @@ def _tracks(packets: Packets, rank: int, tracks: Sequence[Track]) -> list[int]:
 def _write_events(packets: Packets, events: pa.Table, arrows: Any, uuid_of: Any) -> None:
     instant = events["duration"].to_numpy() == 0
     taken = course(events)
+    notes = [packets.word(NOTES, column) for column in _INTEGERS + _WORDS]
     for first in range(0, len(taken.event), HELD):
         part = slice(first, first + HELD)
         place = taken.event[part]
@@ -102,7 +103,7 @@ def _write_events(packets: Packets, events: pa.Table, arrows: Any, uuid_of: Any)
             instant[place].tolist(),
             arrows.received[place].tolist(),
             zip(*(ids.tolist() for ids in leaving), strict=True),
-            _rows(events, place),
+            _rows(packets, events, place),
         )
         for time, track, begins, is_instant, arrived, left, row in zip(*columns, strict=True):
             # An arrow arrives at the end of an event, which an instant has not.
@@ -112,43 +113,52 @@ def _write_events(packets: Packets, events: pa.Table, arrows: Any, uuid_of: Any)
                 left = ()
             else:
                 type_ = packets.INSTANT if is_instant else packets.SLICE_BEGIN
-                event = _write_begin(packets, time, track, type_, row)
+                event = _write_begin(packets, notes, time, track, type_, row)
             event.flow_ids.extend(arrow for arrow in (*left, *arriving) if arrow != NONE)
 
 
-def _write_begin(packets: Packets, time: int, track: int, type_: int, row: Sequence[Any]) -> Any:
-    kind, name, *values = row
-    integers, words = values[: len(_INTEGERS)], values[len(_INTEGERS) :]
-    named = packets.word(NAMES, name or kind), packets.word(CATEGORIES, kind)
-    numbers = [
-        (packets.word(NOTES, column), value)
-        for column, value in zip(_INTEGERS, integers, strict=True)
-        if value is not None
-    ]
-    texts = [
-        (packets.word(NOTES, column), packets.word(VALUES, value))
-        for column, value in zip(_WORDS, words, strict=True)
-        if value is not None
-    ]
+def _write_begin(
+    packets: Packets, notes: Sequence[int], time: int, track: int, type_: int, row: Sequence[Any]
+) -> Any:
+    """The beginning of an event: `row` as `_rows` has it, `notes` the numbers of its columns."""
+    name, kind, *values = row
     event = packets.event(time, track, type_)
-    event.name_iid = named[0]
-    event.category_iids.append(named[1])
-    for column, value in numbers:
-        note = event.debug_annotations.add()
-        note.name_iid, note.int_value = column, value
-    for column, value in texts:
-        note = event.debug_annotations.add()
-        note.name_iid, note.string_value_iid = column, value
+    event.name_iid = name
+    event.category_iids.append(kind)
+    add = event.debug_annotations.add
+    for place, value in enumerate(values):
+        if value is not None:
+            note = add()
+            note.name_iid = notes[place]
+            if place < len(_INTEGERS):
+                note.int_value = value
+            else:
+                note.string_value_iid = value
     return event
 
 
-def _rows(events: pa.Table, places: Any) -> Iterable[tuple[Any, ...]]:
-    part = events.select(["kind", "name", *_INTEGERS, *_WORDS]).take(pa.array(places))
-    columns = [
-        (column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column).to_pylist()
-        for column in part.columns
-    ]
-    return zip(*columns, strict=True)
+def _rows(packets: Packets, events: pa.Table, places: Any) -> Iterable[tuple[Any, ...]]:
+    """name, kind, integers and words of some events; what is a word by its number."""
+    part = events.select(["name", "kind", *_INTEGERS, *_WORDS]).take(pa.array(places))
+    kinds = part["kind"].cast(pa.string())
+    names = part["name"].cast(pa.string())
+    # Viewers show an event without a name as nothing at all.
+    named = pc.if_else(pc.equal(names, ""), kinds, names)
+    return zip(
+        _numbered(packets, NAMES, named),
+        _numbered(packets, CATEGORIES, kinds),
+        *(part[column].to_pylist() for column in _INTEGERS),
+        *(_numbered(packets, VALUES, part[column].cast(pa.string())) for column in _WORDS),
+        strict=True,
+    )
+
+
+def _numbered(packets: Packets, table: str, column: pa.ChunkedArray) -> list[int | None]:
+    """The number of each word, null where there is none; new words are sent now."""
+    encoded = column.combine_chunks().dictionary_encode()
+    numbers = [packets.word(table, word) for word in encoded.dictionary.to_pylist()]
+    found: list[int | None] = pa.array(numbers, pa.int64()).take(encoded.indices).to_pylist()
+    return found
 
 
 def _write_counters(packets: Packets, rank: int, counters: pa.Table) -> None:

@@ -146,4 +146,4 @@ class Packets:
     def flush(self) -> None:
         """Write what is held: messages of a repeated field follow each other in a file."""
         self._file.write(self._held.SerializeToString())
-        self._held.Clear()
+        self._held = self._pb.Trace()  # cleared ones keep their memory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.runs import Recording
+from dashboard.runs.opened import LazyTables
 from dashboard.runs.words import have
 from tracer.errors import UsageError
 
@@ -29,7 +30,11 @@ class Selection:
 
     def events(self, rank: int) -> pa.Table:
         """The events of one rank, in order of start, on the common clock."""
-        return self.run.events(ranks=[rank], steps=self.steps)
+        tables = self.run.tables
+        table = tables.once(rank) if isinstance(tables, LazyTables) else tables[rank]
+        if self.steps is None:
+            return table
+        return table.filter(pc.is_in(table["step"], pa.array(self.steps, pa.int32())))
 
     def counters(self, rank: int) -> pa.Table:
         """The counters of one rank: rank, ts, name, value; those sampled in the chosen steps."""
@@ -48,12 +53,6 @@ class Selection:
         """To be added to every time, so that none is negative: counters may begin before events."""
         earliest = pc.min(self.run.counters["ts"]).as_py()
         return max(0, -(earliest or 0))
-
-    def batches(self, rank: int, rows: int) -> Iterator[pa.Table]:
-        """`events` in parts of at most so many rows; one empty part where there are none."""
-        table = self.events(rank)
-        for first in range(0, max(table.num_rows, 1), rows):
-            yield table.slice(first, rows)
 
 
 def select(

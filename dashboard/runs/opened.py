@@ -85,6 +85,14 @@ class LazyTables(Mapping[int, pa.Table]):
                 del self._tables[oldest], self._bytes[oldest]
             return table
 
+    def once(self, rank: int) -> pa.Table:
+        """The events of a rank for who goes through all ranks: they are not kept."""
+        if rank not in self._ranks:
+            raise KeyError(rank)
+        with self._lock:
+            kept = self._tables.get(rank)
+        return self._read(rank) if kept is None else kept
+
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._ranks))
 

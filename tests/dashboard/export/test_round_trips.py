@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard import Run, open_run
 from dashboard.export.formats import FORMATS, export
+from dashboard.runs.opened import LazyTables
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.read_back import READERS, Row, in_order, rows_of
 from tests.support.toy import Event, write_counters, write_run
@@ -85,6 +87,22 @@ def test_some_ranks_and_steps(tmp_path: Path, to: str) -> None:
         begin = min(row["start"] for row in wanted)
         wanted = in_order([row | {"start": row["start"] - begin} for row in wanted])
     assert found == comparable(wanted, to)
+
+
+def test_no_rank_stays_in_memory(tmp_path: Path) -> None:
+    run = open_run(SAMPLE)
+    known, read = run.tables, []
+
+    def reading(rank: int) -> pa.Table:
+        read.append(rank)
+        return known[rank]
+
+    run.tables = LazyTables(run.ranks, reading)
+    export(run, "csv", tmp_path / "a.csv")
+    assert read == [0, 1, 2, 3]
+    assert run.tables[2] is known[2]
+    export(run, "csv", tmp_path / "a.csv")
+    assert read == [0, 1, 2, 3, 2, 0, 1, 3], "what others keep is not read again"
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), max_size=30)
