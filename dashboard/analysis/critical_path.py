@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.backward_walk import TRANSFER, Segment, walk
 from dashboard.analysis.dependencies import dependencies
+from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.leaves import Piece, leaves
 from dashboard.analysis.operations import category_of, operations
 from dashboard.analysis.reservations import reservations
@@ -73,7 +74,10 @@ class CriticalPath(Result):
 
 
 def critical_path(run: Recording, steps: Collection[int] | None = None) -> CriticalPath:
-    """The critical path of all complete steps, or of those of `steps`."""
+    """The critical path of all complete steps, or of those of `steps`; where devices did the work,
+    it is theirs (device_view.py).
+    """
+    run = as_devices_ran(run)
     issued = operations(run)
     waits = dependencies(issued)
     lanes = {rank: _Lane(run, rank) for rank in run.ranks}

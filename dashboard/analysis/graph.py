@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.matching import Row
 from dashboard.analysis.operations import category_of, operations
 from dashboard.analysis.own_work import PIECES, own_work
@@ -90,8 +91,9 @@ class Graph:
 
 def dependency_graph(run: Recording, steps: Collection[int] | None = None) -> Graph:
     """The graph of all complete steps, or of those of `steps`; of very many, of some stretches
-    (replayed_steps.py).
+    (replayed_steps.py). Where devices did the work, it is theirs (device_view.py).
     """
+    run = as_devices_ran(run)
     chains = list(chained(run, replayed_steps(run, steps)))
     parts = zip(chains, _issued(run, chains), strict=True)
     return _joined([_graph_of(run, windows, rows) for windows, rows in parts])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow.compute as pc
 
 from dashboard.analysis.actions import pipeline_actions
+from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.dimensions import Role, role_of
 from dashboard.analysis.graph import dependency_graph
 from dashboard.analysis.latency_bandwidth import Line
@@ -123,7 +124,7 @@ def tensor_costs(
     """The tensor-parallel communication of the run; `layers` of the whole model, where there is
     none, for the operations that it would have.
     """
-    tensor = operations(run, steps)
+    tensor = operations(as_devices_ran(run), steps)
     messages = tensor.filter(pc.equal(tensor["op"], "recv"))
     tensor = in_role(tensor, "tp")
     found = links(run, steps)

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def reservations(run: Recording) -> tuple[str, ...]:
-    """In words, one line each; empty where the whole run was recorded, and on hosts."""
+    """In words, one line each; empty where the whole run was recorded by us."""
     return tuple(_reservations(run))
 
 
 def _reservations(run: Recording) -> Iterator[str]:
-    if any(_works_on_device(run, rank) for rank in run.ranks):
+    if run.meta.source is not None and any(_works_on_device(run, rank) for rank in run.ranks):
         yield (
-            "work was recorded on devices; what waits for what is known of the hosts that issued "
-            "it, and is right only where they waited for the device"
+            "imported work of devices: what waits for what is known of the hosts that issued it, "
+            "and is right only where they waited for the device"
         )
     found = health(run)
     if found.missing:

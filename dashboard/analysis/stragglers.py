@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.graph import Graph, dependency_graph
 from dashboard.analysis.replay import step_times
 from dashboard.analysis.replayed_steps import of_how_many
@@ -93,6 +94,7 @@ class Stragglers(Result):
 
 def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Stragglers:
     """All stragglers of these steps that are worth a line."""
+    run = as_devices_ran(run)
     graph = run.answer(dependency_graph, steps)
     measured = step_times(graph, graph.time)
     sure = reservations(run)

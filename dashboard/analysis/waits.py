@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.operations import operations
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import step_windows
@@ -48,6 +49,7 @@ def waits_by_culprit(run: Recording, steps: Collection[int] | None = None) -> Wa
 
     rank 1 waits 0-11 for a message that rank 0 sends at 10 → rank 1, culprit 0, wait 10
     """
+    run = as_devices_ran(run)
     windows = step_windows(run, steps)
     counted = sorted(set(windows["step"].to_pylist()))
     rows = operations(run, counted).to_pylist()

@@ -168,3 +168,21 @@ def test_counters_of_memory_and_of_the_card(tmp_path: Path) -> None:
     assert {"memory.allocated/bytes", "memory.reserved/bytes", "memory.peak/bytes"} <= found
     pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
     assert any(name.endswith(".sm/percent") for name in found)
+
+
+def test_path_and_replay_follow_the_device(tmp_path: Path) -> None:
+    """The host runs ahead of the products: on the path is the device's work, not its launching."""
+    with Tracer(tmp_path / "run") as t:
+        _train(t, _model())
+    run = open_run(tmp_path / "run")
+    path = run.critical_path()
+    spent = {row["category"]: 0.0 for row in path.summary.to_pylist()}
+    for row in path.summary.to_pylist():
+        spent[row["category"]] += row["share"]
+    device = [row for row in rows(tmp_path / "run", 0) if row["lane"].startswith("device:")]
+    ends = {row["step"]: row["start"] + row["duration"] for row in device}
+    measured = [ends[step] - ends[step - 1] for step in range(1, STEPS)]
+    assert path.steps["length_ns"].to_pylist()[1:] == pytest.approx(measured, abs=50_000)
+    assert spent["compute"] + spent["optimizer"] > 0.5
+    assert run.what_if().replay_error == 0
+    assert path.notes == ()
