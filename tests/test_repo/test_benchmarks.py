@@ -19,6 +19,7 @@ SCRIPTS = sorted(
 QUICK = {
     "clock": ("--ranks", "2", "--seconds", "4"),
     "dashboard": ("--ranks", "8", "--windows", "20", "--no-browser"),
+    "hta": ("--events", "4e3", "--ranks", "2"),
     "generate": ("--steps", "2"),
     "follow": ("--steps", "8", "--processes", "2"),
     "scale": (
