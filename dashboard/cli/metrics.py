@@ -88,9 +88,9 @@ def metrics(
     with ExitStack() as stack:
         keepers = _followed(paths, stack) if follow else [_read(path) for path in paths]
         if otlp is not None:
-            from dashboard.metrics.otlp import provider
+            from dashboard.metrics.otlp import Sender
 
-            stack.callback(provider(keepers, otlp, every).shutdown)
+            stack.callback(Sender(keepers, otlp, every).close)
         if out is not None:
             prometheus.write(keepers, out)
         if not follow:
@@ -121,9 +121,17 @@ def _followed(paths: tuple[Path | str, ...], stack: ExitStack) -> list[Keeper]:
         follower = Follower(path, Run)
         keeper = Keeper(path.resolve().name, partial(getattr, follower, "status"))
         stack.callback(follower.stop)
-        follower.start(keeper.update)
+        follower.start(partial(_updated, keeper))
         keepers.append(keeper)
     return keepers
+
+
+def _updated(keeper: Keeper, run: Run) -> None:
+    """What an opening cannot be asked is said, and asked of the next one."""
+    try:
+        keeper.update(run)
+    except Exception as error:  # the numbers of other runs, and of later steps, go on
+        click.echo(f"! {run.path}: {type(error).__name__}: {error}", err=True)
 
 
 def _serve(

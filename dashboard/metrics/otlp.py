@@ -21,25 +21,59 @@ _UNITS: Final = {"_bytes_per_second": "By/s", "_seconds": "s"}
 """End of a metric's name → its unit as OpenTelemetry writes it (UCUM); all others are ratios."""
 
 
-def provider(keepers: Sequence[Keeper], endpoint: str, every_s: float) -> MeterProvider:
-    """Sends the numbers to `endpoint` (`http://HOST:4318/v1/metrics`) now and then; its `shutdown`
-    sends them a last time.
+class Sender:
+    """Sends the numbers to `endpoint` (`http://HOST:4318/v1/metrics`) now and then.
 
     Raises:
         UsageError: the packages are missing.
     """
+
+    def __init__(self, keepers: Sequence[Keeper], endpoint: str, every_s: float) -> None:
+        self._endpoint = endpoint
+        self._arrived: list[bool] = []
+        self._provider = _provider(keepers, endpoint, every_s, self._arrived)
+
+    def close(self) -> None:
+        """Send them a last time.
+
+        Raises:
+            UsageError: the collector did not take them.
+        """
+        self._provider.shutdown()
+        if not (self._arrived and self._arrived[-1]):
+            raise UsageError(
+                f"{self._endpoint}: the numbers could not be sent; does a collector listen there?"
+            )
+
+
+def _provider(
+    keepers: Sequence[Keeper], endpoint: str, every_s: float, arrived: list[bool]
+) -> MeterProvider:
+    """arrived: whether the last sending arrived."""
     try:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.metrics import Observation
         from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+        from opentelemetry.sdk.metrics.export import (
+            MetricExportResult,
+            PeriodicExportingMetricReader,
+        )
         from opentelemetry.sdk.resources import Resource
     except ImportError as error:
         raise UsageError(
             "this needs OpenTelemetry's SDK: pip install 'rankscope[metrics]'"
         ) from error
+
+    class Watched(OTLPMetricExporter):
+        """The SDK says of a failure nothing but a line on standard error."""
+
+        def export(self, *args: Any, **kwargs: Any) -> MetricExportResult:
+            result: MetricExportResult = super().export(*args, **kwargs)
+            arrived[:] = [result is MetricExportResult.SUCCESS]
+            return result
+
     reader = PeriodicExportingMetricReader(
-        OTLPMetricExporter(endpoint=endpoint), export_interval_millis=1000 * every_s
+        Watched(endpoint=endpoint), export_interval_millis=1000 * every_s
     )
     made = MeterProvider(
         metric_readers=[reader],

@@ -27,7 +27,7 @@ from tests.support.launching import ROOT, environment
 pytest.importorskip("torch.distributed", reason="records a run")
 
 PATIENCE_S = 90
-STEPS = 60
+STEPS = 40
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from dashboard import Run, open_run
+from dashboard.cli import metrics as command
 from dashboard.cli import rankscope
-from dashboard.metrics import prometheus
+from dashboard.metrics import numbers, prometheus
 from dashboard.metrics.numbers import Keeper
 from dashboard.runs.follow import Follower
 from tests.support.pipeline_toy import write_pipeline
@@ -172,6 +174,32 @@ def test_who_may_ask(tmp_path: Path, token: str | None) -> None:
     reply = client.get("/metrics", headers=local | {"Authorization": "Bearer secret"})
     assert reply.content_type.startswith("text/plain; version=")
     assert not math.isnan(parsed(reply.text)["rankscope_step_time_seconds",])
+
+
+def test_a_collector_that_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    path = str(write_pipeline(tmp_path / "run"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/v1/metrics"
+        with pytest.raises(UsageError, match="could not be sent"):
+            CliRunner().invoke(
+                rankscope, ["metrics", path, "--otlp", address], catch_exceptions=False
+            )
+
+
+def test_what_an_opening_cannot_be_asked_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, keeper = open_run(write_pipeline(tmp_path / "run")), Keeper("run")
+    with monkeypatch.context() as broken:
+        broken.setattr(numbers, "step_metrics", lambda run, steps: 1 / 0)
+        command._updated(keeper, run)
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    command._updated(keeper, run)
+    assert keeper.numbers.steps == 1
 
 
 @pytest.mark.parametrize(
