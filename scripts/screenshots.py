@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +38,6 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 VIEWS = {
     "Communication": "run=2",
     "What-if": "balance=1&comm_pp=4",
-    "Memory": "run=3",
     "Compare": "vs=1",
     "Query": "sql=select+stage%2C+kind%2C+count%28%2A%29+as+n%2C+median%28duration%29+%2F+1e6+as+"
     "median_ms%0Afrom+events%0Awhere+kind+in+%28%27forward%27%2C+%27backward%27%29%0A"
@@ -61,10 +60,12 @@ def main() -> None:
     if executable is None:
         raise SystemExit("No Chromium on PATH: `make browser` installs one.")
     with tempfile.TemporaryDirectory() as place:
-        runs = [SAMPLES / name for name in (FIRST, SECOND, THIRD)]
-        if any(page.TITLE == "Memory" for page in pages):
-            runs.append(record(Path(place) / "pp4-1f1b-memory"))
-        with served(runs) as address, sync_playwright() as playwright:
+        of_samples = served([SAMPLES / name for name in (FIRST, SECOND, THIRD)])
+        with of_samples as address, ExitStack() as open_, sync_playwright() as playwright:
+            addresses = {page.TITLE: address for page in pages}
+            if "Memory" in addresses:
+                run = record(Path(place) / "pp4-1f1b-memory")
+                addresses["Memory"] = open_.enter_context(served([run]))
             browser = playwright.chromium.launch(
                 executable_path=executable, args=["--no-sandbox", "--disable-gpu"]
             )
@@ -73,7 +74,7 @@ def main() -> None:
                     tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
                     tab.set_default_timeout(PATIENCE_MS)
                     picture = asked.out / f"{page.TITLE.lower()}-{theme}.png"
-                    take(tab, address, page, theme, picture)
+                    take(tab, addresses[page.TITLE], page, theme, picture)
                     tab.close()
             browser.close()
 
