@@ -21,6 +21,7 @@ from collectors.importers.flight_dump import Raw, checked_entries, checked_group
 from collectors.importers.flight_operations import Operation, operations_of
 from collectors.importers.formats import Advance, Format
 from collectors.importers.imported_run import ImportedRank, ImportedRun
+from collectors.importers.process_groups import group_of
 from collectors.importers.whole_recording import STEP, one_step
 from tracer.errors import DamagedTrace, TraceError
 from tracer.schema import MAX_RANK, NOT_COMPLETE
@@ -167,7 +168,7 @@ def _write(
     overwritten: Collection[int],
 ) -> None:
     """The call, and what else is known of it."""
-    group = rank.topology.group(ranks, operation.description)
+    group = group_of(rank.topology, ranks, operation.description)
     common: dict[str, Any] = {
         "name": operation.op,
         "kind": "collective",

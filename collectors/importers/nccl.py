@@ -15,6 +15,7 @@ from collectors.importers.imported_run import ImportedRank, ImportedRun
 from collectors.importers.nccl_layout import ends, key_of
 from collectors.importers.nccl_records import Counts, Member, Record, read_records
 from collectors.importers.nsys_nccl import MESSAGES, OPS, PER_RANK
+from collectors.importers.process_groups import group_of
 from collectors.importers.whole_recording import STEP, one_step
 from tracer.errors import DamagedTrace, TraceError
 from tracer.topology import Group
@@ -172,7 +173,7 @@ def _group(rank: ImportedRank, member: Member, known: Mapping[int, int]) -> Grou
     dimension = _DIMENSION.match(member.name)
     if dimension is not None:
         rank.topology.note_group(dimension[1].lower(), ranks)
-    return rank.topology.group(ranks, member.name)
+    return group_of(rank.topology, ranks, member.name)
 
 
 def _index(op: str) -> int:

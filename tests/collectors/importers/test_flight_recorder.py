@@ -192,6 +192,12 @@ def test_a_coalesced_collective_is_one_operation(tmp_path: Path) -> None:
     assert (transfer["start"], transfer["duration"]) == (7_000_000, 2_000_000)
 
 
+def test_groups_go_by_what_frameworks_call_them(tmp_path: Path) -> None:
+    entry = nccl_entry(0, process_group=("0", "TENSOR_MODEL_PARALLEL_GROUP"))
+    run = imported([nccl_dump(tmp_path, rank, entry) for rank in (0, 1)], tmp_path / "run")
+    assert {call["group"] for call in calls(run.path, 0)} == {"tp:0-1"}
+
+
 def test_a_job_that_hangs_with_all_members_present_is_told(tmp_path: Path) -> None:
     hung = nccl_entry(0, state="started", retired=False)
     run = imported([nccl_dump(tmp_path, rank, hung) for rank in (0, 1)], tmp_path / "run")
