@@ -120,7 +120,7 @@ def _operation(launch: _Launch, parts: Sequence[tuple[Entry, Raw]]) -> Operation
         dtype=entry.dtype,
         peer=_peer(raw["profiling_name"]),
         place=launch.place,
-        pending=raw["caller"] if _is_pending(launch.timed[1]) else None,
+        pending=raw["caller"] if is_pending(launch.timed[1]) else None,
     )
 
 
@@ -130,7 +130,7 @@ def _peer(profiling_name: str) -> int | None:
     return None if match is None else int(match[2] or match[4])
 
 
-def _is_pending(raw: Raw) -> bool:
+def is_pending(raw: Raw) -> bool:
     """Gloo notes only whether an operation is over; on NCCL what timed out is over as well."""
     if raw["profiling_name"].startswith("gloo:"):
         return not raw["retired"]

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from collectors.importers.data_pickle import MAX_BYTES, read_data_pickle
 from collectors.importers.flight_dump import Raw, checked_entries, checked_groups
-from collectors.importers.flight_operations import Operation, operations_of
+from collectors.importers.flight_operations import Operation, is_pending, operations_of
 from collectors.importers.formats import Advance, Format
 from collectors.importers.imported_run import ImportedRank, ImportedRun
 from collectors.importers.process_groups import group_of
@@ -228,6 +228,12 @@ def _say_what_is_missing(run: ImportedRun, dumps: Mapping[int, _Dump]) -> None:
         run.lacks(
             "the members of process groups (gloo does not note them): taken to be the ranks that "
             "used the group"
+        )
+    pending = sum(is_pending(raw) for dump in dumps.values() for raw in dump.raws)
+    if pending:
+        run.lacks(
+            f"the end of {pending:,} operations that were going on at the dump: `rankscope check` "
+            "names them, and who did not arrive"
         )
     lost = max(dump.overwritten for dump in dumps.values())
     if lost:
