@@ -19,6 +19,7 @@ from dashboard.analysis.claims import CATEGORIES, COMMUNICATION, IDLE, Claims, c
 from dashboard.analysis.intervals import measure, subtract, union, within
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import step_windows
+from dashboard.runs.part import in_steps
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -79,7 +80,7 @@ def account(run: Recording, steps: Collection[int] | None = None) -> Accounting:
     for rank in run.ranks:
         mine = windows.filter(pc.equal(windows["rank"], rank))
         if mine.num_rows:
-            claims = claims_of(run, rank)
+            claims = claims_of(in_steps(run, rank, mine["step"].to_pylist()), rank)
             parts.append(_shares(claims, mine))
             overlaps.append(_overlap(claims, mine))
     return Accounting(
@@ -101,7 +102,9 @@ def course(run: Recording, step: int, ranks: Collection[int]) -> pa.Table:
     rows = []
     for window in windows.to_pylist():
         begin, end = window["start"], window["start"] + window["duration"]
-        for category, taken in divide(claims_of(run, window["rank"]), begin, end):
+        for category, taken in divide(
+            claims_of(in_steps(run, window["rank"], [step]), window["rank"]), begin, end
+        ):
             if category != IDLE:
                 key = {"rank": window["rank"], "category": category}
                 rows += [key | {"start": a - first, "duration": b - a} for a, b in taken.tolist()]

@@ -18,6 +18,7 @@ from dashboard.analysis.intervals import Intervals
 from dashboard.analysis.leaves import leaves
 from dashboard.analysis.points import Ints
 from dashboard.analysis.steps import step_windows
+from dashboard.runs.part import in_steps
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -68,7 +69,7 @@ def time_by_operation(run: Recording, steps: Collection[int] | None = None) -> p
 
 
 def _of_rank(run: Recording, rank: int, windows: pa.Table) -> Iterator[pa.Table]:
-    claims = claims_of(run, rank, _COLUMNS)
+    claims = claims_of(in_steps(run, rank, windows["step"].to_pylist()), rank, _COLUMNS)
     windows = windows.sort_by("start")
     begin = windows["start"].to_numpy()
     bounds = np.stack([begin, begin + windows["duration"].to_numpy()], axis=1)

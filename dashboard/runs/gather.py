@@ -125,13 +125,14 @@ def gather(
     packed: bool,
     advance: Callable[[int], object] = lambda count: None,
 ) -> Gathered:
-    """Copy what the destination has not yet; `packed`: events as Parquet (packed.py). `advance` is
-    told of bytes of the sources that are dealt with.
+    """Copy what the destination has not yet; `packed`: events as Parquet (packed.py), as they stay
+    where a source has them so. `advance` is told of bytes of the sources that are dealt with.
 
     Raises:
         UsageError: the destination holds packed ranks, and these are not to be, or the reverse.
         TraceError: a store cannot be read or written to, or a rank's stream cannot be read.
     """
+    packed = packed or any(PACKED.fullmatch(item.name) for item in plan.items)
     there = destination.names()
     others = [name for name in _events_in(there).values() if bool(PACKED.fullmatch(name)) != packed]
     if others:

@@ -27,8 +27,9 @@ from tracer.text import plain_text
 
 NAME: Final = re.compile(r"rank-([0-9]{5,7})\.parquet")
 
-ROWS: Final = 65_536
-"""In a group: some 500 kB, for which a request to a store is worth while; a hundred steps or so."""
+ROWS: Final = 16_384
+"""In a group: some 120 kB, twenty to a hundred steps. Groups that lie side by side are fetched with
+one request, so that small ones cost nothing but the kilobyte that the footer has on each."""
 _WORDS: Final = [f.name for f in EVENT_SCHEMA if pa.types.is_dictionary(f.type)]
 _COUNTING: Final = dict.fromkeys(
     ("start", "step", "seq", "correlation", "microbatch", "stage"), "DELTA_BINARY_PACKED"
@@ -38,8 +39,8 @@ _ALLOWED_BYTES: Final = 64 << 20
 _ALLOWED_RATIO: Final = 2_000
 """Rows that take more memory than so many times their file were not recorded."""
 _ROW_BYTES: Final = 110
-_WHOLE: Final = 128 << 10
-"""Bytes of a file that is fetched at once: the search for its footer alone takes half of them."""
+_WHOLE: Final = 256 << 10
+"""Bytes of a file that is fetched at once: a round trip takes longer than these."""
 
 
 def packed_file(rank: int) -> str:
@@ -121,6 +122,14 @@ class PackedRank:
         """Rows of each group."""
         groups = range(self._file.num_row_groups)
         return tuple(self._file.metadata.row_group(group).num_rows for group in groups)
+
+    @property
+    def starts(self) -> tuple[int | None, ...]:
+        """The first start of each group, raw ns; None where the file does not say."""
+        place = EVENT_SCHEMA.get_field_index("start")
+        groups = (self._file.metadata.row_group(g) for g in range(self._file.num_row_groups))
+        known = (group.column(place).statistics for group in groups)
+        return tuple(k.min if k is not None and k.has_min_max else None for k in known)
 
     def groups_with(self, steps: Collection[int]) -> tuple[int, ...]:
         """The groups in which there may be rows of these steps."""

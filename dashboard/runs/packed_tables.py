@@ -87,6 +87,19 @@ class PackedTables(Mapping[int, pa.Table]):
         with self._lock:
             return self._rank(rank)
 
+    def groups_within(self, rank: int, begin: int, end: int) -> tuple[int, ...]:
+        """The groups in which there may be events that reach into [begin, end], on the common
+        clock.
+        """
+        packed, clock = self.rank(rank), self._maps[rank]
+        found = []
+        for group, (first, last) in enumerate(zip(packed.starts, packed.ends, strict=True)):
+            edges = clock.to_common(np.array([last if first is None else first, last]))
+            starts, ends = (edges - self._begin).tolist()
+            if ends >= begin and (first is None or starts <= end):
+                found.append(group)
+        return tuple(found)
+
     def _rank(self, rank: int) -> PackedRank:
         if rank not in self._maps:
             raise KeyError(rank)
@@ -103,10 +116,11 @@ class PackedTables(Mapping[int, pa.Table]):
         have to be counted.
         """
         names = list(columns) or ["step"]
-        absent = [name for name in names if any((rank, g, name) not in self._kept for g in groups)]
-        if absent:
-            missing = [g for g in groups if any((rank, g, n) not in self._kept for n in absent)]
-            self._keep(rank, packed, missing, absent)
+        absent = {
+            g: tuple(name for name in names if (rank, g, name) not in self._kept) for g in groups
+        }
+        for missing in dict.fromkeys(filter(None, absent.values())):
+            self._keep(rank, packed, [g for g in groups if absent[g] == missing], missing)
         schema = pa.schema([EVENT_SCHEMA.field(name) for name in names])
         parts = [schema.empty_table()]
         for group in groups:
@@ -140,4 +154,5 @@ class PackedTables(Mapping[int, pa.Table]):
 
 
 def _with(table: pa.Table, name: str, values: np.typing.NDArray[np.int64]) -> pa.Table:
-    return table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(place), pa.array(values))

@@ -67,6 +67,7 @@ def endpoint() -> Iterator[Endpoint]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     here = Endpoint()
     store = DomainDispatcherApplication(create_backend_app)
+    one_at_a_time = threading.Lock()  # moto's buckets are not made for several threads
 
     def logged(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], unquote(environ["PATH_INFO"])
@@ -80,7 +81,8 @@ def endpoint() -> Iterator[Endpoint]:
             start("403 Forbidden", [("Content-Length", "0")])
             body: list[bytes] = []
         else:
-            body = list(store(environ, start))
+            with one_at_a_time:
+                body = list(store(environ, start))
         sent = sum(len(piece) for piece in body)
         asked = environ.get("HTTP_RANGE")
         here.log.append(

@@ -12,6 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from benchmarks.generate import simulated
+from benchmarks.simulated.writing import Hosts
+from benchmarks.simulated.writing import write_run as write_simulated
 from dashboard import Run, open_run
 from dashboard.analysis.accounting import account
 from dashboard.analysis.bandwidth import measure_bandwidth
@@ -124,7 +127,31 @@ def test_parts_of_a_packed_run_read_some_groups_of_rows(
     monkeypatch.setattr(packed.pack, "__kwdefaults__", {"rows": 64})
     source, target = store_at(SAMPLES / "pp2-tp2-1f1b"), store_at(tmp_path / "packed")
     gather(survey([source], target), target, packed=True)
-    assert _by_parts(tmp_path / "packed", 5) == _tables(open_run(SAMPLES / "pp2-tp2-1f1b"))
+    streams, rows = open_run(SAMPLES / "pp2-tp2-1f1b"), open_run(tmp_path / "packed")
+    assert _by_parts(tmp_path / "packed", 5) == _tables(streams)
+    for steps in ([7], [3, 9]):
+        for analysis in ANALYSES:
+            assert str(rows.answer(analysis, steps)) == str(streams.answer(analysis, steps))
+        assert rows.accounting(steps).to_json() == streams.accounting(steps).to_json()
+
+
+def test_ranks_on_hosts_with_clocks_of_their_own(tmp_path: Path) -> None:
+    training = simulated(pipeline=2, tensor=2, data=1, microbatches=4, jitter=0.02)
+    streams = tmp_path / "streams"
+    write_simulated(streams, training, steps=3, hosts=Hosts(ranks_per_host=2), kernels=1)
+    source, target = store_at(streams), store_at(tmp_path / "packed")
+    gather(survey([source], target), target, packed=True)
+    run, again = open_run(streams), open_run(tmp_path / "packed")
+    assert run.clock.method == "exchange between hosts"
+    assert str(again.clock) == str(run.clock)
+    assert again.problems == run.problems
+    assert again.recorded_until == run.recorded_until
+    assert _sorted(again.events()) == _sorted(run.events())
+    assert _by_parts(tmp_path / "packed", 1) == _tables(run)
+
+
+def _sorted(events: pa.Table) -> list[str]:
+    return sorted(map(str, events.to_pylist()))
 
 
 def test_a_process_that_is_lost_loses_nothing() -> None:
