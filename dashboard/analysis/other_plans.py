@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from dashboard.analysis.actions import pipeline_actions
+from dashboard.analysis.graph import dependency_graph
 from dashboard.analysis.plans import SCHEDULES, Plan, in_flight, plan
 from dashboard.analysis.results import Result
+from dashboard.analysis.scenarios import Scenario, as_recorded
 from dashboard.analysis.simulation import simulate
-from dashboard.analysis.step_model import StepModel, step_model
+from dashboard.analysis.step_model import StepModel, changed_model, step_model
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,14 +72,22 @@ def other_plans(
     steps: Collection[int] | None = None,
     *,
     input_share: float | None = None,
+    scenario: Scenario | None = None,
 ) -> OtherPlans:
     """Predict each plan of `wanted`; without it, all schedules, and more microbatches.
 
+    scenario: what else is otherwise; of it, what it does to actions and to messages of the
+        pipeline counts, and not in `recorded`.
+
     Raises:
-        UsageError: the run has no pipeline schedule, or work of some stages is missing.
+        UsageError: the run has no pipeline schedule, work of some stages is missing, or the
+            scenario names what is not there.
     """
     model = step_model(run, steps, input_share=input_share)
     recorded = predict_plan(model, recorded_plan(model))
+    if scenario is not None:
+        graph = run.answer(dependency_graph, steps)
+        model = changed_model(model, graph, scenario.apply(graph, as_recorded(graph)))
     measured = float(model.step_ns.mean())
     chosen = usual_plans(model) if wanted is None else wanted
     found = [predict_plan(model, plan) for plan in chosen]

@@ -7,7 +7,7 @@ come to lie. Where the plan changes, the step model carries it out.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -20,16 +20,15 @@ from dashboard.analysis.plans import Plan
 from dashboard.analysis.points import Ints
 from dashboard.analysis.replay import replay, step_times
 from dashboard.analysis.results import Result
-from dashboard.analysis.scenarios import Durations, Scenario, as_recorded, steps_of
+from dashboard.analysis.scenarios import Scenario, as_recorded, steps_of
 from dashboard.analysis.simulation import simulate
-from dashboard.analysis.step_model import StepModel, step_model
+from dashboard.analysis.step_model import changed_model, step_model
 from dashboard.analysis.whatif import weights_with
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
 _ACTION: Final = ("rank", "stage", "kind", "microbatch")
-_PIPELINE: Final = "comm:pp"
 _STEPS: Final = 2
 """Of the simulation that is drawn: the first one fills the pipeline."""
 _SEED: Final = 0
@@ -106,26 +105,6 @@ def planned_step(
     return predict_plan(model, plan), PredictedStep(
         step=step, measured=as_measured, predicted=_from_first(found)
     )
-
-
-def changed_model(model: StepModel, graph: Graph, changed: Durations) -> StepModel:
-    """The model with actions of each stage and kind as much longer, on average, as their pieces
-    are in `changed`, and hand-overs as much shorter as the pipeline's transfers are.
-
-    A stage whose forwards take 10 in pieces of 4 and 6, changed to 2 and 3 → durations × 0.5.
-    """
-    stage = pc.fill_null(graph.pieces["stage"], -1).to_numpy()
-    kind = np.array(graph.pieces["kind"].to_pylist(), dtype=object)
-    before = graph.pieces["duration"].to_numpy()
-    durations = {}
-    for (number, name), known in model.durations.items():
-        mine = (stage == number) & (kind == name)
-        whole = before[mine].sum()
-        durations[number, name] = known * (changed.pieces[mine].sum() / whole if whole else 1.0)
-    messages = pc.equal(graph.transfers["category"], _PIPELINE).to_numpy()
-    saved = graph.transfers["duration"].to_numpy()[messages] - changed.transfers[messages]
-    shorter = float(saved.mean()) if len(saved) else 0.0
-    return replace(model, durations=durations, hand_over=np.maximum(model.hand_over - shorter, 0.0))
 
 
 def _actions(

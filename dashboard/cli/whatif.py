@@ -78,6 +78,7 @@ def whatif(
       rankscope whatif runs/a --balance --comm pp=inf  both together
       rankscope whatif runs/a --microbatches 16        twice as many, as large as recorded
       rankscope whatif runs/a --schedule ZBVZeroBubble --input-share 60%
+      rankscope whatif runs/a --balance --microbatches 16
     """
     chosen = [
         *([no_stragglers()] if straightened else []),
@@ -87,10 +88,10 @@ def whatif(
         *(_faster(said) for said in faster),
     ]
     replanned = schedule is not None or microbatches is not None or virtual_stages is not None
-    if chosen and replanned:
+    if replanned and any(said.partition("=")[0] != "pp" for said in faster):
         raise click.UsageError(
-            "another plan and other durations do not go together: the plan is carried out anew "
-            "from what the actions cost; ask for one after the other"
+            "another plan is carried out with what actions and messages of the pipeline cost: of "
+            "--comm only pp goes with it"
         )
     run = opened(path)
     picked = chosen_steps(run, steps)
@@ -100,7 +101,13 @@ def whatif(
     if replanned or (not chosen and has_plans(run)):
         wanted = plan_like(run, schedule=schedule, m=microbatches, v=virtual_stages)
         part = None if input_share is None else _share("--input-share", input_share, input_share)
-        plans = other_plans(run, [wanted] if replanned else None, picked, input_share=part)
+        plans = other_plans(
+            run,
+            [wanted] if replanned else None,
+            picked,
+            input_share=part,
+            scenario=together(chosen) if chosen else None,
+        )
     if as_json:
         said = (found.to_json() if found else {}) | {"plans": plans and plans.to_json()}
         click.echo(json.dumps(said, indent=1))
@@ -108,7 +115,7 @@ def whatif(
     if found is not None:
         _print(found)
     if plans is not None:
-        _print_plans(plans)
+        _print_plans(plans, together(chosen).name if replanned and chosen else "")
 
 
 def _stage(said: str) -> Scenario:
@@ -171,7 +178,7 @@ def _print(found: WhatIf) -> None:
         out.print(Text(note, style="yellow"))
 
 
-def _print_plans(found: OtherPlans) -> None:
+def _print_plans(found: OtherPlans, otherwise: str) -> None:
     recorded = found.recorded
     assumptions = dict.fromkeys(said for plan in found.predictions for said in plan.assumed)
     marks = dict(zip(assumptions, "¹²³⁴⁵", strict=False))
@@ -179,6 +186,8 @@ def _print_plans(found: OtherPlans) -> None:
     columns = ["plan", "m", "v", "step", "from", "to", "per mb", "change", "bubble", "in flight"]
     out = console()
     show(out, table("Other plans, ms; microbatches as large as recorded", columns, rows))
+    if otherwise:
+        out.print(Text(f"Of the other plan, too: {otherwise}"))
     out.print(
         Text(
             f"Measured {ms(found.measured_ns)} ms, the recorded plan predicted "

@@ -14,6 +14,7 @@ from dashboard import open_run
 from dashboard.analysis.other_plans import has_plans, other_plans, plan_like, predict_plan
 from dashboard.analysis.outside_of_plan import Outside
 from dashboard.analysis.plans import plan
+from dashboard.analysis.scenarios import stage_takes
 from dashboard.analysis.simulation import parts_of_stages, simulate
 from dashboard.analysis.step_model import StepModel, step_model
 from dashboard.analysis.theory import theory_of
@@ -152,3 +153,16 @@ def test_a_run_without_a_schedule_has_no_other_plans(tmp_path: Path) -> None:
         plan_like(run, m=2)
     with pytest.raises(UsageError, match="no pipeline schedule was recorded"):
         step_model(run)
+
+
+def test_another_plan_and_another_stage_together_on_paper(tmp_path: Path) -> None:
+    # 4 microbatches, stage 2 in half the time: F 5 and B 10 there.
+    # rank 2: F0 22-27 B0 27-37 F1 37-42 B1 42-52 F2 69-74 B2 74-84 F3 101-106 B3 106-116
+    # rank 1: F0 11-21 F1 21-31 B0 38-58 F2 58-68 B1 68-88 F3 90-100 B2 100-120 B3 120-140
+    # rank 0: F0-F2 0-30 B0 59-79 F3 79-89 B1 89-109 B2 121-141 B3 141-161, and 6
+    run = open_run(write_pipeline(tmp_path / "run", steps=4))
+    wanted = [plan_like(run, m=4)]
+    found = other_plans(run, wanted, scenario=stage_takes(2, 0.5))
+    assert found.predictions[0].step_ns == pytest.approx(167_000)
+    assert found.recorded.step_ns == pytest.approx(130_000)
+    assert other_plans(run, wanted).predictions[0].step_ns == pytest.approx(194_000)

@@ -12,7 +12,6 @@ from dashboard.analysis.actions import pipelines
 from dashboard.analysis.graph import dependency_graph
 from dashboard.analysis.other_plans import plan_like, predict_plan
 from dashboard.analysis.predicted_step import (
-    changed_model,
     planned_step,
     replayed_step,
     typical_step,
@@ -25,7 +24,7 @@ from dashboard.analysis.scenarios import (
     together,
 )
 from dashboard.analysis.schedule import step_schedule
-from dashboard.analysis.step_model import step_model
+from dashboard.analysis.step_model import changed_model, step_model
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, write_run
 

@@ -194,6 +194,7 @@ def test_whatif_predicts_the_paper_example(path: str) -> None:
         (("--stage", "two=80%"), "begins with no number of a stage"),
         (("--move", "1:2=130%"), "more than the whole stage"),
         (("--comm", "pp=-1"), "write tp=2 or dp=inf"),
+        (("--comm", "tp=2", "--microbatches", "4"), "of --comm only pp goes with it"),
     ],
 )
 def test_whatif_says_what_is_wrong_with_an_option(
