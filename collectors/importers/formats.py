@@ -138,7 +138,8 @@ def import_files(
         TraceError: a file is damaged or holds nothing.
     """
     defaults = {option.name.replace("-", "_"): option.default for option in format.options}
-    with imported_run(out, format=format.name, overwrite=overwrite) as run:
+    named = str(files[0]) + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
+    with imported_run(out, format=format.name, overwrite=overwrite, named=named) as run:
         format.read(files, run, advance, **(defaults | options))
 
 

@@ -45,12 +45,15 @@ _ABANDONED_S: Final = 86_400
 
 
 @contextlib.contextmanager
-def imported_run(out: Path, *, format: str, overwrite: bool = False) -> Iterator[ImportedRun]:
+def imported_run(
+    out: Path, *, format: str, overwrite: bool = False, named: str = ""
+) -> Iterator[ImportedRun]:
     """A run to fill in the block; it is at `out` when the block ends without an error.
 
     Args:
         out: the run directory to make.
         format: name of the source's format, as in `rankscope import FORMAT`.
+        named: what errors call the source.
         overwrite: replace a run at `out` that was imported before (never a recorded one).
 
     Raises:
@@ -61,7 +64,7 @@ def imported_run(out: Path, *, format: str, overwrite: bool = False) -> Iterator
     _check_free(out, overwrite)
     part = _make_part(out)
     try:
-        run = ImportedRun(part, format)
+        run = ImportedRun(part, format, named or f"the {format} files")
         try:
             yield run
             run._finish()
@@ -85,7 +88,7 @@ class ImportedRun:
         known: None; or all of this at once, where the source is a run that was exported.
     """
 
-    def __init__(self, directory: Path, format: str) -> None:
+    def __init__(self, directory: Path, format: str, named: str) -> None:
         self.world_size = 0
         self.mesh: Mesh | None = None
         self.schedule: SchedulePlan | None = None
@@ -95,6 +98,7 @@ class ImportedRun:
         self.known: RunMeta | None = None
         self._directory = directory
         self._format = format
+        self._named = named
         self._run_id = secrets.token_hex(8)
         self._lacks: dict[str, None] = {}
         self._ranks: dict[int, ImportedRank] = {}
@@ -154,7 +158,7 @@ class ImportedRun:
         world_size = max(self.world_size, max(self._ranks, default=0) + 1)
         facts = {rank: found._finish(world_size) for rank, found in self._ranks.items()}
         if not any(rank.rows for rank in self._ranks.values()):
-            raise TraceError(f"nothing to import: no event of any rank in the {self._format} files")
+            raise TraceError(f"nothing to import: no event of any rank in {self._named}")
         for known in facts.values():
             write_rank_facts(self._directory, known)
         meta = RunMeta(

@@ -14,7 +14,7 @@ from collectors.importers.imported_run import ImportedRun
 from collectors.importers.kineto_events import KinetoEvents
 from collectors.importers.kineto_rank import RankRows
 from collectors.importers.process_groups import note_groups
-from tracer.errors import TraceError
+from tracer.errors import DamagedTrace, TraceError
 from tracer.run_files import SchedulePlan
 from tracer.schema import MAX_RANK
 from tracer.text import plain_text
@@ -34,49 +34,71 @@ def read(
     launches: str = "no",
 ) -> None:
     """Read one trace file per rank (or several, of different steps)."""
-    seen: dict[int, list[tuple[Path, set[int]]]] = {}
-    plans: dict[int, list[str]] = {}
-    operations: dict[int, int] = {}
+    reader = _Reader(run, len(files), operators=operators, launches=launches == "yes")
     for path in files:
         if exported_chrome.is_exported(path):
             exported_chrome.read(path, run, advance)
             continue
-        trace = ChromeTrace(path, advance)
-        events = KinetoEvents()
-        for event in trace.events():
-            events.take(event)
-        facts = _mapping(trace.facts.get("distributedInfo"))
-        number = _rank(path, facts, len(files))
-        _check_not_twice(seen, number, path, {step for step, *_ in events.steps})
-        world_size = facts.get("world_size")
-        if isinstance(world_size, int) and 0 < world_size <= MAX_RANK:
-            run.world_size = max(run.world_size, world_size)
-        host = _host(path, trace.facts)
-        rank = run.rank(
-            number, host=host, clock=f"host {host}" if host else "", device=_device(trace)
-        )
-        rank.flush()
-        rank.offset_ns = _base(trace.facts)
-        groups = note_groups(rank.topology, facts.get("pg_config"))
-        rows = RankRows(
-            rank,
-            events,
-            groups,
-            operators=operators,
-            launches=launches == "yes",
-            first_correlation=operations.get(number, 0),
-        )
-        rows.write()
-        operations[number] = operations.get(number, 0) + len(rows.operations)
-        plans.setdefault(number, rows.actions)
-        _note_versions(run, trace.facts)
-        _note_lacks(run, events, rows, host)
-    run.schedule = _schedule(run, plans)
+        try:
+            reader.read(ChromeTrace(path, advance))
+        except DamagedTrace as error:
+            if str(path) in str(error):
+                raise
+            raise DamagedTrace(f"{path}: {error}") from error
+    run.schedule = _schedule(run, reader.plans)
     if run.schedule is None and run.world_size > 1 and run.known is None:
         run.lacks(
             "no labels of pipeline actions (torch's Schedule1F1B writes none, GPipe and the "
             "runtime schedules do): bubbles and schedules are not shown"
         )
+
+
+class _Reader:
+    """Reads file after file into a run.
+
+    Attributes:
+        plans: the pipeline actions of each rank, in their order.
+    """
+
+    def __init__(self, run: ImportedRun, files: int, *, operators: str, launches: bool) -> None:
+        self.plans: dict[int, list[str]] = {}
+        self._run = run
+        self._files = files
+        self._operators = operators
+        self._launches = launches
+        self._seen: dict[int, list[tuple[Path, set[int]]]] = {}
+        self._operations: dict[int, int] = {}
+
+    def read(self, trace: ChromeTrace) -> None:
+        """Read one file."""
+        run, path, events = self._run, trace.path, KinetoEvents()
+        for event in trace.events():
+            events.take(event)
+        facts = _mapping(trace.facts.get("distributedInfo"))
+        number = _rank(path, facts, self._files)
+        _check_not_twice(self._seen, number, path, {step for step, *_ in events.steps})
+        world_size = facts.get("world_size")
+        if isinstance(world_size, int) and 0 < world_size <= MAX_RANK:
+            run.world_size = max(run.world_size, world_size)
+        host = _host(path, trace.facts)
+        clock = f"host {host}" if host else ""
+        rank = run.rank(number, host=host, clock=clock, device=_device(trace))
+        rank.flush()
+        rank.offset_ns = _base(trace.facts)
+        rows = RankRows(
+            rank,
+            events,
+            note_groups(rank.topology, facts.get("pg_config")),
+            operators=self._operators,
+            launches=self._launches,
+            first_correlation=self._operations.get(number, 0),
+        )
+        rows.write()
+        rank.flush()
+        self._operations[number] = self._operations.get(number, 0) + len(rows.operations)
+        self.plans.setdefault(number, rows.actions)
+        _note_versions(run, trace.facts)
+        _note_lacks(run, events, rows, host)
 
 
 def _rank(path: Path, facts: Mapping[str, Any], files: int) -> int:
@@ -148,6 +170,11 @@ def _note_lacks(run: ImportedRun, events: KinetoEvents, rows: RankRows, host: st
         )
     elif any(o.bytes is None and o.op != "barrier" for o in rows.operations):
         run.lacks("sizes of some operations: they have no bandwidth")
+    if events.left_out.get("gloo"):
+        run.lacks(
+            "when gloo worked: its annotations end when somebody lets go of the operation, so they "
+            "are left out"
+        )
     if not host:
         run.lacks("host names: ranks are laid on each other by the ends of collectives")
     if events.is_coarse:

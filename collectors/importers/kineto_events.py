@@ -169,6 +169,8 @@ class KinetoEvents:
         step = _STEP.fullmatch(name)
         if step:
             self.steps.append((int(step[1]), start, duration, thread))
+        elif name.startswith("gloo:"):
+            self.left_out["gloo"] = self.left_out.get("gloo", 0) + 1
         elif _METADATA in arguments:
             self.communication.append(Communication(start, duration, thread, name, -1, arguments))
         else:

@@ -180,7 +180,7 @@ def _rows(
     src: pa.ChunkedArray | pa.Array,
     dst: pa.ChunkedArray | pa.Array,
 ) -> pa.Table:
-    size = pc.fill_null(bytes_, 0).to_numpy().astype(np.float64)
+    size = pc.fill_null(bytes_.cast(pa.float64()), np.nan).to_numpy()
     factor = _factors(op.to_pylist(), n)
     transfer = end - last
     algbw_seen, algbw_free = _per(size, seen), _per(size, transfer)
@@ -263,19 +263,22 @@ def _summary(found: pa.Table, lost: Lost) -> pa.Table:
 
 
 def _totals(chosen: pa.Table, op: str, n: int) -> dict[str, float | int | None]:
-    """Total bytes over total time; rows whose transfer took no time do not count as skew-free."""
+    """Total bytes over total time; rows whose transfer took no time do not count as skew-free, and
+    those of unknown size (some imported ones) neither way.
+    """
     if chosen.num_rows == 0:
         return {"count": 0, "bytes_total": 0}
+    known = pc.is_valid(chosen["bytes"]).to_numpy()
     size = pc.fill_null(chosen["bytes"], 0).to_numpy()
     transfer = chosen["transfer_ns"].to_numpy()
-    real = transfer > 0
-    seen = _gbps(size.sum(), chosen["seen_ns"].to_numpy().sum())
+    real = known & (transfer > 0)
+    seen = _gbps(size.sum(), chosen["seen_ns"].to_numpy()[known].sum())
     free = _gbps(size[real].sum(), transfer[real].sum())
     factor = BUS_FACTORS[op](n) if op in BUS_FACTORS else None
     return {
         "count": chosen.num_rows,
         "bytes_total": int(size.sum()),
-        "bytes_median": float(np.median(size)),
+        "bytes_median": float(np.median(size[known])) if known.any() else None,
         "algbw_seen": seen if factor is not None else None,
         "busbw_seen": _times(seen, factor),
         "algbw_skew_free": free if factor is not None else None,

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from dashboard.analysis.backward_walk import TRANSFER, Segment, walk
 from dashboard.analysis.dependencies import dependencies
 from dashboard.analysis.device_view import as_devices_ran
+from dashboard.analysis.kernels import category_of_operators, without_inner_operators
 from dashboard.analysis.leaves import Piece, leaves
 from dashboard.analysis.operations import category_of, operations
 from dashboard.analysis.reservations import reservations
@@ -116,7 +117,9 @@ class _Lane:
         events = run.events(ranks=[rank], columns=columns)
         on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
         a_span = pc.not_equal(events["kind"].cast(pa.string()), "step")
-        self.rows = events.filter(pc.and_(on_host, a_span)).to_pylist()
+        host = without_inner_operators(events.filter(pc.and_(on_host, a_span)))
+        self.rows = host.to_pylist()
+        self.of_operators = category_of_operators(run, rank)
         spans = [(row["start"], row["start"] + row["duration"]) for row in self.rows]
         self.pieces = leaves(spans)
         self._starts = [piece.start for piece in self.pieces]
@@ -165,14 +168,16 @@ def _described(
             yield common | {"category": "idle", "name": "no span"}
         else:
             yield common | {
-                "category": _category(span),
+                "category": _category(span, lanes[segment.rank].of_operators),
                 "name": span["name"],
                 "stage": span["stage"],
                 "microbatch": span["microbatch"],
             }
 
 
-def _category(span: dict[str, Any]) -> str:
+def _category(span: dict[str, Any], of_operators: str) -> str:
+    if span["kind"] == "kernel":
+        return of_operators
     if span["kind"] in COMPUTE_KINDS:
         return "compute"
     if span["kind"] in ("collective", "send", "recv", "wait"):

@@ -7,10 +7,18 @@ kernels by their names alone (its hta/utils/utils.py, version 0.5).
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from dashboard.analysis.intervals import intervals
+from dashboard.runs.words import have, where
+from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
+
+if TYPE_CHECKING:
+    from dashboard.runs import Recording
 
 COMPUTE, COMMUNICATION, MEMORY, OTHER = "compute", "communication", "memory", "other"
 PURPOSES: Final = (COMPUTE, COMMUNICATION, MEMORY, OTHER)
@@ -53,6 +61,36 @@ def device_kernels(events: pa.Table) -> pa.Table:
 def operators(events: pa.Table) -> pa.Table:
     """The rows of operators on the host."""
     return _on_lanes(events, "host:", _OPERATORS)
+
+
+def without_inner_operators(host: pa.Table) -> pa.Table:
+    """What a host did, without the operators that began in a span of work or communication: that
+    span says more of them. Launches are left out, too; they lie in operators.
+
+    forward 0-10, operators 1-3 and 12-15 → forward 0-10 and the operator 12-15
+    """
+    is_operator = have(host["kind"], ("kernel",))
+    if not pc.any(is_operator).as_py():
+        return host
+    known = (*COMPUTE_KINDS, *COMMUNICATION_KINDS, "wait", "optimizer", "data")
+    spans = host.filter(have(host["kind"], known))
+    taken = intervals(spans["start"].to_numpy(), spans["duration"].to_numpy())
+    start = host["start"].to_numpy()
+    at = np.searchsorted(taken[:, 0], start, side="right") - 1
+    inside = (at >= 0) & (start < taken[at, 1]) if len(taken) else np.zeros(len(start), np.bool_)
+    is_launch = where(host["lane"], lambda lanes: pc.ends_with(lanes, " launches"))
+    return host.filter(pc.invert(pc.and_(is_operator, pc.or_(is_launch, pa.array(inside)))))
+
+
+def category_of_operators(run: Recording, rank: int) -> str:
+    """What operators of the host are in time accounting: compute on an imported rank that had no
+    device, since nothing else tells its work; elsewhere the host's own time.
+    """
+    if run.meta.source is None:
+        return "host"
+    lanes = run.events(ranks=[rank], columns=("lane",))["lane"]
+    has_device = pc.any(where(lanes, lambda words: pc.starts_with(words, "device:"))).as_py()
+    return "host" if has_device else "compute"
 
 
 def _on_lanes(events: pa.Table, start: str, end: str) -> pa.Table:

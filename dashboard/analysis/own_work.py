@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.analysis.kernels import category_of_operators, without_inner_operators
 from dashboard.analysis.leaves import leaves
 from dashboard.analysis.operations import category_of
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
@@ -56,7 +57,7 @@ def own_work(
         pc.less(events["start"], int(times[-1])),
         pc.greater(pc.add(events["start"], events["duration"]), int(times[0])),
     )
-    spans = events.filter(pc.and_(pc.and_(on_host, a_span), inside))
+    spans = without_inner_operators(events.filter(pc.and_(pc.and_(on_host, a_span), inside)))
     begin = spans["start"].to_numpy()
     end = begin + spans["duration"].to_numpy()
     innermost = leaves(list(zip(begin.tolist(), end.tolist(), strict=True)))
@@ -81,7 +82,7 @@ def own_work(
             "start": start,
             "duration": duration,
             "rank": pa.array(np.full(len(start), rank, np.int32)),
-            "category": _categories(kind, described["group"]),
+            "category": _categories(kind, described["group"], category_of_operators(run, rank)),
             "kind": pc.fill_null(kind, "idle"),
             "name": pc.fill_null(described["name"].cast(pa.string()), "no span"),
             "step": described["step"],
@@ -92,14 +93,16 @@ def own_work(
     )
 
 
-def _categories(kind: pa.ChunkedArray, group: pa.ChunkedArray) -> pa.Array:
+def _categories(kind: pa.ChunkedArray, group: pa.ChunkedArray, of_operators: str) -> pa.Array:
     pairs = zip(kind.to_pylist(), group.cast(pa.string()).to_pylist(), strict=True)
-    return pa.array([_category(k, g) for k, g in pairs], pa.string())
+    return pa.array([_category(k, g, of_operators) for k, g in pairs], pa.string())
 
 
-def _category(kind: str | None, group: str | None) -> str:
+def _category(kind: str | None, group: str | None, of_operators: str) -> str:
     if kind is None:
         return "idle"
+    if kind == "kernel":
+        return of_operators
     if kind in COMPUTE_KINDS:
         return "compute"
     if kind in (*COMMUNICATION_KINDS, "wait"):

@@ -21,6 +21,7 @@ QUICK = {
     "dashboard": ("--ranks", "8", "--windows", "20", "--no-browser"),
     "hta": ("--events", "4e3", "--ranks", "2"),
     "generate": ("--steps", "2"),
+    "importing": ("--megabytes", "0.2", "--ways", "import,json_load"),
     "follow": ("--steps", "8", "--processes", "2"),
     "scale": (
         *("--events", "2e3,4e3", "--ranks-by-events", "8", "--ranks", ""),
