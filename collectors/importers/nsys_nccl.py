@@ -78,7 +78,7 @@ class Call:
     bytes: int | None
     peer: int | None
     seq: int | None = None
-    transfers: list[tuple[int, int, int]] = field(default_factory=list)
+    transfers: list[tuple[int, int, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Kernel:
     launched_until: int
     start: int
     end: int
-    stream: int
+    stream: str
 
 
 def carried_out(calls: Sequence[Call], kernels: Iterable[Kernel]) -> list[Kernel]:

@@ -31,6 +31,7 @@ from collectors.importers.nsys_processes import (
 UNLABELLED: Final = "unlabelled kernels"
 _AUTOGRAD: Final = "pt_autograd"
 """torch names the threads that run backward so."""
+_PLACED: Final = ("start", "end", "streamId", "deviceId", "globalPid")
 _GRAPHS: Final = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
 _OPERATORS: Final = ("aten::", "autograd::", "torch::", "c10d::", "nccl:", "cudnn", "cublas")
 """What `torch.autograd.profiler.emit_nvtx` gives to operators; arguments follow after a comma."""
@@ -61,7 +62,7 @@ class Target:
     labels: Labels
     kernels: list[Kernel] = field(default_factory=list)
     correlation: int = 0
-    spans: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    spans: dict[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
     _starts: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -72,6 +73,13 @@ class Target:
         place = bisect_right(self._starts, time) - 1
         inside = place >= 0 and time < self.windows[place].end
         return self.windows[place].number if inside else None
+
+    def stream(self, stream: Any, device: Any) -> str:
+        """`7`, or `1.7` where the process has several devices, whose streams have equal numbers."""
+        number = stream if type(stream) is int else 0
+        if len(self.process.devices) < 2:
+            return str(number)
+        return f"{device if type(device) is int else 0}.{number}"
 
     def add(self, start: int, end: int, at: int, **event: Any) -> None:
         """One event; it belongs to the step of the time `at`."""
@@ -132,14 +140,31 @@ def _range(target: Target, row: NvtxRow) -> None:
 
 def _work(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
     """Kernels: those of NCCL are kept for later, the others written, with what they are part of."""
-    wanted = ("start", "end", "streamId", "globalPid", "demangledName:text", "shortName:text")
-    for thread, launched, until, start, end, stream, owner, name, short in database.launched(
-        KERNELS, wanted
-    ):
+    wanted = (
+        "start",
+        "end",
+        "streamId",
+        "deviceId",
+        "globalPid",
+        "demangledName:text",
+        "shortName:text",
+    )
+    for (
+        thread,
+        launched,
+        until,
+        start,
+        end,
+        number,
+        device,
+        owner,
+        name,
+        short,
+    ) in database.launched(KERNELS, wanted):
         target = targets.get(owner if type(owner) is int else 0)
         if target is None or not are_times(start, end):
             continue
-        stream = stream if type(stream) is int else 0
+        stream = target.stream(number, device)
         known = are_times(launched, until) and launched <= start
         at = launched if known else start
         name = name if isinstance(name, str) else short
@@ -155,7 +180,7 @@ def _work(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
             _part(target, thread if known else None, at, start, end, stream)
 
 
-def _part(target: Target, thread: int | None, at: int, start: int, end: int, stream: int) -> None:
+def _part(target: Target, thread: int | None, at: int, start: int, end: int, stream: str) -> None:
     """What the kernel is part of: forward, backward or the optimizer, on its stream's lane.
 
     The kernels of one microbatch are one span, from the first to the last: an action of the
@@ -193,14 +218,14 @@ def _write_spans(target: Target) -> None:
 
 def _graphs(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
     """Replays of CUDA graphs that were recorded as a whole."""
-    wanted = ("start", "end", "streamId", "globalPid")
     if not database.has(_GRAPHS, "start", "end"):
         return
-    for thread, launched, until, start, end, stream, owner in database.launched(_GRAPHS, wanted):
+    for row in database.launched(_GRAPHS, _PLACED):
+        thread, launched, until, start, end, number, device, owner = row
         target = targets.get(owner if type(owner) is int else 0)
         if target is None or not are_times(start, end):
             continue
-        stream = stream if type(stream) is int else 0
+        stream = target.stream(number, device)
         known = are_times(launched, until) and launched <= start
         at = launched if known else start
         target.add(
@@ -215,15 +240,15 @@ def _memory(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
         ("CUPTI_ACTIVITY_KIND_MEMCPY", lambda kind: f"Memcpy {_COPIES.get(kind, '')}".strip()),
         ("CUPTI_ACTIVITY_KIND_MEMSET", lambda kind: "Memset"),
     )
-    wanted = ("start", "end", "streamId", "globalPid", "bytes", "copyKind")
+    wanted = (*_PLACED, "bytes", "copyKind")
     for table, named in kinds:
         if not database.has(table, "start", "end"):
             continue
         for row in database.launched(table, wanted):
-            _, launched, until, start, end, stream, owner, size, kind = row
+            _, launched, until, start, end, number, device, owner, size, kind = row
             target = targets.get(owner if type(owner) is int else 0)
             if target is not None and are_times(start, end):
-                stream = stream if type(stream) is int else 0
+                stream = target.stream(number, device)
                 target.add(
                     start,
                     end,

@@ -22,7 +22,7 @@ from tracer.errors import DamagedTrace, UsageError
 REDUCE = "ncclDevKernel_AllReduce_Sum_f32_RING_LL"
 
 
-def step(process: Process, begin: int, late: int = 0) -> None:
+def step(process: Process, begin: int, late: int = 0, communicator: int = 0xABC) -> None:
     """One step of 100 µs: forward, backward on torch's autograd thread, all_reduce, optimizer.
 
     begin + (host)  10 forward 20   20 backward 40      45 all_reduce 50      60 optimizer 70
@@ -34,7 +34,7 @@ def step(process: Process, begin: int, late: int = 0) -> None:
     process.range("backward", begin + 20, begin + 40)
     autograd = process.number | (process.pid + 1)
     process.kernel("gemm_backward", begin + 21, begin + 25, begin + 45, thread=autograd)
-    process.calls("ncclAllReduce", begin + 45, begin + 48, 0xABC, 4_000)
+    process.calls("ncclAllReduce", begin + 45, begin + 48, communicator, 4_000)
     process.kernel(REDUCE, begin + 49, begin + 50 + late, begin + 70, stream=9)  # in GroupEnd
     process.range("Optimizer.step#AdamW.step", begin + 60, begin + 70)
     process.kernel("adam", begin + 61, begin + 75, begin + 85)
@@ -219,6 +219,70 @@ def test_ranks_come_from_the_names_of_files(tmp_path: Path, names: tuple[str, st
     for rank in (0, 1):
         (kernel,) = rows(run.path, rank, kind="kernel")
         assert kernel["name"] == f"void of rank {rank}<float>(int)"
+
+
+def test_hosts_are_aligned_by_the_ends_of_collectives(tmp_path: Path) -> None:
+    # Both hosts take the step at the same time, but the second one's clock is 3 s ahead.
+    files = []
+    for rank in (0, 1):
+        files.append(tmp_path / f"rank{rank}.sqlite")
+        with Export(files[-1], host=f"node{rank}", epoch=EPOCH + 3 * 10**9 * rank) as export:
+            process = Process(export, 10, 0)
+            process.nccl_domain()
+            process.joins(7, rank, 2)
+            for number in range(20):
+                step(process, 1000 + 100 * number, late=5 * rank, communicator=7)
+    run = imported(files, tmp_path / "run")
+    assert run.clock.method == "ends of collectives"
+    assert run.clock.bound_ns is not None
+    assert run.clock.bound_ns < 30_000
+    begun = [
+        run.events(ranks=[rank], kinds=("step",), columns=("start",))["start"].to_numpy()
+        for rank in (0, 1)
+    ]
+    assert abs(begun[0] - begun[1]).max() <= run.clock.bound_ns
+
+
+def test_streams_of_two_devices_are_two_lanes(tmp_path: Path) -> None:
+    path = tmp_path / "report.sqlite"
+    with Export(path) as export:
+        for device in (0, 1):
+            Process(export, 10, device).kernel("gemm", 1, 2 + device, 9)
+    run = imported([path], tmp_path / "run")
+    assert {row["lane"] for row in rows(run.path, 0, kind="kernel")} == {
+        "device:0.7 kernels",
+        "device:1.7 kernels",
+    }
+
+
+def test_replays_of_graphs_that_were_recorded_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.sqlite"
+    with Export(path) as export:
+        process = Process(export, 10, 0)
+        process.kernel("before", 1, 2, 3)
+        process.range("forward", 10, 20)
+        export.connection.execute(
+            "CREATE TABLE CUPTI_ACTIVITY_KIND_GRAPH_TRACE (start INT, end INT, deviceId INT, "
+            "contextId INT, streamId INT, correlationId INT, globalPid INT, graphId INT)"
+        )
+        export.insert(
+            "CUPTI_ACTIVITY_KIND_GRAPH_TRACE",
+            start=12_000,
+            end=19_000,
+            deviceId=0,
+            streamId=7,
+            correlationId=process._launch(11, "cudaGraphLaunch_v10000", None),
+            globalPid=process.number,
+        )
+    run = imported([path], tmp_path / "run")
+    (replay,) = rows(run.path, 0, name="CUDA graph")
+    assert (replay["lane"], replay["kind"], replay["duration"]) == (
+        "device:7 kernels",
+        "kernel",
+        7_000,
+    )
+    work = [(w["kind"], w["duration"]) for w in rows(run.path, 0, lane="device:7")]
+    assert work == [("forward", 1_000), ("forward", 7_000)]
 
 
 def test_steps_by_an_expression_of_the_user(tmp_path: Path) -> None:

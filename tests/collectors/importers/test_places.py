@@ -114,9 +114,9 @@ def test_every_call_gets_the_kernels_of_its_group(groups: list[tuple[str, int]])
         made: dict[str, int] = {"end": at + 9, "communicator": 1, "bytes": 8, "peer": 0}
         calls += [Call(op=op, thread=5, start=at + n, **made) for n in range(count)]
         kind = "send_recv" if op == "send" else op
-        kernels.append(Kernel(kind, 5, at + 50, at + 51, at + 60, at + 70, 7))
+        kernels.append(Kernel(kind, 5, at + 50, at + 51, at + 60, at + 70, "7"))
     assert carried_out(calls, kernels) == []
-    taken: dict[tuple[int, int, int], int] = defaultdict(int)
+    taken: dict[tuple[int, int, str], int] = defaultdict(int)
     for call in calls:
         (transfer,) = call.transfers
         assert call.start // 100 == transfer[0] // 100
