@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    meta, groups = groups_of(options.run)
+    meta, groups = groups_of(options.run, options.group)
     wanted = sizes(options.low, options.high)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes != meta.world_size:
@@ -148,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--high", type=int, default=64 << 20, metavar="BYTES", help="largest size")
     parser.add_argument(
         "--seconds", type=float, default=0.2, metavar="S", help="per operation and size"
+    )
+    parser.add_argument(
+        "--group", action="append", default=[], metavar="NAME", help="only this one: tp:0-1"
     )
     parser.add_argument("--backend", choices=("nccl", "gloo"), help="default: nccl where it can")
     return parser

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -43,12 +43,12 @@ class Round:
         return next((group for group in self.groups if rank in group.ranks), None)
 
 
-def groups_of(run: Path) -> tuple[RunMeta, tuple[Members, ...]]:
+def groups_of(run: Path, only: Collection[str] = ()) -> tuple[RunMeta, tuple[Members, ...]]:
     """The run's facts, and its groups of two and more ranks by name: those that its ranks recorded,
-    else those of its mesh.
+    else those of its mesh; of these those named in `only`, if any are.
 
     Raises:
-        UsageError: there is no such run, or it has no group.
+        UsageError: there is no such run, or it has no group, or not one of `only`.
         TraceError: its files cannot be read.
     """
     try:
@@ -59,6 +59,11 @@ def groups_of(run: Path) -> tuple[RunMeta, tuple[Members, ...]]:
     groups = [g for g in found.values() if len(g.ranks) > 1 and max(g.ranks) < meta.world_size]
     if not groups:
         raise UsageError(f"{run}: the run has no group of two or more ranks: nothing to measure")
+    unknown = sorted(set(only) - {group.name for group in groups})
+    if unknown:
+        known = ", ".join(sorted(group.name for group in groups))
+        raise UsageError(f"{run}: no group {unknown[0]!r} of two or more ranks; there is: {known}")
+    groups = [group for group in groups if not only or group.name in only]
     return meta, tuple(sorted(groups, key=lambda group: group.name))
 
 

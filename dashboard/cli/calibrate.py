@@ -18,6 +18,7 @@ from types import FrameType
 from typing import IO, Final
 
 import click
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -25,10 +26,12 @@ from rich.text import Text
 from dashboard.analysis.latency_bandwidth import fit_lines
 from dashboard.analysis.link_peaks import link_peaks
 from dashboard.analysis.links import calibrated_operations
+from dashboard.analysis.operations import operations
 from dashboard.cli.bandwidth import lines_table
 from dashboard.cli.opening import open_run
-from dashboard.cli.options import json_option, run_argument
+from dashboard.cli.options import StepRange, chosen_steps, json_option, run_argument
 from dashboard.cli.tables import console, gbps, show
+from dashboard.run import Run
 from dashboard.runs.calibration import calibration_notes
 from dashboard.runs.recording import Recording
 from dashboard.runs.stores import shown
@@ -60,6 +63,12 @@ class CalibrationFailed(RankscopeError):
 @click.option(
     "--backend", type=click.Choice(["nccl", "gloo"]), help="Default: nccl with a GPU per process."
 )
+@click.option(
+    "--step",
+    "steps",
+    type=StepRange(),
+    help="Only the groups that communicate in these steps: 10:20, 10:, :20, 10.",
+)
 @json_option
 def calibrate(
     path: Path | str,
@@ -68,6 +77,7 @@ def calibrate(
     high: int,
     seconds: float,
     backend: str | None,
+    steps: slice | None,
     as_json: bool,
 ) -> None:
     """Measure what the links of RUN can do: its own groups, each operation, by message size.
@@ -84,6 +94,7 @@ def calibrate(
     Examples:
       rankscope calibrate runs/a                     about a minute per mesh dimension
       rankscope calibrate runs/a --high 1000000      up to 1 MB only
+      rankscope calibrate runs/a --step 10           only the groups that step 10 uses
       rankscope calibrate runs/a --out links.json && rankscope bandwidth runs/b --calibration links.json
     """  # noqa: E501 - a command to copy
     if isinstance(path, str):
@@ -93,6 +104,8 @@ def calibrate(
     target = (out or path / CALIBRATION_FILE).absolute()
     sweep = ["--out", str(target), "--low", str(low), "--high", str(high)]
     sweep += ["--seconds", str(seconds), *(["--backend", backend] if backend else [])]
+    if steps is not None:
+        sweep += [part for name in groups_in(run, steps) for part in ("--group", name)]
     here = socket.gethostname()
     if here not in {facts.host for facts in run.facts.values()}:
         said = f"! this is {here}, {run.name} was recorded elsewhere: the links may be others"
@@ -116,6 +129,20 @@ def calibrate(
     said = ", ".join(f"{dim} {gbps(peak.gbps)} GB/s" for dim, peak in peaks.items())
     show(printed, Text(f"Largest bus bandwidth: {said}", style="bold"))
     show(printed, Text(f"Written to {target}"))
+
+
+def groups_in(run: Run, steps: slice) -> list[str]:
+    """The groups of two or more ranks that communicate in these steps.
+
+    Raises:
+        UsageError: there is none, or no such step.
+    """
+    table = operations(run, chosen_steps(run, steps))
+    several = {name for f in run.facts.values() for name, g in f.groups.items() if len(g.ranks) > 1}
+    found = sorted(set(pc.unique(table["group"]).drop_null().to_pylist()) & several)
+    if not found:
+        raise UsageError(f"{run.path}: no group of two or more ranks communicates in these steps")
+    return found
 
 
 def _check(run: Recording) -> None:

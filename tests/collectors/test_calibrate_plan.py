@@ -35,6 +35,13 @@ def test_groups_that_only_the_mesh_tells(tmp_path: Path) -> None:
     assert groups_of(write_run(tmp_path, events, mesh=mesh))[1] == (group("dp:0-1", 0, 1),)
 
 
+def test_only_some_groups() -> None:
+    sample = ROOT / "sample_traces" / "pp2-tp2-1f1b"
+    assert groups_of(sample, ["tp:2-3"])[1] == (group("tp:2-3", 2, 3),)
+    with pytest.raises(UsageError, match=r"no group 'dp:0-1' .* there is: pp:0,2, pp:1,3, tp:0-1"):
+        groups_of(sample, ["dp:0-1"])
+
+
 def test_a_run_without_groups_says_so(tmp_path: Path) -> None:
     events = {0: [Event(start=0, duration=1, kind="step")]}
     facts = {0: RankFacts(coordinates={})}
