@@ -108,7 +108,7 @@ def test_no_rank_stays_in_memory(tmp_path: Path) -> None:
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), max_size=30)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(spans=SPANS)
 def test_a_viewer_that_draws_stacks_gets_every_duration_right(
     tmp_path_factory: pytest.TempPathFactory, spans: list[tuple[int, int]]

@@ -26,7 +26,7 @@ from tests.support.launching import ROOT, environment
 
 pytest.importorskip("torch.distributed", reason="records a run")
 
-PATIENCE_S = 90
+PATIENCE_S = 120
 STEPS = 40
 
 
