@@ -58,11 +58,10 @@ def walk(
 
     `dependencies[rank]` is sorted by `end`. The segments tile [begin, end) exactly.
     """
-    ends = {r: [d.end for d in found] for r, found in dependencies.items()}
     backwards: list[Segment] = []
     now = end
     while now > begin:
-        crossed = _last_before(dependencies.get(rank, ()), ends.get(rank, []), now)
+        crossed = _last_before(dependencies.get(rank, ()), now)
         if crossed is None or crossed.end <= begin:
             backwards.append(Segment(rank=rank, start=begin, end=now, what=LOCAL))
             break
@@ -83,9 +82,9 @@ def walk(
     return backwards[::-1]
 
 
-def _last_before(found: Sequence[Dependency], ends: Sequence[int], now: int) -> Dependency | None:
+def _last_before(found: Sequence[Dependency], now: int) -> Dependency | None:
     """The last dependency that ended at or before `now` and whose cause lies before `now`."""
-    index = bisect_right(ends, now) - 1
+    index = bisect_right(found, now, key=lambda dependency: dependency.end) - 1
     while index >= 0 and found[index].cause >= now:
         index -= 1
     return found[index] if index >= 0 else None

@@ -80,15 +80,14 @@ def critical_path(run: Recording, steps: Collection[int] | None = None) -> Criti
     """
     run = as_devices_ran(run)
     issued = operations(run)
-    waits = dependencies(issued)
-    lanes = {rank: _Lane(run, rank) for rank in run.ranks}
+    lanes: dict[int, _Lane] = {}
     rows: list[dict[str, Any]] = []
     lengths: list[dict[str, Any]] = []
-    for step, begin, end, rank in _boundaries(run):
-        if steps is not None and step not in steps:
-            continue
+    for step, begin, end, segments in walk_steps(run, issued, steps):
         lengths.append({"step": step, "start": begin, "length_ns": end - begin})
-        for segment in walk(waits, rank=rank, begin=begin, end=end):
+        for segment in segments:
+            if segment.rank not in lanes:
+                lanes[segment.rank] = _Lane(run, segment.rank)
             rows += [{"step": step} | row for row in _described(segment, lanes, issued)]
     return CriticalPath(
         segments=pa.Table.from_pylist(rows, schema=_SEGMENTS),
@@ -96,6 +95,18 @@ def critical_path(run: Recording, steps: Collection[int] | None = None) -> Criti
         summary=_summary(rows, len(lengths)),
         notes=reservations(run),
     )
+
+
+def walk_steps(
+    run: Recording, issued: pa.Table, steps: Collection[int] | None = None
+) -> Iterator[tuple[int, int, int, list[Segment]]]:
+    """step, begin, end (ns) and the path's segments, of all complete steps or those of `steps`;
+    `issued`: `operations(run)`.
+    """
+    waits = dependencies(issued)
+    for step, begin, end, rank in _boundaries(run):
+        if steps is None or step in steps:
+            yield step, begin, end, walk(waits, rank=rank, begin=begin, end=end)
 
 
 def _boundaries(run: Recording) -> Iterator[tuple[int, int, int, int]]:

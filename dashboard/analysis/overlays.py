@@ -44,27 +44,31 @@ def plan_between(run: Recording, start: int, end: int) -> dict[str, Any]:
     """The plan with equally long stages of every step that overlaps [start, end) ns: `actions` as
     [rank, start, end, kind, microbatch], and `said`, why there are none.
     """
+    none = "this run has no schedule that a plan can be made of"
+    if run.meta.schedule is None:
+        return {"actions": [], "said": none}
     steps = _steps_between(run, start, end)
     if len(steps) > MOST_STEPS:
         return {"actions": [], "said": f"the plan is drawn for up to {MOST_STEPS} steps: zoom in"}
-    actions: list[list[Any]] = []
-    for step in sorted(steps):
-        for group in pipelines(run):
-            found = step_schedule(run, step, group)
-            first = found.window_start or 0
-            actions += [
-                [
-                    row["rank"],
-                    first + row["start"],
-                    first + row["start"] + row["duration"],
-                    row["kind"],
-                    row["microbatch"],
-                ]
-                for row in found.planned.to_pylist()
-            ]
-    lacks = bool(steps) and not actions
-    said = "this run has no schedule that a plan can be made of" if lacks else ""
-    return {"actions": actions, "said": said}
+    actions = [action for step in sorted(steps) for action in run.answer(_planned, [step])]
+    return {"actions": actions, "said": none if steps and not actions else ""}
+
+
+def _planned(run: Recording, steps: Collection[int]) -> list[list[Any]]:
+    """[rank, start, end, kind, microbatch] of the plan of each pipeline, from where it began."""
+    found = [step_schedule(run, step, group) for step in sorted(steps) for group in pipelines(run)]
+    return [
+        [
+            row["rank"],
+            at := first + row["start"],
+            at + row["duration"],
+            row["kind"],
+            row["microbatch"],
+        ]
+        for schedule in found
+        if (first := schedule.window_start) is not None
+        for row in schedule.planned.to_pylist()
+    ]
 
 
 def _steps_between(run: Recording, start: int, end: int) -> Collection[int]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dashboard.analysis.critical_path import critical_path
+from dashboard.analysis.critical_path import walk_steps
+from dashboard.analysis.operations import operations
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -31,11 +32,10 @@ def path_stays(run: Recording) -> list[Stay]:
     Before (rank, start, duration)                After
     (0, 0, 10), (1, 10, 1), (1, 11, 10)           rank 0 0-10, rank 1 10-21
     """
-    segments = run.answer(critical_path).segments
-    columns = (segments[name].to_pylist() for name in ("rank", "start", "duration"))
     return _joined(
-        Stay(rank=rank, start=start, end=start + duration)
-        for rank, start, duration in zip(*columns, strict=True)
+        Stay(rank=segment.rank, start=segment.start, end=segment.end)
+        for _, _, _, segments in walk_steps(run, operations(run))
+        for segment in segments
     )
 
 

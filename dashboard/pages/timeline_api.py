@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flask import Flask, Response, jsonify
 
+from dashboard.analysis.dimensions import coordinate, role_of
 from dashboard.pages.timeline_requests import (
     asked_number,
     asked_span,
@@ -22,7 +23,7 @@ from dashboard.pages.timeline_requests import (
 )
 from dashboard.timeline.details import event_details
 from dashboard.timeline.index import open_timeline
-from dashboard.timeline.lanes import Timeline
+from dashboard.timeline.lanes import Lane, Timeline
 from dashboard.timeline.window import LAST_ROW, MAX_ROWS, MAX_WIDTH, Window, merged, query
 from dashboard.timeline.wire import encode
 from tracer.errors import UsageError
@@ -93,13 +94,24 @@ def register(server: Flask, timelines: Timelines) -> None:
 
 def _describe(timeline: Timeline) -> dict[str, Any]:
     return {
-        "lanes": [asdict(lane) for lane in timeline.lanes],
+        "lanes": [_lane(lane) for lane in timeline.lanes],
         "rows": timeline.row_count,
         "steps": [[s.rank, s.step, s.start, s.duration] for s in timeline.steps],
         "span": timeline.span,
         "kinds": KINDS,
         "present": _present_kinds(timeline),
         "events": len(timeline.start),
+    }
+
+
+def _lane(lane: Lane) -> dict[str, Any]:
+    """Its place in the mesh as `pp`, and the other dimensions as [name, index], tensor-parallel,
+    the innermost, last.
+    """
+    others = [[name, at] for name, at in lane.coordinates.items() if role_of(name) != "pp"]
+    return asdict(lane) | {
+        "pp": coordinate(lane.coordinates, "pp"),
+        "coordinates": sorted(others, key=lambda pair: role_of(str(pair[0])) == "tp"),
     }
 
 

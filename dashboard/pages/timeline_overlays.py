@@ -40,25 +40,31 @@ _MOST_LISTED: Final = 40
 def register(server: Flask, runs: Sequence[Run], timelines: Timelines) -> None:
     """Add the routes to the server."""
     searches = _Searches()
+    one_at_a_time = Lock()  # an answer takes a while, and who moves asks again meanwhile
     base = "/api/timeline/<int:index>"
 
     @server.get(f"{base}/path")
     @refuse_with_400
     def path(index: int) -> Response:
         start, end = asked_span()
-        stays = _run(runs, index).answer(_all_stays)
+        with one_at_a_time:
+            stays = _run(runs, index).answer(_all_stays)
         found = stays_between(stays, start, end, _width())
         return compressed(jsonify([[stay.rank, stay.start, stay.end] for stay in found]))
 
     @server.get(f"{base}/bubbles")
     @refuse_with_400
     def bubbles(index: int) -> Response:
-        return compressed(jsonify(bubbles_between(_run(runs, index), *asked_span(), _width())))
+        with one_at_a_time:
+            found = bubbles_between(_run(runs, index), *asked_span(), _width())
+        return compressed(jsonify(found))
 
     @server.get(f"{base}/plan")
     @refuse_with_400
     def plan(index: int) -> Response:
-        return compressed(jsonify(plan_between(_run(runs, index), *asked_span())))
+        with one_at_a_time:
+            found = plan_between(_run(runs, index), *asked_span())
+        return compressed(jsonify(found))
 
     @server.get(f"{base}/counters")
     @refuse_with_400

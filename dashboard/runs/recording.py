@@ -23,9 +23,10 @@ from tracer.schema import counters_file
 
 Answer = TypeVar("Answer")
 
-_ANSWERS_KEPT: Final = 12
-"""Four analyses for three choices of steps. One page asks the same question several times: its
-tables, its findings and its figures; answers never change, and are small beside the events."""
+_ANSWERS_KEPT: Final = 24
+"""Four analyses for three choices of steps, and the timeline's plans of eight steps. One page asks
+the same question several times: its tables, its findings and its figures; answers never change,
+and are small beside the events."""
 
 
 class Recording:

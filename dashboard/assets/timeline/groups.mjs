@@ -73,7 +73,7 @@ function byMesh(ranks, dimensions) {
   const stages = [...new Set(ranks.map(({ groups }) => groups[0]?.key))];
   const place = (one) => [
     stages.indexOf(one.groups[0]?.key),
-    ...dimensions.map((name) => one.coordinates[name] ?? -1),
+    ...dimensions.map((name) => one.coordinates.get(name) ?? -1),
     one.rank,
   ];
   const places = new Map(ranks.map((one) => [one, place(one)]));
@@ -88,8 +88,9 @@ function ranksOf(lanes) {
   const ranks = new Map();
   for (const lane of lanes) {
     if (!ranks.has(lane.rank)) {
-      const { rank, stages, coordinates } = lane;
-      ranks.set(rank, { rank, stages, coordinates, lanes: [], groups: [], folded: 0 });
+      const { rank, stages, pp } = lane;
+      const coordinates = new Map(lane.coordinates);
+      ranks.set(rank, { rank, stages, pp, coordinates, lanes: [], groups: [], folded: 0 });
     }
     ranks.get(lane.rank).lanes.push(lane);
   }
@@ -102,11 +103,11 @@ function flat(ranks) {
   return ranks;
 }
 
-/** The dimensions of the mesh beside `pp` in which ranks differ; `tp`, the innermost, is last. */
+/** The dimensions of the mesh beside the pipeline's in which ranks differ, the innermost last. */
 export function dimensionsOf(lanes) {
-  const differ = (name) => new Set(lanes.map((lane) => lane.coordinates[name])).size > 1;
-  const names = Object.keys(lanes[0]?.coordinates ?? {}).filter((name) => name !== "pp" && differ(name));
-  return names.sort((a, b) => (a === "tp") - (b === "tp"));
+  const places = lanes.map((lane) => new Map(lane.coordinates));
+  const differ = (name) => new Set(places.map((place) => place.get(name))).size > 1;
+  return [...(places[0]?.keys() ?? [])].filter(differ);
 }
 
 const stageName = (stages) => {
@@ -114,13 +115,13 @@ const stageName = (stages) => {
   return stages.length === 1 ? `stage ${stages[0]}` : `stages ${stages.join(", ")}`;
 };
 
-function groupsOf({ stages, coordinates }, dimensions) {
-  const stage = stageName(stages) || (coordinates.pp === undefined ? "" : `pp ${coordinates.pp}`);
+function groupsOf({ stages, pp, coordinates }, dimensions) {
+  const stage = stageName(stages) || (pp === null ? "" : `pp ${pp}`);
   const groups = stage ? [{ key: stage, name: stage }] : [];
   if (dimensions.length < 2) return groups;
   const name = dimensions
     .slice(0, -1)
-    .map((dimension) => `${dimension} ${coordinates[dimension] ?? "?"}`)
+    .map((dimension) => `${dimension} ${coordinates.get(dimension) ?? "?"}`)
     .join(" · ");
   return [...groups, { key: `${stage}: ${name}`, name }];
 }

@@ -30,7 +30,9 @@ export class Overlay {
     this.shown = query.get(this.name) === "1";
     if (this.shown && !before) this.isFresh = true;
     this.t.part(this.name).setAttribute("aria-pressed", String(this.shown));
-    if (!this.shown) this.keep(null);
+    if (this.shown) return;
+    this.t.part(this.name).setAttribute("aria-busy", "false");
+    this.keep(null);
   }
 
   /** What was shown holds no longer; the run has grown. */
@@ -46,9 +48,12 @@ export class Overlay {
     if (key === this.asked) return;
     this.asked = key;
     if (!key) return;
+    const button = t.part(this.name);
+    button.setAttribute("aria-busy", "true");
     const taken = await t.feed.take(t.source.beside(this.name, asked), (fresh) => {
       if (this.asked === key) this.keep(fresh);
     });
+    if (this.asked === key) button.setAttribute("aria-busy", "false");
     if (!taken && this.asked === key) this.asked = null; // so that it is asked for again
   }
 

@@ -78,7 +78,7 @@ function openGroups(one, open, groups, from) {
 function detailOf(one, dimensions) {
   if (one.folded) return `+ ${one.folded} folded`;
   const said = one.groups.length > 1 ? dimensions.slice(-1) : dimensions;
-  const place = said.map((name) => `${name} ${one.coordinates[name] ?? "?"}`);
+  const place = said.map((name) => `${name} ${one.coordinates.get(name) ?? "?"}`);
   return [one.stage, ...place].filter(Boolean).join(" · ");
 }
 

@@ -13,7 +13,7 @@ from dashboard.analysis.overlays import (
     counters_between,
     plan_between,
 )
-from tests.support.pipeline_toy import write_pipeline
+from tests.support.pipeline_toy import SCHEDULE, write_pipeline
 from tests.support.toy import Event, write_counters, write_run
 
 SAMPLE = open_run(Path(__file__).parents[3] / "sample_traces" / "pp2-tp2-1f1b")
@@ -54,9 +54,10 @@ def test_the_plan_of_many_steps_or_of_no_pipeline_says_why_there_is_none(tmp_pat
         Event(start=at * 10, duration=10, kind="step", name="step", step=at)
         for at in range(MOST_STEPS + 1)
     ]
-    run = open_run(write_run(tmp_path / "plain", {0: steps}))
-    assert "zoom in" in plan_between(run, 0, run.duration_ns)["said"]
-    assert "no schedule" in plan_between(run, 0, 5)["said"]
+    plain = open_run(write_run(tmp_path / "plain", {0: steps}))
+    assert "no schedule" in plan_between(plain, 0, plain.duration_ns)["said"]
+    planned = open_run(write_run(tmp_path / "planned", {0: steps}, schedule=SCHEDULE))
+    assert "zoom in" in plan_between(planned, 0, planned.duration_ns)["said"]
 
 
 def test_counters_keep_the_largest_of_each_pixel_and_one_value_on_either_side(
