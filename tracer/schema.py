@@ -47,6 +47,13 @@ class Kind(IntEnum):
 KINDS: Final = tuple(kind.label for kind in Kind)
 COMPUTE_KINDS: Final = ("forward", "backward", "backward_input", "backward_weight")
 COMMUNICATION_KINDS: Final = ("collective", "send", "recv")
+OPERATORS: Final = " operators"
+KERNELS: Final = " kernels"
+LAUNCHES: Final = " launches"
+"""Ends of the names of lanes with events of kind `kernel`: operators of the host, device kernels
+and copies, and, of imported traces, the calls that launched them."""
+LONGEST_KERNEL: Final = 200
+"""Characters of a kernel's name: those of templates run to thousands."""
 GARBAGE_COLLECTION: Final = "garbage collection"
 """Name of the spans (kind `user`) in which Python collected garbage."""
 NOT_COMPLETE: Final = "not complete: "

@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from collectors.importers.chrome_json import Event
 from tracer.errors import DamagedTrace
+from tracer.schema import LONGEST_KERNEL
 
-_LONGEST_NAME: Final = 200
-"""Names of templated kernels run to thousands of characters."""
 _MOST_EVENTS: Final = 100_000_000
 """Of one file: 4 GB of columns. A step of a large model has some 100,000."""
 
@@ -137,7 +136,7 @@ class KinetoEvents:
             return
         arguments = event.get("args")
         arguments = arguments if isinstance(arguments, dict) else {}
-        name = str(event.get("name", ""))[:_LONGEST_NAME]
+        name = str(event.get("name", ""))[:LONGEST_KERNEL]
         if category in _KERNELS:
             self._kernel(event, _KERNELS[category], start, duration, name, arguments)
             return

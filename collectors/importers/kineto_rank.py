@@ -24,6 +24,7 @@ from collectors.importers.kineto_labels import (
     outermost,
     tag_messages,
 )
+from tracer.schema import KERNELS, LAUNCHES, OPERATORS
 
 _ROWS: Final = 1 << 16
 _THREAD: Final = re.compile(r"thread (\d+) \((.*)\)")
@@ -205,7 +206,7 @@ class RankRows:
 
     def _write_operators(self) -> None:
         spans, rows = self._events.operators, np.flatnonzero(self._host_rows)
-        lanes = [f"{lane} operators" for lane in self._lanes]
+        lanes = [f"{lane}{OPERATORS}" for lane in self._lanes]
         self._write_spans(spans, rows, lanes, self._step_at(column(spans, "start")))
         if self._launches:
             launches = self._events.launches
@@ -213,7 +214,7 @@ class RankRows:
             self._write_spans(
                 launches,
                 np.arange(len(launches)),
-                [f"{lane} launches" for lane in self._lanes],
+                [f"{lane}{LAUNCHES}" for lane in self._lanes],
                 self._step_at(column(launches, "start")),
                 correlation=np.where(keys >= 0, keys % _FIRST_LAUNCH + _FIRST_LAUNCH, -1),
             )
@@ -230,7 +231,7 @@ class RankRows:
             kernels,
             np.arange(len(kernels)),
             [
-                f"device:{self._stream_name(lane)} kernels"
+                f"device:{self._stream_name(lane)}{KERNELS}"
                 for lane in range(len(self._events.streams.words))
             ],
             self._launched_step,

@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +23,8 @@ from torch.profiler import ProfilerActivity, profile
 from collectors.live.patches import Patches
 from tracer.recorder import Recorder, warn
 from tracer.rings import NONE, RECORD_DTYPE
-from tracer.schema import Kind
+from tracer.schema import KERNELS, LONGEST_KERNEL, OPERATORS, Kind
 from tracer.topology import Topology
-
-_LONGEST_NAME: Final = 200
-"""Names of templated kernels run to thousands of characters."""
 
 
 class KernelWindows:
@@ -136,9 +133,9 @@ class KernelWindows:
         if event.device_type() == DeviceType.CPU:
             thread = event.device_resource_id()
             name = "main" if threads.get(thread) == "MainThread" else threads.get(thread, thread)
-            lane = f"host:{name} operators"
+            lane = f"host:{name}{OPERATORS}"
         else:
-            lane = f"device:{event.device_resource_id()} kernels"
+            lane = f"device:{event.device_resource_id()}{KERNELS}"
         values = {
             "start": start,
             "duration": duration,
@@ -146,6 +143,6 @@ class KernelWindows:
             "lane": recorder.lanes.intern(lane),
             "kind": int(Kind.KERNEL),
             "is_operation": 1,
-            "name": recorder.names.intern(event.name()[:_LONGEST_NAME]),
+            "name": recorder.names.intern(event.name()[:LONGEST_KERNEL]),
         }
         return tuple(values.get(field, NONE) for field in RECORD_DTYPE.names or ())

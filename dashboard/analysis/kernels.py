@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import intervals
 from dashboard.runs.words import have, where
-from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
+from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS, KERNELS, LAUNCHES, OPERATORS
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -26,9 +26,6 @@ PURPOSES: Final = (COMPUTE, COMMUNICATION, MEMORY, OTHER)
 _COMMUNICATION: Final = re.compile(r"[nr]ccl.*Kernel")
 _MEMORY: Final = re.compile(r"Memcpy|Memset|dma")
 _OTHER: Final = re.compile(r".*Sync|.*Memcpy|Memset")
-
-_OPERATORS: Final = " operators"
-_KERNELS: Final = " kernels"
 
 
 def purpose_of(name: str) -> str:
@@ -54,13 +51,13 @@ def device_kernels(events: pa.Table) -> pa.Table:
     """The rows of kernels and copies on a device, each with its `purpose`; needs the columns kind,
     lane and name.
     """
-    rows = _on_lanes(events, "device:", _KERNELS)
+    rows = _on_lanes(events, "device:", KERNELS)
     return rows.append_column("purpose", purposes(rows["name"]))
 
 
 def operators(events: pa.Table) -> pa.Table:
     """The rows of operators on the host."""
-    return _on_lanes(events, "host:", _OPERATORS)
+    return _on_lanes(events, "host:", OPERATORS)
 
 
 def without_inner_operators(host: pa.Table) -> pa.Table:
@@ -78,7 +75,7 @@ def without_inner_operators(host: pa.Table) -> pa.Table:
     start = host["start"].to_numpy()
     at = np.searchsorted(taken[:, 0], start, side="right") - 1
     inside = (at >= 0) & (start < taken[at, 1]) if len(taken) else np.zeros(len(start), np.bool_)
-    is_launch = where(host["lane"], lambda lanes: pc.ends_with(lanes, " launches"))
+    is_launch = where(host["lane"], lambda lanes: pc.ends_with(lanes, LAUNCHES))
     return host.filter(pc.invert(pc.and_(is_operator, pc.or_(is_launch, pa.array(inside)))))
 
 
