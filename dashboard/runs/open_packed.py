@@ -45,7 +45,7 @@ from dashboard.runs.recording import clock_problem, steps_of
 from dashboard.runs.stores import Store
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts
-from tracer.schema import MAX_RANK, counters_file
+from tracer.schema import MAX_RANK, counters_file, events_file
 
 SUMMARY: Final = "packed.json"
 _VERSION: Final = 1
@@ -53,7 +53,7 @@ _MOST_BYTES: Final = 256 << 20
 _SKIMMED: Final = ("start", "kind", "step")
 
 
-def packed_ranks(seen: Fingerprint) -> dict[int, str]:
+def packed_ranks(seen: Collection[str]) -> dict[int, str]:
     """The ranks that are packed among these files, and their names."""
     matches = ((NAME.fullmatch(name), name) for name in seen)
     found = {int(match[1]): name for match, name in matches if match}
@@ -62,6 +62,19 @@ def packed_ranks(seen: Fingerprint) -> dict[int, str]:
         for rank, name in sorted(found.items())
         if rank <= MAX_RANK and name == packed_file(rank)
     }
+
+
+def is_packed(names: Collection[str]) -> bool:
+    """Whether a run of these files is packed: where a recording lies as well, that is the run, and
+    Parquet beside it is somebody's export.
+    """
+    streams = (events_file(rank) for name in names if (rank := _rank_of_stream(name)) is not None)
+    return bool(packed_ranks(names)) and not any(name in names for name in streams)
+
+
+def _rank_of_stream(name: str) -> int | None:
+    number = name.removeprefix("rank-").removesuffix(".arrows")
+    return int(number) if number.isdecimal() and len(number) <= len(str(MAX_RANK)) else None
 
 
 def open_packed(

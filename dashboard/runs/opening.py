@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dashboard.runs.mirror import OF_A_RUN, Advance, fetch, forget_others
 from dashboard.runs.open import AnyRecording, open_recording
-from dashboard.runs.open_packed import open_packed, packed_ranks
+from dashboard.runs.open_packed import is_packed, open_packed
 from dashboard.runs.stores import location_of, store_at
 from tracer.errors import TraceError
 
@@ -31,13 +31,13 @@ def open_anywhere(
     """
     place = location_of(location)
     if isinstance(place, Path):
-        if not (place.is_dir() and any(place.glob("rank-*.parquet"))):
+        if not (place.is_dir() and is_packed({path.name for path in place.iterdir()})):
             return open_recording(place, make)
         store = store_at(place)
         return open_packed(store, store.names(), make, advance=advance)
     store = store_at(place)
     seen = store.names()
-    if packed_ranks(seen):
+    if is_packed(seen):
         return open_packed(store, seen, make, advance=advance)
     if not any(OF_A_RUN.fullmatch(name) for name in seen):
         raise TraceError(f"{store}: no run is there; check the address")

@@ -9,7 +9,7 @@ from typing import Final
 from dashboard.runs.caches import Fingerprint
 from dashboard.runs.mirror import fetch
 from dashboard.runs.open import recalled
-from dashboard.runs.open_packed import open_known, packed_ranks
+from dashboard.runs.open_packed import is_packed, open_known
 from dashboard.runs.opened import Opened
 from dashboard.runs.recording import Recording
 from dashboard.runs.stores import location_of, store_at
@@ -70,7 +70,7 @@ def reopened(opening: Opening) -> Recording:
             f"{store}: this process finds other files there than the one that asks; workers need "
             "the run under the same path (a shared file system) or on an object store"
         )
-    if packed_ranks(found):
+    if is_packed(found):
         return open_known(store, found, opening.known, Recording, kept_bytes=KEPT_BYTES)
     directory = store.directory
     if directory is None:

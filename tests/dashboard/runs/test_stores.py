@@ -113,6 +113,16 @@ def test_a_packed_run_on_a_disk_is_opened_as_well(tmp_path: Path) -> None:
     assert _report(tmp_path / "packed") == _report(SAMPLE)
 
 
+def test_parquet_beside_a_recording_is_somebody_elses(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLE, tmp_path / "run")
+    (tmp_path / "run" / packed.packed_file(0)).write_bytes(b"PAR1")
+    assert open_run(tmp_path / "run").event_count == open_run(SAMPLE).event_count
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / packed.packed_file(0)).write_bytes(b"PAR1")
+    with pytest.raises(TraceError, match=r"no packed rank is readable: rank-00000\.parquet: not a"):
+        open_run(tmp_path / "export")
+
+
 def test_damage_is_an_error_of_ours_or_a_problem(tmp_path: Path) -> None:
     _gathered(SAMPLE, str(tmp_path / "run"), pack=True)
     (tmp_path / "run" / "packed.json").unlink()
