@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from dashboard.analysis.straggler_work import (
     CLEAR,
@@ -50,8 +51,8 @@ def slow_stages(work: Work) -> Iterator[Suspect]:
         stage: np.min([work.per_step(_compute(work, rank, stage)) for rank in ranks], axis=0)
         for stage, ranks in holders.items()
     }
-    for stage, ranks in holders.items():
-        others = np.median([ns for other, ns in spent.items() if other != stage], axis=0)
+    medians = median_of_others(np.array(list(spent.values())))
+    for (stage, ranks), others in zip(holders.items(), medians, strict=True):
         expected = float(np.median(others))
         clearness = _clearness(spent[stage] - others, expected)
         if clearness is None or expected <= 0:
@@ -69,6 +70,24 @@ def slow_stages(work: Work) -> Iterator[Suspect]:
             pieces=_scaled(work, mine, 1 / (1 + slowdown)),
             evidence=_evidence(work, mine, slowdown),
         )
+
+
+def median_of_others(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """For each row the median of all other rows, column by column; two rows or more.
+
+    ```
+    1  10        6  30      (of 5 and 7, of 40 and 20)
+    5  40   →    4  15
+    7  20        3  25
+    ```
+    """
+    ordered = np.sort(values, axis=0)
+    place = np.argsort(np.argsort(values, axis=0), axis=0)
+    others = len(values) - 1
+    # Without its own place, what stands at k in the order of all stands there still, or after it.
+    low, high = ((k + (place <= k)) for k in ((others - 1) // 2, others // 2))
+    taken: npt.NDArray[np.float64] = np.take_along_axis(ordered, low, axis=0)
+    return (taken + np.take_along_axis(ordered, high, axis=0)) / 2
 
 
 def _against(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dashboard import open_run
 from dashboard.analysis.straggler_jitter import clipped
+from dashboard.analysis.straggler_lasting import median_of_others
 from dashboard.analysis.stragglers import Straggler, Stragglers, find_stragglers
 from tests.support.straggler_toy import LOAD, MESSAGE, SCALE, STEP, WORK, More, Toy, in_steps
 
@@ -222,3 +223,11 @@ def test_the_slow_stage_of_a_recorded_run_is_found() -> None:
     found = _only(find_stragglers(open_run("sample_traces/pp4-1f1b-slow-stage")))
     assert (found.cause, found.stage, found.confidence) == ("slow stage", 2, "high")
     assert found.slowdown == pytest.approx(0.5, abs=0.1)
+
+
+@given(st.integers(2, 9), st.integers(0, 3), st.randoms(use_true_random=False))
+def test_the_median_of_the_others_is_that_without_the_row(rows: int, columns: int, random) -> None:
+    values = np.array([[random.randint(0, 5) for _ in range(columns)] for _ in range(rows)], float)
+    values = values.reshape(rows, columns)
+    expected = [np.median(np.delete(values, row, axis=0), axis=0) for row in range(rows)]
+    np.testing.assert_array_equal(median_of_others(values), np.array(expected))
