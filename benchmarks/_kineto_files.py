@@ -1,7 +1,8 @@
 """Kineto files of a GPU training, made up: no GPU was there to record one of that size.
 
 Each kernel has its operator, its launch and itself, as torch.profiler writes them; every twentieth
-is one of NCCL with its arguments, on a stream of its own. How long kernels take is lognormal.
+is one of NCCL with its arguments, on a stream of its own. How long kernels take is lognormal;
+the ranks are alike, since HTA cuts all of them at one time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def write_kineto_files(directory: Path, *, ranks: int, events: int, seed: int = 
     """So many events in all, one file per rank; returns how many bytes that are."""
     directory.mkdir(parents=True)
     for rank in range(ranks):
-        random = np.random.default_rng((seed, rank))
+        random = np.random.default_rng(seed)
         kernels = max(events // ranks // _EVENTS_PER_KERNEL, _STEPS * _PER_NCCL)
         head = {
             "schemaVersion": 1,
