@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dashboard import Run, open_run
 from dashboard.analysis.kernels import purpose_of
@@ -58,6 +61,39 @@ def test_one_rank_on_paper(tmp_path: Path) -> None:
         "rank": 0, "purpose": "compute", "name": GEMM, "count": 2, "sum_ns": 20, "mean_ns": 10.0,
         "min_ns": 10, "max_ns": 10, "stddev_ns": 0.0,
     }  # fmt: skip
+
+
+SPANS = st.lists(
+    st.tuples(
+        st.sampled_from([GEMM, NCCL, COPY, "Context Sync"]),
+        st.integers(0, 80),
+        st.integers(0, 40),
+        st.sampled_from([7, 13]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(spans=SPANS)
+def test_every_nanosecond_is_counted_by_a_plain_loop_too(spans: list[Any]) -> None:
+    events = [kernel(name, at, at + length, stream=lane) for name, at, length, lane in spans]
+    with tempfile.TemporaryDirectory() as directory:
+        run = open_run(write_run(Path(directory) / "run", {0: [*steps(0), *events]}))
+        (row,) = run.temporal_breakdown().ranks.to_pylist()
+        at_once = run.kernel_breakdown().by_purpose.to_pylist()
+    running = [
+        {name for name, at, length, _ in spans if at <= now < at + length} for now in range(120)
+    ]
+    extent = max(at + length for _, at, length, _ in spans) - min(at for _, at, *_ in spans)
+    assert row["kernel_time_ns"] == extent
+    assert row["compute_ns"] == sum(GEMM in names for names in running)
+    assert row["idle_ns"] == extent - sum(bool(names) for names in running)
+    assert row["idle_ns"] + row["compute_ns"] + row["non_compute_ns"] == extent
+    assert row["overlapped_ns"] == sum({GEMM, NCCL} <= names for names in running)
+    alone = sum(bool(names - {"Context Sync"}) for names in running)
+    assert sum(part["duration_ns"] for part in at_once) == alone
 
 
 def test_between_kernel_windows_nothing_is_known(tmp_path: Path) -> None:
