@@ -3,6 +3,9 @@
 Ranks of a mesh (pipeline stages × tensor-parallel ranks), microbatch after microbatch: a forward
 and a backward with collectives inside, a wait, and kernels on the device's stream. Durations vary
 from microbatch to microbatch and from event to event, so that nothing compresses by accident.
+
+For timelines and reading only: mostly kernels, as fast to write as can be, and ranks that wait for
+nobody. benchmarks.generate makes runs in which ranks meet, for the analyses.
 """
 
 from __future__ import annotations
