@@ -86,7 +86,8 @@ class StreamContent:
     `problem` is None for a stream that ends with its mark or between two batches (a rank that
     was killed), else one line that says where the file is damaged; the batches before the
     damage are all there. `left_out` is None, or one line about rows that cannot be and are not
-    in `table`.
+    in `table`. `bytes_read` is how long the file was when it was read: a rank that still records
+    makes it longer.
     """
 
     def __init__(
@@ -96,8 +97,10 @@ class StreamContent:
         schema: pa.Schema,
         *,
         damage: str | None,
+        bytes_read: int,
     ) -> None:
         self.path = path
+        self.bytes_read = bytes_read
         self.schema = schema
         self.problem = f"{path}: {damage}" if damage else None
         found = pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
@@ -148,7 +151,7 @@ def read_stream(path: Path, content: str) -> StreamContent:
                 f"damaged after {_rows(batches):,} rows: claims {limit.unpacked / 1e9:,.1f} GB of "
                 f"memory, a file of {mapped.size:,} bytes has {limit.allowed / 1e9:,.1f} at most"
             )
-        return StreamContent(path, batches, wanted, damage=damage)
+        return StreamContent(path, batches, wanted, damage=damage, bytes_read=mapped.size)
 
 
 def _read_batches(

@@ -107,9 +107,10 @@ class Labels:
 
 def _pieces(ranges: list[Range], numbers: dict[int, int]) -> tuple[list[int], list[int | None]]:
     """From each of these times on, the innermost range (the one that began last), or none."""
+    lasting = [r for r in ranges if r.start < r.end]  # one of no length would end before it begins
     edges = sorted(
-        [(r.start, 1, numbers[id(r)]) for r in ranges]
-        + [(r.end, 0, numbers[id(r)]) for r in ranges]
+        [(r.start, 1, numbers[id(r)]) for r in lasting]
+        + [(r.end, 0, numbers[id(r)]) for r in lasting]
     )
     times: list[int] = []
     owners: list[int | None] = []

@@ -58,7 +58,7 @@ def pack(stream: StreamContent, sink: pa.NativeFile, *, rows: int = ROWS) -> Non
         "problem": _without_path(stream, stream.problem),
         "left_out": _without_path(stream, stream.left_out),
         "ends": _ends(table, rows),
-        "bytes": stream.path.stat().st_size,
+        "bytes": stream.bytes_read,
     }
     metadata = dict(table.schema.metadata or {}) | {b"rankscope.packed": json.dumps(said).encode()}
     table = table.replace_schema_metadata(metadata)

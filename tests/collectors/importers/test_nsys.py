@@ -208,6 +208,17 @@ def test_kernels_without_ranges_count_as_forward_or_backward(tmp_path: Path) -> 
     assert "of 1 kernels of NCCL the call" in lacks(run)
 
 
+def test_a_range_of_no_length_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "report.sqlite"
+    with Export(path) as export:
+        process = Process(export, 10, 0)
+        process.range("backward", 1, 1)
+        process.kernel("a", 2, 3, 5)
+    run = imported([path], tmp_path / "run")
+    (work,) = rows(run.path, 0, lane="device:7")
+    assert (work["kind"], work["name"]) == ("forward", "unlabelled kernels")
+
+
 @pytest.mark.parametrize("names", [("a_rank1", "a_rank0"), ("profile.1", "profile.0")])
 def test_ranks_come_from_the_names_of_files(tmp_path: Path, names: tuple[str, str]) -> None:
     files = []

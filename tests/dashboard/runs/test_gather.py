@@ -14,13 +14,14 @@ from dashboard import open_run
 from dashboard.cli import rankscope
 from dashboard.cli.report import report_json
 from dashboard.runs.gather import Gathered, gather, survey
-from dashboard.runs.packed import packed_file
+from dashboard.runs.packed import pack, packed_file
 from dashboard.runs.stores import store_at
 from tests.support.object_store import Endpoint
 from tests.support.toy import Event, write_run
 from tests.test_repo.markdown import ROOT
 from tracer.errors import RankscopeError, TraceError, UsageError
 from tracer.schema import events_file, facts_file
+from tracer.streams import read_stream
 
 SAMPLE = ROOT / "sample_traces" / "pp4-1f1b-balanced"
 
@@ -105,6 +106,21 @@ def test_what_grew_is_brought_anew(hosts: list[Path], tmp_path: Path) -> None:
     source.write_bytes(whole)
     assert _join(hosts, str(tmp_path / "run")).copied == 1
     assert _content(tmp_path / "run") == _content(SAMPLE)
+
+
+def test_what_is_recorded_while_a_rank_is_packed_is_brought_later(
+    hosts: list[Path], tmp_path: Path
+) -> None:
+    source = hosts[0] / events_file(0)
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) // 2])
+    stream = read_stream(source, "events")
+    source.write_bytes(whole)  # the rank went on after it was read
+    target = store_at(str(tmp_path / "run"))
+    with target.writing(packed_file(0)) as sink:
+        pack(stream, sink)
+    _join(hosts, str(tmp_path / "run"), packed=True)
+    assert open_run(tmp_path / "run").event_count == open_run(SAMPLE).event_count
 
 
 def test_two_runs_are_not_mixed(hosts: list[Path], tmp_path: Path) -> None:
