@@ -89,12 +89,15 @@ def _times(accounting: Accounting) -> Iterator[pa.Table]:
 
 
 def _overlap(accounting: Accounting) -> Iterator[pa.Table]:
-    for metric, column in (
-        ("communication_seconds", "total_ns"),
-        ("exposed_communication_seconds", "exposed_ns"),
-    ):
-        found = _mean(accounting.overlap, ["step", "dim"], column)
-        yield _rows(found, metric, _scaled(found[column], _NS), dim="dim")
+    """Over all ranks: one that does not communicate in a dimension has no row there, and counts."""
+    columns = ("total_ns", "exposed_ns")
+    sums = accounting.overlap.group_by(["step", "dim"], use_threads=False).aggregate(
+        [(column, "sum") for column in columns]
+    )
+    ranks = max(pc.count_distinct(accounting.windows["rank"]).as_py(), 1)
+    metrics = ("communication_seconds", "exposed_communication_seconds")
+    for metric, column in zip(metrics, columns, strict=True):
+        yield _rows(sums, metric, _scaled(sums[f"{column}_sum"], _NS / ranks), dim="dim")
 
 
 def _bubbles(run: Recording, steps: Collection[int] | None) -> Iterator[pa.Table]:

@@ -9,6 +9,7 @@ import pytest
 from dashboard import open_run
 from dashboard.analysis.step_metrics import LABELS, METRICS, step_metrics
 from tests.support.pipeline_toy import write_pipeline
+from tests.support.toy import Event, write_run
 from tests.test_repo.markdown import ROOT
 
 SAMPLES = ROOT / "sample_traces"
@@ -45,6 +46,17 @@ def test_a_step_on_paper(tmp_path: Path) -> None:
     # Two messages wait for a receiver that comes only when the data are there: no time of the link.
     assert found["busbw_bytes_per_second", "pp:0-2", "p2p"] == pytest.approx(4e9)
     assert {key[0] for key in found} == set(METRICS)
+
+
+def test_a_rank_that_does_not_communicate_counts_in_the_mean(tmp_path: Path) -> None:
+    """A step of 100 ns; ranks 0 and 2 tie their embeddings, for 30 ns: 60 over three ranks."""
+    window = Event(start=0, duration=100, kind="step")
+    tied = Event(start=50, duration=30, kind="collective", name="all_reduce", group="embd:0,2")
+    run = write_run(tmp_path / "run", {0: [window, tied], 1: [window], 2: [window, tied]})
+    found = values(run, step=0)
+    for metric in ("communication_seconds", "exposed_communication_seconds"):
+        assert found[metric, "other"] == pytest.approx(20e-9)
+    assert found["time_seconds", "comm:other"] == pytest.approx(20e-9)
 
 
 @pytest.mark.parametrize("name", ["pp2-tp2-1f1b", "pp4-1f1b-slow-stage"])
