@@ -71,7 +71,8 @@ def pack(stream: StreamContent, sink: pa.NativeFile, *, rows: int = ROWS) -> Non
         column_encoding=_COUNTING,
         write_statistics=["start", "step"],
     ) as writer:
-        writer.write_table(table, row_group_size=rows)
+        if table.num_rows:  # of no rows there is no group, and nothing in `ends`
+            writer.write_table(table, row_group_size=rows)
 
 
 class PackedRank:

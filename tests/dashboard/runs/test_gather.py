@@ -123,6 +123,17 @@ def test_what_is_recorded_while_a_rank_is_packed_is_brought_later(
     assert open_run(tmp_path / "run").event_count == open_run(SAMPLE).event_count
 
 
+def test_a_rank_without_events_is_packed_as_such(tmp_path: Path) -> None:
+    lasting = [Event(start=5, duration=10, kind="step")]
+    source = write_run(tmp_path / "source", {0: lasting, 1: []})
+    assert _join([source], str(tmp_path / "run"), packed=True).is_summed_up
+    streams, packed = open_run(source), open_run(tmp_path / "run")
+    assert packed.problems == streams.problems == ()
+    assert (packed.ranks, packed.steps, packed.event_count) == ((0, 1), (), 1)
+    assert packed.events(ranks=[1]).num_rows == 0
+    assert packed.duration_ns == streams.duration_ns
+
+
 def test_two_runs_are_not_mixed(hosts: list[Path], tmp_path: Path) -> None:
     other = write_run(
         tmp_path / "other", {1: [Event(start=0, duration=1, kind="user")]}, run_id="another"
