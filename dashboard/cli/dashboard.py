@@ -121,7 +121,7 @@ def start_server(
     check_free(host, port)
     server = make_server(host, port, app.server, threaded=True)
     query = "" if token is None else f"?token={token}"
-    return server, f"http://{_as_host(host)}:{server.server_port}/{query}"
+    return server, f"http://{url_host(host)}:{server.server_port}/{query}"
 
 
 def _first_of(follower: Follower[Run]) -> Run:
@@ -162,7 +162,7 @@ def check_free(host: str, port: int) -> None:
             ) from error
 
 
-def _as_host(host: str) -> str:
+def url_host(host: str) -> str:
     """The address as a browser on this machine can use it."""
     if host in ("0.0.0.0", "::"):
         return socket.gethostname()

@@ -91,7 +91,14 @@ def export(
     target = out or default_name(run, format, tables)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+    bar = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar as progress:
         total = len(run.ranks if ranks is None else ranks)
         task = progress.add_task(f"Writing {target}", total=total)
         write(

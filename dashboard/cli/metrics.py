@@ -139,23 +139,39 @@ def _serve(
 ) -> None:
     from werkzeug.serving import make_server
 
-    from dashboard.cli.dashboard import check_free
+    from dashboard.cli.dashboard import check_free, url_host
 
-    token = None
-    if host not in (_LOOPBACK, "localhost"):
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
-    if token_file is not None:
-        token = token_file.read_text(encoding="utf-8").strip()
+    token = _token(host, token_file)
     check_free(host, port)
     server = make_server(host, port, prometheus.application(keepers, token), threaded=True)
     thread = threading.Thread(target=server.serve_forever, name="rankscope-metrics", daemon=True)
     thread.start()
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
-    said = f"Numbers for Prometheus: http://{host}:{server.server_port}/metrics   (Ctrl-C ends it)"
-    click.echo(said)
+    where = f"http://{url_host(host)}:{server.server_port}/metrics"
+    click.echo(f"Numbers for Prometheus: {where}   (Ctrl-C ends it)")
     if token is not None and token_file is None:
         click.echo(f"Scrapes have to bear the token {token}")
+
+
+def _token(host: str, token_file: Path | None) -> str | None:
+    """What scrapes have to bear; None on the loopback, unless a file names a token.
+
+    Raises:
+        UsageError: the file cannot be read, or holds none: an empty one would let everybody in.
+    """
+    if token_file is None:
+        on_loopback = host in (_LOOPBACK, "localhost")
+        return None if on_loopback else secrets.token_urlsafe(_TOKEN_BYTES)
+    try:
+        token = token_file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise UsageError(f"{token_file}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise UsageError(f"{token_file}: a token is ASCII text, and this is not") from error
+    if not token:
+        raise UsageError(f"{token_file}: is empty; it has to hold the token that scrapes bear")
+    return token
 
 
 def _wait(keepers: list[Keeper], out: Path | None, every: float) -> None:

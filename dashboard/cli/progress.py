@@ -38,6 +38,6 @@ def count_progress(what: str, total: int | None) -> Iterator[Advance]:
 def _bar(what: str, total: int | None, *columns: ProgressColumn) -> Iterator[Advance]:
     console = Console(stderr=True)
     shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
-    with Progress(*shown, console=console, transient=not console.is_terminal) as progress:
+    with Progress(*shown, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)

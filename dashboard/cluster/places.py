@@ -135,11 +135,19 @@ class Dask:
 def _client(address: str) -> Iterator[Any]:
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port
     except ImportError as error:
         raise UsageError("--scheduler needs Dask: pip install 'rankscope[cluster]'") from error
     try:
+        get_address_host_port(address)  # a client that finds it wrong complains again at the exit
+    except ValueError as error:
+        raise UsageError(
+            f"--scheduler {address}: {_line(error)}; write tcp://HOST:8786 as `dask scheduler` "
+            "prints it"
+        ) from error
+    try:
         client = Client(address, timeout=_CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UsageError(
             f"{address}: no Dask scheduler answers there ({_line(error)}); start one with "
             "`dask scheduler`, and workers with `dask worker ADDRESS`"

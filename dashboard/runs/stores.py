@@ -136,7 +136,7 @@ class Store:
             yield
         except FileNotFoundError:
             raise
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:  # Azure's are of Arrow's, "Unknown error"
             where = f"{self}/{name}" if name else str(self)
             raise TraceError(f"{where}: {_why(error)}{self._mend()}") from error
 
@@ -192,7 +192,8 @@ def store_at(location: str | os.PathLike[str]) -> Store:
     if isinstance(files, pafs.LocalFileSystem):
         return Store(root, Path(root), files, root)
     if not root.strip("/"):
-        raise UsageError(f"{shown(said)}: names no bucket; write s3://BUCKET/RUN")
+        scheme = said.partition("://")[0]
+        raise UsageError(f"{scheme}://: names no bucket; write s3://BUCKET/RUN")
     return Store(said, None, files, root)
 
 

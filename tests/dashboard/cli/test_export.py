@@ -28,7 +28,7 @@ def run(*arguments: str, catch: bool = False) -> Result:
 def test_the_file_has_the_name_of_the_run_and_is_said(path: str) -> None:
     done = run(path, "--to", "perfetto")
     assert done.exit_code == 0
-    assert "toy.pftrace: 0.0 MB" in done.stderr
+    assert done.stderr == "toy.pftrace: 0.0 MB\n"
     assert parse_perfetto(Path("toy.pftrace")).processes
     assert run(path, "--to", "chrome", "--step", "1", "--rank", "0,2").exit_code == 0
     rows = read_chrome(Path("toy.json.gz"))

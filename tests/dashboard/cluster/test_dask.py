@@ -100,6 +100,10 @@ def test_no_scheduler_is_an_error_that_says_how_to_start_one(
             ["report", str(SAMPLE), "--scheduler", "tcp://127.0.0.1:1"],
             catch_exceptions=False,
         )
+    with pytest.raises(UsageError, match=r"^--scheduler host: missing port number"):
+        CliRunner().invoke(
+            rankscope, ["report", str(SAMPLE), "--scheduler", "host"], catch_exceptions=False
+        )
     with pytest.raises(UsageError, match="exclude each other"):
         CliRunner().invoke(
             rankscope,

@@ -176,6 +176,20 @@ def test_who_may_ask(tmp_path: Path, token: str | None) -> None:
     assert not math.isnan(parsed(reply.text)["rankscope_step_time_seconds",])
 
 
+def test_the_token_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    with pytest.raises(UsageError, match=r"token: cannot be read \(No such file"):
+        command._token("0.0.0.0", file)
+    for content, said in ((b" \n", "is empty"), (b"\xff", "is ASCII text, and this is not")):
+        file.write_bytes(content)
+        with pytest.raises(UsageError, match=said):  # `Bearer` alone would let everybody in
+            command._token("0.0.0.0", file)
+    file.write_text("secret\n")
+    assert command._token("0.0.0.0", file) == command._token("127.0.0.1", file) == "secret"
+    assert command._token("127.0.0.1", None) is None
+    assert len(command._token("::1", None) or "") > 20
+
+
 def test_a_collector_that_is_not_there_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,10 @@ import contextlib
 import random
 import shutil
 from pathlib import Path
+from typing import cast
 
+import pyarrow as pa
+import pyarrow.fs as pafs
 import pytest
 
 from benchmarks._synthetic import MICROBATCHES, write_synthetic_run
@@ -18,7 +21,7 @@ from dashboard.cli.report import report_json
 from dashboard.runs import packed
 from dashboard.runs.gather import gather, survey
 from dashboard.runs.packed_tables import PackedTables
-from dashboard.runs.stores import location_of, shown, store_at
+from dashboard.runs.stores import Store, location_of, shown, store_at
 from tests.support.object_store import Endpoint
 from tests.test_repo.markdown import ROOT
 from tracer.errors import RankscopeError, TraceError, UsageError
@@ -154,13 +157,25 @@ def test_errors_name_the_store_and_the_mend(s3: Endpoint, monkeypatch: pytest.Mo
         open_run(s3.address("nothing"))
     with pytest.raises(TraceError, match=r"^s3://no-such-bucket/a: no run is there"):
         open_run("s3://no-such-bucket/a")
-    with pytest.raises(UsageError, match="names no bucket"):
+    with pytest.raises(UsageError, match=r"^s3://: names no bucket"):
         open_run("s3://")
     with pytest.raises(UsageError, match="name a directory, s3://"):
         open_run("nosuch://bucket/a")
     monkeypatch.setattr(s3, "fail", lambda method, path: True)
     with pytest.raises(TraceError, match=r"s3://traces/secret: .*AWS_ENDPOINT_URL"):
         open_run("s3://user:password@traces/secret")
+
+
+def test_what_arrow_calls_unknown_is_explained_as_well() -> None:
+    """Azure's refusal of the credentials is such an error. A mock: there is no Azure here."""
+
+    class Refusing:
+        def get_file_info(self, _: object) -> object:
+            raise pa.ArrowException("Unknown error: no credentials")
+
+    store = Store("abfs://traces/run", None, cast(pafs.FileSystem, Refusing()), "traces/run")
+    with pytest.raises(TraceError, match=r"^abfs://traces/run: .*; check the address and the cred"):
+        store.names()
 
 
 def test_addresses_are_told_from_paths() -> None:
