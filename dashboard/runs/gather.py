@@ -134,10 +134,10 @@ def gather(
     """
     packed = packed or any(PACKED.fullmatch(item.name) for item in plan.items)
     there = destination.names()
-    others = [name for name in _events_in(there).values() if bool(PACKED.fullmatch(name)) != packed]
-    if others:
+    unlike = [name for name in _events_in(there).values() if bool(PACKED.fullmatch(name)) != packed]
+    if unlike:
         said = "not packed: gather without --pack" if packed else "packed: gather with --pack"
-        raise UsageError(f"{destination}/{others[0]}: the ranks there are {said}")
+        raise UsageError(f"{destination}/{unlike[0]}: the ranks there are {said}")
 
     def deal_with(item: _Item) -> bool:
         if packed and item.rank is not None and item.name == events_file(item.rank):
@@ -146,8 +146,12 @@ def gather(
             return did
         return _copy(item, destination, there, advance)
 
+    # Of a rank that still records, what says how far its events go must not be newer than these.
+    events = [item for item in plan.items if _is_events(item.name)]
+    others = [item for item in plan.items if not _is_events(item.name)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        done = list(pool.map(deal_with, plan.items))
+        done = list(pool.map(deal_with, others))
+        done += pool.map(deal_with, events)
     now = destination.names()
     ranks = tuple(sorted(_events_in(now)))
     world_size = _world_size(destination, now, ranks)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -15,9 +17,9 @@ from dashboard.cli import rankscope
 from dashboard.cli.report import report_json
 from dashboard.runs.gather import Gathered, gather, survey
 from dashboard.runs.packed import pack, packed_file
-from dashboard.runs.stores import store_at
+from dashboard.runs.stores import Store, store_at
 from tests.support.object_store import Endpoint
-from tests.support.toy import Event, write_run
+from tests.support.toy import Event, RankFacts, write_run
 from tests.test_repo.markdown import ROOT
 from tracer.errors import RankscopeError, TraceError, UsageError
 from tracer.schema import events_file, facts_file
@@ -121,6 +123,32 @@ def test_what_is_recorded_while_a_rank_is_packed_is_brought_later(
         pack(stream, sink)
     _join(hosts, str(tmp_path / "run"), packed=True)
     assert open_run(tmp_path / "run").event_count == open_run(SAMPLE).event_count
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_events_are_no_older_than_what_says_how_far_they_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    """A rank ends its trace while it is gathered: as soon as any of its files has arrived."""
+    source = tmp_path / "source"
+    lasting = {0: [Event(start=0, duration=10, kind="step")]}
+    write_run(source, lasting, facts={0: RankFacts(coordinates={}, ended=None)})
+    plan = survey([store_at(source)], target := store_at(tmp_path / "run"))
+    at_once = Store.writing
+
+    @contextmanager
+    def writing(store: Store, name: str) -> Iterator[pa.NativeFile]:
+        with at_once(store, name) as sink:
+            yield sink
+        if store == target:
+            lasting[0].append(Event(start=20, duration=10, kind="user"))
+            write_run(source, lasting, facts={0: RankFacts(coordinates={})})
+
+    monkeypatch.setattr(Store, "writing", writing)
+    monkeypatch.setattr("dashboard.runs.gather._AT_ONCE", 1)
+    gather(plan, target, packed=packed)
+    run = open_run(tmp_path / "run")
+    assert run.facts[0].ended is None or run.event_count > 1
 
 
 def test_a_rank_without_events_is_packed_as_such(tmp_path: Path) -> None:
