@@ -216,7 +216,7 @@ class KinetoEvents:
             return microseconds * 1_000 if abs(microseconds) < 1 << 53 else None
         if not isinstance(microseconds, float) or not math.isfinite(microseconds):
             return None
-        if abs(microseconds) >= 1e18:
+        if abs(microseconds) >= 1 << 53:
             return None
         if abs(microseconds) >= 1e14:
             self.is_coarse = True

@@ -86,8 +86,8 @@ ODD = {
     "ph": [None, 3, "M", "i", "X"],
     "cat": [None, 3, "cpu_op", "user_annotation", "kernel", "cuda_runtime", "", "x" * 300],
     "name": [None, 3, "", "ProfilerStep#2", "PP:0F0", "c10d::send", "record_param_comms", "\x1b["],
-    "ts": [None, "1", True, -5, 1e300, float("nan"), 10**30, 2**62],
-    "dur": [None, -1, 1e300, "x", 10**30],
+    "ts": [None, "1", True, -5, 1e17, 1e300, float("nan"), 10**30, 2**62],
+    "dur": [None, -1, 1e17, 1e300, "x", 10**30],
     "pid": [None, "Spans", 10**30],
     "tid": [None, "Trace", -1, 10**30],
     "args": [
