@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from dashboard.runs.caches import Fingerprint
-from dashboard.runs.mirror import fetch
+from dashboard.runs.mirror import OF_A_RUN, fetch
 from dashboard.runs.open import recalled
 from dashboard.runs.open_packed import is_packed, open_known
 from dashboard.runs.opened import Opened
@@ -63,9 +63,7 @@ def reopened(opening: Opening) -> Recording:
     """
     store = store_at(opening.source)
     found = store.names()
-    if {name: facts[0] for name, facts in found.items()} != {
-        name: facts[0] for name, facts in opening.seen.items()
-    }:
+    if _sizes(found) != _sizes(opening.seen):
         raise TraceError(
             f"{store}: this process finds other files there than the one that asks; workers need "
             "the run under the same path (a shared file system) or on an object store"
@@ -79,3 +77,8 @@ def reopened(opening: Opening) -> Recording:
     run.source = opening.source
     run.files = found
     return run
+
+
+def _sizes(seen: Fingerprint) -> dict[str, int]:
+    """The files of the run. Others may lie beside it, which a mirror does not have."""
+    return {name: facts[0] for name, facts in seen.items() if OF_A_RUN.fullmatch(name)}

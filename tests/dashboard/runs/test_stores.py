@@ -21,6 +21,7 @@ from dashboard.cli.report import report_json
 from dashboard.runs import packed
 from dashboard.runs.gather import gather, survey
 from dashboard.runs.packed_tables import PackedTables
+from dashboard.runs.reopening import opening_of, reopened
 from dashboard.runs.stores import Store, location_of, shown, store_at
 from tests.support.object_store import Endpoint
 from tests.test_repo.markdown import ROOT
@@ -63,6 +64,13 @@ def test_streams_are_fetched_once(s3: Endpoint) -> None:
     s3.forget()
     open_run(address).accounting()
     assert s3.sent("rank-") == 0
+
+
+def test_other_files_beside_a_run_do_not_keep_workers_from_it(s3: Endpoint) -> None:
+    address = _gathered(SAMPLE, s3.address("beside"), pack=False)
+    store_at(address).write("notes.md", b"the new cluster")
+    run = open_run(address)
+    assert reopened(opening_of(run)).event_count == run.event_count
 
 
 def test_opening_a_packed_run_takes_one_file(s3: Endpoint) -> None:
