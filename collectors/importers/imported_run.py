@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -335,6 +336,8 @@ def _mesh(facts: Mapping[int, RankFacts], world_size: int) -> Mesh | None:
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
+    if not out.name:
+        raise UsageError(f"{out}: name a directory to make, such as {out / 'run'}")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
@@ -353,7 +356,7 @@ def _check_free(out: Path, overwrite: bool) -> None:
 def _make_part(out: Path) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".{out.name}.*{_PART}"):
+        for left in out.parent.glob(f".{escape(out.name)}.*{_PART}"):
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
                 shutil.rmtree(left, ignore_errors=True)
         part = out.with_name(f".{out.name}.{secrets.token_hex(8)}{_PART}")

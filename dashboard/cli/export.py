@@ -62,7 +62,8 @@ class Ranks(click.ParamType[tuple[int, ...]]):
     "tables",
     multiple=True,
     type=click.Choice(list(VIEWS)),
-    help="Of parquet and csv: which view (may be repeated for parquet; events by default).",
+    help="Of parquet and csv: which view. Parquet takes several; by default events and counters, "
+    "of csv events.",
 )
 def export(
     path: Path | str,

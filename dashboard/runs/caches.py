@@ -14,6 +14,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +67,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to. It takes the place of `path` at the end, at once and whole,
     so that of two who write at the same time the later one wins; on an error it is gone.
     """
-    for left in path.parent.glob(f"{path.name}.*{_PART}"):
+    for left in path.parent.glob(f"{escape(path.name)}.*{_PART}"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
                 left.unlink()

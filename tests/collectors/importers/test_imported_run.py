@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,28 @@ def test_values_that_cannot_be(tmp_path: Path, wrong: dict[str, object], said: s
     with pytest.raises(DamagedTrace, match=said):
         fill()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(UsageError, match="name a directory to make, such as run"),
+        imported_run(Path("."), format="toy"),
+    ):
+        pass
+
+
+def test_parts_of_others_stay_whatever_the_name(tmp_path: Path) -> None:
+    """`*` in a name is no pattern."""
+    old = time.time() - 10 * 86_400
+    others, mine = tmp_path / ".other.0.part", tmp_path / ".[a]*.0.part"
+    for part in (others, mine):
+        part.mkdir()
+        os.utime(part, (old, old))
+    with imported_run(tmp_path / "[a]*", format="toy") as run:
+        run.rank(0).add(start=0, duration=1, kind="user", name="a", lane="host:main")
+    assert others.is_dir()
+    assert not mine.exists()
 
 
 def test_only_an_imported_run_is_replaced(tmp_path: Path) -> None:
