@@ -3,7 +3,8 @@
 An analysis of a step looks at what the rank did in that time, and follows an operation from its
 call to its wait and its transfer, which may lie elsewhere. So a part holds the events that reach
 into the time of its steps, and all that share an operation with them. Besides, one event of work
-on a device, if the rank has any, since that decides whose work counts.
+on a device, if the rank has any, since that decides whose work counts; of an imported run also one
+kernel of each name, for there kernels are work.
 """
 
 from __future__ import annotations
@@ -71,14 +72,18 @@ def _all(run: Recording, rank: int) -> pa.Table:
 
 
 def _rows(run: Recording, rank: int, steps: Collection[int]) -> pa.Table:
+    is_imported = run.meta.source is not None
     if isinstance(run.tables, PackedTables):
-        return _fetched(run.tables, rank, steps)
+        return _fetched(run.tables, rank, steps, is_imported=is_imported)
     table = _all(run, rank)
     span = _span(table, steps)
-    return table.filter(pa.array(_chosen(table, _reaching_into(table, span), span)))
+    reaching = _reaching_into(table, span)
+    return table.filter(pa.array(_chosen(table, reaching, span, is_imported=is_imported)))
 
 
-def _fetched(tables: PackedTables, rank: int, steps: Collection[int]) -> pa.Table:
+def _fetched(
+    tables: PackedTables, rank: int, steps: Collection[int], *, is_imported: bool
+) -> pa.Table:
     """The same of a packed rank: times are fetched where they may lie in the steps, and of all the
     rest what tells which operation an event is of, which takes a fiftieth of the bytes.
     """
@@ -90,8 +95,9 @@ def _fetched(tables: PackedTables, rank: int, steps: Collection[int]) -> pa.Tabl
     for group in near:
         inside = _reaching_into(tables.groups(rank, _TIMES, [group]), span)
         reaching[ends[group] - packed.lengths[group] : ends[group]] = inside
-    every = tables.groups(rank, _TOLD_BY, range(len(ends)))
-    chosen = _chosen(every, reaching, span)
+    told_by = (*_TOLD_BY, "name") if is_imported else _TOLD_BY
+    every = tables.groups(rank, told_by, range(len(ends)))
+    chosen = _chosen(every, reaching, span, is_imported=is_imported)
     parts = [chosen[end - length : end] for end, length in zip(ends, packed.lengths, strict=True)]
     groups = [group for group, part in enumerate(parts) if part.any()]
     rows = np.concatenate([np.zeros(0, np.bool_), *(parts[group] for group in groups)])
@@ -116,7 +122,9 @@ def _reaching_into(events: pa.Table, span: tuple[int, int] | None) -> Flags:
     return found
 
 
-def _chosen(events: pa.Table, reaching: Flags, span: tuple[int, int] | None) -> Flags:
+def _chosen(
+    events: pa.Table, reaching: Flags, span: tuple[int, int] | None, *, is_imported: bool
+) -> Flags:
     """Of all events of a rank, those that reach into the span and what belongs to them."""
     chosen = reaching.copy()
     if span is None:
@@ -128,6 +136,11 @@ def _chosen(events: pa.Table, reaching: Flags, span: tuple[int, int] | None) -> 
     on_device = _flags(where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:")))
     works = on_device & _flags(have(events["kind"], (*COMPUTE_KINDS, "optimizer")))
     chosen[np.flatnonzero(works)[:1]] = True
+    if is_imported:
+        kernels = np.flatnonzero(on_device & _flags(have(events["kind"], ("kernel",))))
+        names = events.select(["name"]).unify_dictionaries()["name"].combine_chunks()
+        numbers = pc.fill_null(names.indices, -1).to_numpy()[kernels]
+        chosen[kernels[np.unique(numbers, return_index=True)[1]]] = True
     return chosen
 
 

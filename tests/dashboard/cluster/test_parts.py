@@ -15,6 +15,7 @@ import pytest
 from benchmarks.generate import simulated
 from benchmarks.simulated.writing import Hosts
 from benchmarks.simulated.writing import write_run as write_simulated
+from collectors.importers.imported_run import imported_run
 from dashboard import Run, open_run
 from dashboard.analysis.accounting import account
 from dashboard.analysis.bandwidth import measure_bandwidth
@@ -133,6 +134,29 @@ def test_parts_of_a_packed_run_read_some_groups_of_rows(
         for analysis in ANALYSES:
             assert str(rows.answer(analysis, steps)) == str(streams.answer(analysis, steps))
         assert rows.accounting(steps).to_json() == streams.accounting(steps).to_json()
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_step_without_kernels_of_an_imported_run_is_still_of_a_device(
+    tmp_path: Path, pack: bool
+) -> None:
+    with imported_run(tmp_path / "run", format="kineto") as made:
+        rank = made.rank(0, clock="one")
+        for step in range(6):
+            begin = 1_000 * step
+            window = {"start": begin, "duration": 1_000, "kind": "step", "step": step}
+            rank.add(name="step", lane="host:main", **window)
+            work = {"start": begin + 10, "duration": 50, "kind": "kernel", "step": step}
+            for lane, name in (("host:main operators", "aten::mm"), ("device:7 kernels", "gemm")):
+                if step != 3 or lane.startswith("host:"):
+                    rank.add(name=name, lane=lane, **work)
+    path = tmp_path / "run"
+    whole = _tables(open_run(path))
+    if pack:
+        path, target = tmp_path / "packed", store_at(tmp_path / "packed")
+        gather(survey([store_at(tmp_path / "run")], target), target, packed=True)
+    assert _by_parts(path, 1) == whole
+    assert open_run(path).accounting([3]).share("host") == pytest.approx(0.05)
 
 
 def test_ranks_on_hosts_with_clocks_of_their_own(tmp_path: Path) -> None:
