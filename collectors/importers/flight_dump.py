@@ -16,6 +16,10 @@ Raw: TypeAlias = dict[str, Any]
 _MOST_ENTRIES: Final = 1_000_000
 _MOST_TENSORS: Final = 100_000
 """Of one operation: the lists of a coalesced one have one per parameter."""
+_MOST_IN_ALL: Final = 4_000_000
+"""Tensors of all operations: a pickle may name one list a million times."""
+_LONGEST: Final = 1 << 16
+"""Characters of a text."""
 _MOST_DIMENSIONS: Final = 64
 _MOST_ELEMENTS: Final = 1 << 48
 _TIME: Final = 1 << 62
@@ -34,7 +38,8 @@ def checked_entries(path: Path, entries: Sequence[Any]) -> list[Raw]:
     """
     if len(entries) > _MOST_ENTRIES:
         raise DamagedTrace(f"{path}: {len(entries):,} entries, wanted {_MOST_ENTRIES:,} at most")
-    found = []
+    found: list[Raw] = []
+    tensors = 0
     for number, entry in enumerate(entries):
         try:
             found.append(_entry(entry))
@@ -44,6 +49,9 @@ def checked_entries(path: Path, entries: Sequence[Any]) -> list[Raw]:
             raise DamagedTrace(
                 f"{path}: entry {number} is not one of the flight recorder: {why}"
             ) from error
+        tensors += len(found[-1]["input_sizes"]) + len(found[-1]["output_sizes"])
+        if tensors > _MOST_IN_ALL:
+            raise DamagedTrace(f"{path}: more than {_MOST_IN_ALL:,} tensors in all its entries")
     return found
 
 
@@ -96,6 +104,8 @@ def _caller(frames: Any) -> str:
         file, line, name = (frame.get(key) for key in ("filename", "line", "name"))
         if not (isinstance(file, str) and isinstance(name, str) and type(line) is int):
             continue
+        if len(file) > _LONGEST or len(name) > _LONGEST:
+            continue
         if "/torch/" not in file and abs(line) < _COUNT:
             return f"{plain_text(name)} at {plain_text(file)}:{line}"
     return ""
@@ -138,6 +148,8 @@ def _list(value: Any, most: int) -> Sequence[Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{type(value).__name__} where text belongs")
+    if len(value) > _LONGEST:
+        raise ValueError(f"a text of more than {_LONGEST:,} characters")
     return plain_text(value)
 
 

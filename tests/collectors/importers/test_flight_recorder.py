@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from collectors.importers import data_pickle
+from collectors.importers import data_pickle, flight_dump
 from collectors.importers.data_pickle import read_data_pickle
 from collectors.importers.formats import format_named, import_files, recognized
 from dashboard import open_run
@@ -269,6 +269,7 @@ def test_a_pickle_of_nothing_but_lists_ends_in_time(
         ({"process_group": ("0",)}, "a list of 1, wanted name and description"),
         ({"process_group": (["0"], "dp")}, "list where text"),
         ({"profiling_name": None}, "NoneType where text"),
+        ({"profiling_name": "a" * 70_000}, "a text of more than 65,536 characters"),
         ({"duration_ms": float("nan")}, "duration_ms"),
     ],
 )
@@ -279,6 +280,15 @@ def test_an_entry_that_cannot_be_is_named(
     with pytest.raises(DamagedTrace, match=rf"nccl_trace_rank_0: entry 1 is not one .*({why})"):
         imported(files, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_list_that_is_named_a_million_times_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flight_dump, "_MOST_IN_ALL", 1000)
+    entry = nccl_entry(0, input_sizes=[[1]] * 300)
+    with pytest.raises(DamagedTrace, match="rank_0: more than 1,000 tensors in all its entries"):
+        imported([nccl_dump(tmp_path, 0, *[entry] * 9)], tmp_path / "run")
 
 
 def test_a_file_of_no_known_rank_is_named(tmp_path: Path) -> None:
