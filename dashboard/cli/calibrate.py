@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -170,7 +170,7 @@ def _measure(arguments: list[str], processes: int) -> None:
     """
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *launch, "-m", _MODULE, *arguments]
-    with tempfile.TemporaryFile("w+") as errors, _interruptible():
+    with tempfile.TemporaryFile("w+") as errors, _interruptible() as let_interrupts_in:
         child = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -181,6 +181,7 @@ def _measure(arguments: list[str], processes: int) -> None:
             env={"OMP_NUM_THREADS": "1"} | os.environ,
         )
         try:
+            let_interrupts_in()
             assert child.stdout is not None
             _follow(child.stdout)
             failed = child.wait() != 0
@@ -229,17 +230,32 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """A SIGTERM ends us as Ctrl-C does, so that our processes are not left behind."""
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and SIGTERM wait until what this gives is called, then both are KeyboardInterrupt.
+
+    So none comes while a process is started, which nobody could end then.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def let_in() -> None:
+        for number in before:
+            signal.signal(number, interrupt)
+        if came:
+            raise KeyboardInterrupt
+
     try:
-        yield
+        yield let_in
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _told(errors: str) -> str:

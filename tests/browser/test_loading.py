@@ -11,7 +11,7 @@ from tests.browser.conftest import Tab
 
 pytestmark = pytest.mark.browser
 
-CALLS = "**/_dash-update-component"
+CALLS = re.compile(r"/_dash-update-component(\?|$)")
 FIGURES = re.compile(r"/_dash-component-suites/.*(plotly|async-graph)")
 """The scripts that draw, which come after the page."""
 

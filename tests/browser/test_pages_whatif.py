@@ -75,7 +75,7 @@ def test_other_plans_and_layouts_are_listed_with_the_recorded_one(
     tab: Tab, sample_runs: list[Path]
 ) -> None:
     page = tab.open(f"/whatif?run={_number(sample_runs)}")
-    plans, layouts = page.locator("table").all()
+    plans, layouts = page.locator(".data-table").all()
     assert plans.locator("tbody tr").first.inner_text().split()[:3] == ["1F1B", "8", "1"]
     assert "ZBVZeroBubble" in plans.inner_text()
     assert layouts.locator("tbody tr").first.inner_text().startswith("p4 t1 d1 m8 1F1B")
