@@ -34,9 +34,21 @@
     });
   }
 
+  /** A canvas with all that it shows, as large as the screen's own pixels. */
+  function saveCanvas({ canvas, name }) {
+    document.querySelector(canvas)?.toBlob((picture) => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(picture);
+      link.download = `${fileName(name)}.png`;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+  }
+
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-save]");
-    if (button) savePicture(button.dataset);
+    if (button?.dataset.canvas) saveCanvas(button.dataset);
+    else if (button) savePicture(button.dataset);
     const link = event.target.closest("a[data-table]");
     if (link) link.download = `${fileName(link.dataset.table)}.csv`;
   });

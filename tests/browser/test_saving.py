@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Page
 
 from dashboard import open_run
 from tests.browser.conftest import Tab
 from tests.browser.reading import traces
+from tests.browser.timeline_page import at_step_1, picture, pixels_of, until
 
 pytestmark = pytest.mark.browser
 
@@ -22,6 +26,12 @@ def saved(page: Page, what: Locator) -> tuple[str, bytes]:
     with page.expect_download() as download:
         what.click()
     return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+def pixels(png: bytes) -> tuple[tuple[int, int], bytes]:
+    """Size and content of a picture."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    return picture.size, picture.tobytes()
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
@@ -36,6 +46,18 @@ def test_a_figure_is_saved_with_its_title_run_and_steps(tab: Tab, kind: str) -> 
         text = content.decode()
         assert "Step time over the run" in text
         assert "toy · steps 1-2" in text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_timeline_is_saved_as_it_is_shown(tab: Tab) -> None:
+    page = at_step_1(tab)
+    until(page, lambda: pixels_of(page, "forward"))
+    button = page.get_by_role("button", name="Save what is shown")
+    button.hover()  # the line under the pointer is gone
+    shown = until(page, lambda: picture(page))
+    name, content = saved(page, button)
+    assert name == "toy-timeline.png"
+    expected = base64.b64decode(shown.removeprefix("data:image/png;base64,"))
+    assert pixels(content) == pixels(expected)
 
 
 def test_a_table_is_saved_with_all_digits_under_the_names_of_its_runs(
