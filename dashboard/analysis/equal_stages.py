@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.actions import Action
 from dashboard.analysis.plan_bound import replay
-from dashboard.analysis.plans import KIND_OF, plan
+from dashboard.analysis.plans import KIND_OF, plan_of
 from dashboard.analysis.theory import Theory
-from tracer.errors import UsageError
 from tracer.run_files import SchedulePlan
 from tracer.schema import COMPUTE_KINDS
 
@@ -33,14 +32,8 @@ def equal_stages(
     """The actions of the plan, where those of each kind take `ns`; on `ranks`, 0 to p - 1 by
     default. Empty where no plan can be made, or a kind that it needs has no length.
     """
-    try:
-        made = plan(
-            schedule.name,
-            p=schedule.pipeline_size,
-            m=schedule.microbatches,
-            v=schedule.virtual_stages,
-        )
-    except UsageError:  # a schedule that we can make no plans of
+    made = plan_of(schedule)
+    if made is None:
         return []
     wanted = {action.kind for order in made.actions for action in order}
     places = range(made.p) if ranks is None else ranks

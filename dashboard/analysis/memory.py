@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.actions import Action, pipeline_actions, places
-from dashboard.analysis.plans import in_flight, plan
+from dashboard.analysis.plans import in_flight, plan_of
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import step_windows
-from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -144,16 +143,8 @@ def _held(actions: Sequence[Action]) -> Iterator[tuple[int, int]]:
 def _planned(run: Recording) -> dict[int, int]:
     """By rank, what the schedule's plan holds at most."""
     recorded = run.meta.schedule
-    if recorded is None:
-        return {}
-    try:
-        made = plan(
-            recorded.name,
-            p=recorded.pipeline_size,
-            m=recorded.microbatches,
-            v=recorded.virtual_stages,
-        )
-    except UsageError:  # a schedule that we can make no plans of
+    made = None if recorded is None else plan_of(recorded)
+    if made is None:
         return {}
     held = {place: in_flight(actions) for place, actions in enumerate(made.actions)}
     return {rank: held[place] for rank, place in places(run).items() if place in held}

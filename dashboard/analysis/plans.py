@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from dashboard.analysis.theory import BREADTH_FIRST, DUAL_PIPE, GPIPE, MEGATRON, ZERO_BUBBLE
 from tracer.errors import UsageError
+from tracer.run_files import SchedulePlan
 
 MOST_ACTIONS: Final = 1_000_000
 """Forwards of a plan: of 1,024 ranks with 64 microbatches and 4 stages each there are 262,144."""
@@ -88,6 +89,19 @@ def plan(schedule: str, *, p: int, m: int, v: int = 1) -> Plan:
         rank for chunk in range(v) for rank in (ranks[::-1] if _turns(made, chunk) else ranks)
     ]
     return Plan(schedule=schedule, p=p, m=m, v=v, actions=actions, rank_of_stage=tuple(looped))
+
+
+def plan_of(schedule: SchedulePlan) -> Plan | None:
+    """The plan of a recorded schedule; None for one that we can make no plans of."""
+    try:
+        return plan(
+            schedule.name,
+            p=schedule.pipeline_size,
+            m=schedule.microbatches,
+            v=schedule.virtual_stages,
+        )
+    except UsageError:
+        return None
 
 
 def in_flight(actions: Iterable[PlannedAction]) -> int:

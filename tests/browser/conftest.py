@@ -6,6 +6,7 @@ A test fails if the page logs an error or asks for anything that is not ours.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Iterator
@@ -195,13 +196,20 @@ class Tab:
             self.complaints.append(f"request to {request.url}")
 
 
-@pytest.fixture
-def tab(browser: Browser, address: str) -> Iterator[Tab]:
-    """A fresh tab, 1280×800; the test fails at its end if the page complained."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
+@contextlib.contextmanager
+def watched_tab(browser: Browser, address: str, **options: Any) -> Iterator[Tab]:
+    """A fresh tab, 1280×800 by default; an error at its end if the page complained."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options)
     context.set_default_timeout(PATIENCE_MS)
     tab = Tab(context.new_page(), address)
     tab.watch()
     yield tab
     context.close()
     assert tab.complaints == []
+
+
+@pytest.fixture
+def tab(browser: Browser, address: str) -> Iterator[Tab]:
+    """A light tab for one test."""
+    with watched_tab(browser, address, color_scheme="light") as tab:
+        yield tab

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import PATIENCE_MS, Tab
+from tests.browser.conftest import Tab, watched_tab
 from tests.browser.reading import table
 
 pytestmark = pytest.mark.browser
@@ -17,13 +17,8 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def shared(browser: Browser, address: str) -> Iterator[Tab]:
     """One tab for all: opening one takes longer than looking at a page."""
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
-    context.set_default_timeout(PATIENCE_MS)
-    tab = Tab(context.new_page(), address)
-    tab.watch()
-    yield tab
-    context.close()
-    assert tab.complaints == []
+    with watched_tab(browser, address, viewport={"width": 1280, "height": 720}) as tab:
+        yield tab
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from dashboard.cli.dashboard import start_server
-from tests.browser.conftest import MS, PATIENCE_MS, Tab
+from tests.browser.conftest import MS, Tab, watched_tab
 from tests.browser.timeline_page import AXIS, query, search_for, shown_ranks, until
 from tests.support.toy import Event, RankFacts, write_run
 
@@ -53,13 +53,8 @@ def mesh_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def mesh(browser: Browser, mesh_address: str) -> Iterator[Tab]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
-    context.set_default_timeout(PATIENCE_MS)
-    tab = Tab(context.new_page(), mesh_address)
-    tab.watch()
-    yield tab
-    context.close()
-    assert tab.complaints == []
+    with watched_tab(browser, mesh_address, color_scheme="light") as tab:
+        yield tab
 
 
 def test_groups_fold_by_key_and_by_click_and_stay_folded(mesh: Tab) -> None:
