@@ -24,8 +24,8 @@ import numpy as np
 
 from benchmarks._figures import show
 from dashboard import Run, open_run
-from dashboard.analysis.compare import Comparison
-from dashboard.analysis.mean_difference import Samples, mean_difference
+from dashboard.analysis.comparing.compare import Comparison
+from dashboard.analysis.comparing.mean_difference import Samples, mean_difference
 from tests.support.launching import ROOT, record
 
 STEPS: Final = (8, 15, 50)

@@ -27,7 +27,7 @@ from benchmarks.simulated.statistics import require_collectives, statistics
 from benchmarks.simulated.training import Shape, Straggler, Training
 from benchmarks.simulated.writing import Hosts, write_run
 from dashboard import open_run
-from dashboard.analysis.plans import SCHEDULES, plan
+from dashboard.analysis.pipeline.plans import SCHEDULES, plan
 from tracer.errors import RankscopeError
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_traces" / "pp2-tp2-1f1b"

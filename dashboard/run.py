@@ -13,17 +13,17 @@ from tracer.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dashboard.analysis.accounting import Accounting
-    from dashboard.analysis.bandwidth import Bandwidth
-    from dashboard.analysis.bubbles import Bubbles
-    from dashboard.analysis.compare import Comparison
-    from dashboard.analysis.critical_path import CriticalPath
-    from dashboard.analysis.kernel_breakdown import KernelBreakdown
-    from dashboard.analysis.memory import Memory
-    from dashboard.analysis.scenarios import Scenario
-    from dashboard.analysis.stragglers import Stragglers
-    from dashboard.analysis.temporal_breakdown import TemporalBreakdown
-    from dashboard.analysis.whatif import WhatIf
+    from dashboard.analysis.communication.bandwidth import Bandwidth
+    from dashboard.analysis.comparing.compare import Comparison
+    from dashboard.analysis.memory.memory import Memory
+    from dashboard.analysis.pipeline.bubbles import Bubbles
+    from dashboard.analysis.replay.critical_path import CriticalPath
+    from dashboard.analysis.replay.scenarios import Scenario
+    from dashboard.analysis.replay.whatif import WhatIf
+    from dashboard.analysis.stragglers.stragglers import Stragglers
+    from dashboard.analysis.time_spent.accounting import Accounting
+    from dashboard.analysis.time_spent.kernel_breakdown import KernelBreakdown
+    from dashboard.analysis.time_spent.temporal_breakdown import TemporalBreakdown
     from dashboard.figures.of_run import Figures
     from dashboard.sql import QueryResult
 
@@ -51,7 +51,7 @@ class Run(Recording):
 
     def _repr_html_(self) -> str:
         """For notebooks: what was recorded, and where its time goes."""
-        from dashboard.analysis.run_html import run_html
+        from dashboard.analysis.whole_run.run_html import run_html
 
         return run_html(self)
 
@@ -62,7 +62,7 @@ class Run(Recording):
         Raises:
             UsageError: there is no such view.
         """
-        from dashboard.analysis.views import VIEWS
+        from dashboard.analysis.whole_run.views import VIEWS
 
         if view not in VIEWS:
             raise UsageError(f"{view!r} is not a view; there are: {', '.join(VIEWS)}")
@@ -121,25 +121,25 @@ class Run(Recording):
 
     def accounting(self, steps: Collection[int] | None = None) -> Accounting:
         """Where each rank's time went, by category, closing to 100 % of each step."""
-        from dashboard.analysis.accounting import account
+        from dashboard.analysis.time_spent.accounting import account
 
         return self.answer(account, steps)
 
     def bubbles(self, steps: Collection[int] | None = None) -> Bubbles:
         """Idle time of the pipeline: measured, in theory, and bounded by the plan."""
-        from dashboard.analysis.bubbles import measure_bubbles
+        from dashboard.analysis.pipeline.bubbles import measure_bubbles
 
         return self.answer(measure_bubbles, steps)
 
     def bandwidth(self, steps: Collection[int] | None = None) -> Bandwidth:
         """algbw and busbw of every operation, as seen and skew-free."""
-        from dashboard.analysis.bandwidth import measure_bandwidth
+        from dashboard.analysis.communication.bandwidth import measure_bandwidth
 
         return self.answer(measure_bandwidth, steps)
 
     def critical_path(self, steps: Collection[int] | None = None) -> CriticalPath:
         """What every nanosecond of each step was spent on, across ranks."""
-        from dashboard.analysis.critical_path import critical_path
+        from dashboard.analysis.replay.critical_path import critical_path
 
         return self.answer(critical_path, steps)
 
@@ -147,19 +147,19 @@ class Run(Recording):
         """Each device's time as idle, compute and the rest, and how far compute hid communication,
         as Holistic Trace Analysis defines them.
         """
-        from dashboard.analysis.temporal_breakdown import temporal_breakdown
+        from dashboard.analysis.time_spent.temporal_breakdown import temporal_breakdown
 
         return self.answer(temporal_breakdown, steps)
 
     def kernel_breakdown(self, steps: Collection[int] | None = None) -> KernelBreakdown:
         """Which kernels take the device's time, by purpose and one by one."""
-        from dashboard.analysis.kernel_breakdown import kernel_breakdown
+        from dashboard.analysis.time_spent.kernel_breakdown import kernel_breakdown
 
         return self.answer(kernel_breakdown, steps)
 
     def memory(self, steps: Collection[int] | None = None) -> Memory:
         """Memory of each rank, beside the microbatches that it holds."""
-        from dashboard.analysis.memory import measure_memory
+        from dashboard.analysis.memory.memory import measure_memory
 
         return self.answer(measure_memory, steps)
 
@@ -167,13 +167,13 @@ class Run(Recording):
         self, scenarios: Sequence[Scenario] | None = None, steps: Collection[int] | None = None
     ) -> WhatIf:
         """What the step would take if something were otherwise, by replay."""
-        from dashboard.analysis.whatif import what_if
+        from dashboard.analysis.replay.whatif import what_if
 
         return what_if(self, scenarios, steps)
 
     def stragglers(self, steps: Collection[int] | None = None) -> Stragglers:
         """Who holds up the others, why, and what each costs the step, by replay."""
-        from dashboard.analysis.stragglers import find_stragglers
+        from dashboard.analysis.stragglers.stragglers import find_stragglers
 
         return self.answer(find_stragglers, steps)
 
@@ -190,6 +190,6 @@ class Run(Recording):
         repeats: more recordings of what this run records; chance is then what they differ by.
         relevant: share of the step time from which on differences are marked (2 % by default).
         """
-        from dashboard.analysis.compare import compare
+        from dashboard.analysis.comparing.compare import compare
 
         return compare(self, other, steps, repeats=repeats, relevant=relevant)

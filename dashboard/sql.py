@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dashboard.analysis.results import Result
 from dashboard.analysis.run_names import distinct_names
-from dashboard.analysis.views import VIEWS
+from dashboard.analysis.whole_run.views import VIEWS
 from dashboard.runs import Recording
 from tracer.errors import UsageError
 

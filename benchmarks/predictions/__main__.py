@@ -35,15 +35,15 @@ from typing import Final
 import numpy as np
 
 from dashboard import open_run
-from dashboard.analysis.graph import dependency_graph
-from dashboard.analysis.layout import Layout
-from dashboard.analysis.layout_costs import action_costs
-from dashboard.analysis.layouts import explore_layouts, rank_correlation
-from dashboard.analysis.other_plans import other_plans, plan_like
-from dashboard.analysis.replay import replay, step_times
-from dashboard.analysis.scenarios import stage_takes
-from dashboard.analysis.step_model import step_model
-from dashboard.analysis.whatif import what_if
+from dashboard.analysis.layouts.costs import action_costs
+from dashboard.analysis.layouts.layout import Layout
+from dashboard.analysis.layouts.layouts import explore_layouts, rank_correlation
+from dashboard.analysis.replay.graph import dependency_graph
+from dashboard.analysis.replay.other_plans import other_plans, plan_like
+from dashboard.analysis.replay.replay import replay, step_times
+from dashboard.analysis.replay.scenarios import stage_takes
+from dashboard.analysis.replay.step_model import step_model
+from dashboard.analysis.replay.whatif import what_if
 from dashboard.run import Run
 
 PROCESSES: Final = 4

@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dashboard.analysis.actions import pipeline_actions
 from dashboard.analysis.operations import operations
-from dashboard.analysis.simulation import place_of
-from dashboard.analysis.step_model import HALVES, StepModel, step_model
+from dashboard.analysis.pipeline.actions import pipeline_actions
+from dashboard.analysis.replay.simulation import place_of
+from dashboard.analysis.replay.step_model import HALVES, StepModel, step_model
 from dashboard.run import Run
 from tracer.errors import UsageError
 

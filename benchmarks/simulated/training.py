@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.simulated.statistics import Samples, Statistics, draw
-from dashboard.analysis.plans import Plan, PlannedAction
-from dashboard.analysis.step_model import OWN, direction, need_of
+from dashboard.analysis.pipeline.plans import Plan, PlannedAction
+from dashboard.analysis.replay.step_model import OWN, direction, need_of
 from tracer.errors import UsageError
 
 Floats = npt.NDArray[np.float64]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dashboard.analysis.straggler_work import Cause
+from dashboard.analysis.stragglers.work import Cause
 
 STEPS: Final = 16
 MICROBATCHES: Final = 4

@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.stragglers.cases import AMOUNTS, WHERE, Case, all_cases
 from dashboard import open_run
-from dashboard.analysis.stragglers import Straggler, Stragglers, find_stragglers
+from dashboard.analysis.stragglers.stragglers import Straggler, Stragglers, find_stragglers
 
 
 @dataclass(kw_only=True, frozen=True)

@@ -11,9 +11,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from dashboard.analysis.bandwidth_by_rank import bandwidth_by_rank
-from dashboard.analysis.latency_bandwidth import Line
-from dashboard.analysis.links import Links, links
+from dashboard.analysis.communication.bandwidth_by_rank import bandwidth_by_rank
+from dashboard.analysis.communication.latency_bandwidth import Line
+from dashboard.analysis.communication.links import Links, links
 from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, gbps, ms, percent, show, size, table
 from dashboard.run import Run

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from dashboard.analysis.latency_bandwidth import fit_lines
-from dashboard.analysis.link_peaks import link_peaks
-from dashboard.analysis.links import calibrated_operations
+from dashboard.analysis.communication.latency_bandwidth import fit_lines
+from dashboard.analysis.communication.link_peaks import link_peaks
+from dashboard.analysis.communication.links import calibrated_operations
 from dashboard.analysis.operations import operations
 from dashboard.cli.bandwidth import lines_table
 from dashboard.cli.opening import open_run

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from dashboard.analysis.integrity import violations
+from dashboard.analysis.whole_run.integrity import violations
 from dashboard.cli.opening import open_run
 from dashboard.cli.options import json_option, run_argument
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from dashboard.analysis.accounting import account
-from dashboard.analysis.bubbles import measure_bubbles
-from dashboard.analysis.compare import STEP_TIME, Comparison
-from dashboard.analysis.gates import parse_gate, violation
-from dashboard.analysis.time_by_operation import time_by_operation
-from dashboard.analysis.trend import Trend, trend
+from dashboard.analysis.comparing.compare import STEP_TIME, Comparison
+from dashboard.analysis.comparing.gates import parse_gate, violation
+from dashboard.analysis.comparing.trend import Trend, trend
+from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.time_spent.accounting import account
+from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.opening import open_run
 from dashboard.cli.options import RunLocation, chosen_steps, json_option, steps_option

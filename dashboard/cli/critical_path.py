@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from dashboard.analysis.critical_path import CriticalPath
+from dashboard.analysis.replay.critical_path import CriticalPath
 from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table
 

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from dashboard.analysis.views import VIEWS
+from dashboard.analysis.whole_run.views import VIEWS
 from dashboard.cli.options import chosen_steps, opened, run_argument, steps_option
 from dashboard.export.files import STANDARD_OUTPUT
 from dashboard.export.formats import FORMATS, default_name

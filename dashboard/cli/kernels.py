@@ -11,8 +11,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from dashboard.analysis.kernel_breakdown import KernelBreakdown
-from dashboard.analysis.temporal_breakdown import TemporalBreakdown
+from dashboard.analysis.time_spent.kernel_breakdown import KernelBreakdown
+from dashboard.analysis.time_spent.temporal_breakdown import TemporalBreakdown
 from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, share, show, table
 

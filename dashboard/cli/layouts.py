@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from dashboard.analysis.layout_prediction import (
+from dashboard.analysis.layouts.layouts import Layouts, explore_layouts
+from dashboard.analysis.layouts.prediction import (
     BUBBLE,
     DATA,
     PIPELINE,
     TENSOR,
     LayoutPrediction,
 )
-from dashboard.analysis.layouts import Layouts, explore_layouts
 from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table
 

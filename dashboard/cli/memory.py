@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from dashboard.analysis.flops import FlopsUtilization, flops_utilization
-from dashboard.analysis.memory import RESIDENT, Memory, measure_memory
+from dashboard.analysis.memory.memory import RESIDENT, Memory, measure_memory
+from dashboard.analysis.whole_run.flops import FlopsUtilization, flops_utilization
 from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, show, size, table
 

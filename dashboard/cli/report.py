@@ -16,16 +16,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dashboard.analysis.accounting import Accounting, account
-from dashboard.analysis.bandwidth import Bandwidth, measure_bandwidth
-from dashboard.analysis.bubble_summary import mean_parts, ratios
-from dashboard.analysis.bubbles import Bubbles, measure_bubbles
-from dashboard.analysis.claims import CATEGORIES
+from dashboard.analysis.communication.bandwidth import Bandwidth, measure_bandwidth
 from dashboard.analysis.coverage import incidents
-from dashboard.analysis.findings import Finding, findings, sentence
-from dashboard.analysis.flops import flops_utilization
-from dashboard.analysis.replayed_steps import replayed_steps
-from dashboard.analysis.summary import communication_by_dimension
+from dashboard.analysis.pipeline.bubble_summary import mean_parts, ratios
+from dashboard.analysis.pipeline.bubbles import Bubbles, measure_bubbles
+from dashboard.analysis.replay.replayed_steps import replayed_steps
+from dashboard.analysis.time_spent.accounting import Accounting, account
+from dashboard.analysis.time_spent.claims import CATEGORIES
+from dashboard.analysis.whole_run.findings import Finding, findings, sentence
+from dashboard.analysis.whole_run.flops import flops_utilization
+from dashboard.analysis.whole_run.summary import communication_by_dimension
 from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.opening import open_run
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from dashboard.analysis.stragglers import Straggler, Stragglers, find_stragglers
+from dashboard.analysis.stragglers.stragglers import Straggler, Stragglers, find_stragglers
 from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table

@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from dashboard.analysis.other_plans import (
+from dashboard.analysis.replay.other_plans import (
     OtherPlans,
     PlanPrediction,
     has_plans,
     other_plans,
     plan_like,
 )
-from dashboard.analysis.scenarios import (
+from dashboard.analysis.replay.scenarios import (
     Scenario,
     balanced_stages,
     faster_communication,
@@ -25,7 +25,7 @@ from dashboard.analysis.scenarios import (
     stage_takes,
     together,
 )
-from dashboard.analysis.whatif import Prediction, WhatIf, what_if
+from dashboard.analysis.replay.whatif import Prediction, WhatIf, what_if
 from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
 from dashboard.cli.tables import console, ms, percent, show, table
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from dashboard.analysis.actions import pipelines
-from dashboard.analysis.bubbles import measure_bubbles
+from dashboard.analysis.pipeline.actions import pipelines
+from dashboard.analysis.pipeline.bubbles import measure_bubbles
 from dashboard.cluster.places import Advance, Place
 from dashboard.cluster.summaries import (
     SUMMARIZED,

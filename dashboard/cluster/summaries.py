@@ -15,10 +15,15 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.accounting import Accounting, account
-from dashboard.analysis.actions import Action, pipeline_actions
-from dashboard.analysis.bandwidth import Bandwidth, bandwidth_of, measure_bandwidth
-from dashboard.analysis.bubbles import (
+from dashboard.analysis.communication.bandwidth import Bandwidth, bandwidth_of, measure_bandwidth
+from dashboard.analysis.communication.partial_communication import (
+    PartialCommunication,
+    joined,
+    partial_communication,
+)
+from dashboard.analysis.operations import operations
+from dashboard.analysis.pipeline.actions import Action, pipeline_actions
+from dashboard.analysis.pipeline.bubbles import (
     Bubbles,
     Receives,
     joined_bubbles,
@@ -26,13 +31,8 @@ from dashboard.analysis.bubbles import (
     pipeline_bubbles,
     receives,
 )
-from dashboard.analysis.operations import operations
-from dashboard.analysis.partial_communication import (
-    PartialCommunication,
-    joined,
-    partial_communication,
-)
-from dashboard.analysis.time_by_operation import time_by_operation
+from dashboard.analysis.time_spent.accounting import Accounting, account
+from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.runs import Recording
 from dashboard.runs.part import part_of
 from dashboard.runs.reopening import Opening, reopened

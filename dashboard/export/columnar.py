@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from dashboard.analysis.views import VIEWS
+from dashboard.analysis.whole_run.views import VIEWS
 from dashboard.export.files import STANDARD_OUTPUT, Advance, new_directory, replacing_file
 from dashboard.export.selection import Selection
 from tracer.errors import UsageError

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from dashboard.analysis.accounting import account
-from dashboard.analysis.step_metrics import LABELS, step_metrics
-from dashboard.analysis.summary import step_times
+from dashboard.analysis.time_spent.accounting import account
+from dashboard.analysis.whole_run.step_metrics import LABELS, step_metrics
+from dashboard.analysis.whole_run.summary import step_times
 from dashboard.export.files import Advance, new_directory
 from dashboard.export.selection import Selection
 from tracer.errors import UsageError

@@ -9,13 +9,13 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.analysis.bandwidth import BUS_FACTORS, Bandwidth
-from dashboard.analysis.bandwidth_by_size import bandwidth_by_size
-from dashboard.analysis.latency_bandwidth import Line
-from dashboard.analysis.messages import message_totals
+from dashboard.analysis.communication.bandwidth import BUS_FACTORS, Bandwidth
+from dashboard.analysis.communication.bandwidth_by_size import bandwidth_by_size
+from dashboard.analysis.communication.latency_bandwidth import Line
+from dashboard.analysis.communication.messages import message_totals
+from dashboard.analysis.communication.skew import arrival_skew
+from dashboard.analysis.communication.utilization import Utilization
 from dashboard.analysis.operations import category_of
-from dashboard.analysis.skew import arrival_skew
-from dashboard.analysis.utilization import Utilization
 from dashboard.figures.base import (
     FRAME_PX,
     bars_axis,

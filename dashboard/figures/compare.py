@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.accounting import Accounting
-from dashboard.analysis.claims import CATEGORIES
-from dashboard.analysis.compare import STEP_TIME, Comparison
-from dashboard.analysis.summary import step_times as summed_up
-from dashboard.analysis.trend import Trend
+from dashboard.analysis.comparing.compare import STEP_TIME, Comparison
+from dashboard.analysis.comparing.trend import Trend
+from dashboard.analysis.time_spent.accounting import Accounting
+from dashboard.analysis.time_spent.claims import CATEGORIES
+from dashboard.analysis.whole_run.summary import step_times as summed_up
 from dashboard.figures.base import (
     bars_axis,
     empty,

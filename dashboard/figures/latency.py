@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.analysis.latency_bandwidth import Line
-from dashboard.analysis.links import Links
+from dashboard.analysis.communication.latency_bandwidth import Line
+from dashboard.analysis.communication.links import Links
 from dashboard.analysis.operations import category_of
 from dashboard.figures.base import empty, figure, legend_above, log_ticks
 from dashboard.figures.theme import CATEGORIES, Theme

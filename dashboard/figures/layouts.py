@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.layouts import Layouts
+from dashboard.analysis.layouts.layouts import Layouts
 from dashboard.figures.matrix import matrix
 from dashboard.figures.theme import KINDS, Theme
 from dashboard.figures.units import time_unit

@@ -8,7 +8,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 import pyarrow.compute as pc
 
-from dashboard.analysis.memory import RESIDENT, Memory
+from dashboard.analysis.memory.memory import RESIDENT, Memory
 from dashboard.figures.base import (
     FRAME_PX,
     bars_axis,

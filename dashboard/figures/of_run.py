@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Final, ParamSpec
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.accounting import account
-from dashboard.analysis.bandwidth import measure_bandwidth
-from dashboard.analysis.bubbles import measure_bubbles
-from dashboard.analysis.change_points import change_points
-from dashboard.analysis.collective_totals import collective_totals
-from dashboard.analysis.compare import compare
-from dashboard.analysis.layouts import usual_layouts
-from dashboard.analysis.links import links
-from dashboard.analysis.memory import measure_memory
-from dashboard.analysis.schedule import step_schedule
-from dashboard.analysis.side_by_side import step_beside, step_course
-from dashboard.analysis.trend import trend
-from dashboard.analysis.utilization import utilization
-from dashboard.analysis.waits import waits_by_culprit
-from dashboard.analysis.whatif import what_if
-from dashboard.analysis.work_by_step import work_by_step
+from dashboard.analysis.communication.bandwidth import measure_bandwidth
+from dashboard.analysis.communication.collective_totals import collective_totals
+from dashboard.analysis.communication.links import links
+from dashboard.analysis.communication.utilization import utilization
+from dashboard.analysis.communication.waits import waits_by_culprit
+from dashboard.analysis.comparing.change_points import change_points
+from dashboard.analysis.comparing.compare import compare
+from dashboard.analysis.comparing.side_by_side import step_beside, step_course
+from dashboard.analysis.comparing.trend import trend
+from dashboard.analysis.layouts.layouts import usual_layouts
+from dashboard.analysis.memory.memory import measure_memory
+from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.pipeline.schedule import step_schedule
+from dashboard.analysis.replay.whatif import what_if
+from dashboard.analysis.time_spent.accounting import account
+from dashboard.analysis.whole_run.work_by_step import work_by_step
 from dashboard.figures import communication, latency, memory, overview, pipeline, stragglers
 from dashboard.figures.collectives import collective_bytes, collective_rates
 from dashboard.figures.compare import differences, trend_of, waterfall

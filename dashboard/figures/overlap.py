@@ -6,9 +6,9 @@ from typing import Final
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.accounting import Accounting
 from dashboard.analysis.operations import category_of
-from dashboard.analysis.summary import communication_by_dimension
+from dashboard.analysis.time_spent.accounting import Accounting
+from dashboard.analysis.whole_run.summary import communication_by_dimension
 from dashboard.figures.base import bars_axis, empty, figure, legend_above, rows_height
 from dashboard.figures.theme import CATEGORIES, SURFACES, Theme
 from dashboard.figures.units import percent_text, time_unit

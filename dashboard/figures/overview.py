@@ -7,11 +7,11 @@ from typing import Final
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.accounting import Accounting
-from dashboard.analysis.change_points import ChangePoint
-from dashboard.analysis.claims import CATEGORIES
-from dashboard.analysis.summary import mean_by_rank
-from dashboard.analysis.summary import step_times as summed_up
+from dashboard.analysis.comparing.change_points import ChangePoint
+from dashboard.analysis.time_spent.accounting import Accounting
+from dashboard.analysis.time_spent.claims import CATEGORIES
+from dashboard.analysis.whole_run.summary import mean_by_rank
+from dashboard.analysis.whole_run.summary import step_times as summed_up
 from dashboard.figures.base import (
     bars_axis,
     empty,

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.bubble_summary import PARTS, mean_parts, stalls_by_culprit
-from dashboard.analysis.bubbles import Bubbles
+from dashboard.analysis.pipeline.bubble_summary import PARTS, mean_parts, stalls_by_culprit
+from dashboard.analysis.pipeline.bubbles import Bubbles
 from dashboard.figures.base import (
     HALF_PX,
     MATRIX_PX,

@@ -8,8 +8,8 @@ from typing import Any, Final
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from dashboard.analysis.predicted_step import PredictedStep
-from dashboard.analysis.schedule import StepSchedule
+from dashboard.analysis.pipeline.schedule import StepSchedule
+from dashboard.analysis.replay.predicted_step import PredictedStep
 from dashboard.figures.base import empty, figure, legend_above
 from dashboard.figures.pipeline import NO_PIPELINE
 from dashboard.figures.theme import KINDS, SURFACES, Theme

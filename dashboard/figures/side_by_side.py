@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.claims import CATEGORIES
-from dashboard.analysis.side_by_side import StepCourse
+from dashboard.analysis.comparing.side_by_side import StepCourse
+from dashboard.analysis.time_spent.claims import CATEGORIES
 from dashboard.figures.base import empty, figure, legend_above
 from dashboard.figures.theme import CATEGORIES as COLOURS
 from dashboard.figures.theme import CATEGORY_LABELS, SURFACES, Theme

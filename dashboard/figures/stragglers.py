@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.waits import Waits
-from dashboard.analysis.work_by_step import WorkByStep
+from dashboard.analysis.communication.waits import Waits
+from dashboard.analysis.whole_run.work_by_step import WorkByStep
 from dashboard.figures.base import (
     MATRIX_PX,
     empty,

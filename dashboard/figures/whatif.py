@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from dashboard.analysis.whatif import WhatIf
+from dashboard.analysis.replay.whatif import WhatIf
 from dashboard.figures.base import empty, figure, rows_height
 from dashboard.figures.theme import KINDS, SURFACES, Theme
 from dashboard.figures.units import percent_text, time_unit

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from dashboard.analysis.step_metrics import LABELS, step_metrics
+from dashboard.analysis.whole_run.step_metrics import LABELS, step_metrics
 from dashboard.runs import Recording
 from dashboard.runs.follow import ENDED, LIVE, QUIET, WAITING, Status
 

@@ -7,7 +7,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
-from dashboard.analysis.step_metrics import METRICS
+from dashboard.analysis.whole_run.step_metrics import METRICS
 from dashboard.metrics.numbers import ADDITIVE, Keeper, Labels, by_rank
 from tracer.errors import UsageError
 

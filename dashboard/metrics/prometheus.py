@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, Response, request
 
-from dashboard.analysis.step_metrics import METRICS
+from dashboard.analysis.whole_run.step_metrics import METRICS
 from dashboard.export.files import replacing_file
 from dashboard.metrics.numbers import ADDITIVE, BUCKETS_S, STATES, Keeper, Labels, by_rank
 from tracer.errors import UsageError

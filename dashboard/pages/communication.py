@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import html
 
-from dashboard.analysis.bandwidth import P2P
-from dashboard.analysis.collective_totals import collective_totals
-from dashboard.analysis.links import links
+from dashboard.analysis.communication.bandwidth import P2P
+from dashboard.analysis.communication.collective_totals import collective_totals
+from dashboard.analysis.communication.links import links
+from dashboard.analysis.communication.utilization import utilization
 from dashboard.analysis.operations import category_of
-from dashboard.analysis.utilization import utilization
 from dashboard.figures.collectives import collective_bytes, collective_rates
 from dashboard.figures.communication import (
     MOST_SKEW_ROWS,
@@ -28,9 +28,9 @@ from dashboard.figures.units import byte_text, rate_text, time_text
 from dashboard.pages.markup import empty_page, figure_card, no_steps, table_card
 
 if TYPE_CHECKING:
-    from dashboard.analysis.bandwidth import Bandwidth
-    from dashboard.analysis.latency_bandwidth import Line
-    from dashboard.analysis.links import Links
+    from dashboard.analysis.communication.bandwidth import Bandwidth
+    from dashboard.analysis.communication.latency_bandwidth import Line
+    from dashboard.analysis.communication.links import Links
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import html
 
-from dashboard.analysis.compare import STEP_TIME
+from dashboard.analysis.comparing.compare import STEP_TIME
+from dashboard.analysis.comparing.trend import trend
 from dashboard.analysis.run_names import distinct_names
-from dashboard.analysis.trend import trend
 from dashboard.figures.compare import differences, mean_steps, step_times, trend_of, waterfall
 from dashboard.figures.theme import CATEGORIES, CATEGORY_LABELS
 from dashboard.figures.units import NO_BREAK
@@ -26,8 +26,8 @@ from dashboard.pages.markup import (
 )
 
 if TYPE_CHECKING:
-    from dashboard.analysis.compare import Comparison
-    from dashboard.analysis.trend import Trend
+    from dashboard.analysis.comparing.compare import Comparison
+    from dashboard.analysis.comparing.trend import Trend
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 

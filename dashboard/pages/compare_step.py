@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import html
 
-from dashboard.analysis.side_by_side import MOST_RANKS, StepCourse, step_beside, step_course
+from dashboard.analysis.comparing.side_by_side import (
+    MOST_RANKS,
+    StepCourse,
+    step_beside,
+    step_course,
+)
 from dashboard.figures.side_by_side import steps_side_by_side
 from dashboard.figures.units import time_text
 from dashboard.pages import timeline

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import html
 
-from dashboard.analysis.memory import RESIDENT, is_sampled
-from dashboard.analysis.memory_summary import MemoryFigures, memory_figures
+from dashboard.analysis.memory.memory import RESIDENT, is_sampled
+from dashboard.analysis.memory.memory_summary import MemoryFigures, memory_figures
 from dashboard.figures.memory import memory_over_time, memory_peaks
 from dashboard.figures.units import NO_BREAK, byte_text
 from dashboard.pages import timeline
@@ -23,7 +23,7 @@ from dashboard.pages.markup import (
 )
 
 if TYPE_CHECKING:
-    from dashboard.analysis.memory import Memory
+    from dashboard.analysis.memory.memory import Memory
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 

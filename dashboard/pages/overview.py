@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import ClientsideFunction, Dash, Input, html
 
-from dashboard.analysis.change_points import ChangePoint, change_points
-from dashboard.analysis.findings import findings, sentence
-from dashboard.analysis.flops import flops_utilization
+from dashboard.analysis.comparing.change_points import ChangePoint, change_points
 from dashboard.analysis.health import Health, health
-from dashboard.analysis.memory_summary import MemoryFigures, memory_figures
-from dashboard.analysis.summary import KeyFigures, key_figures
+from dashboard.analysis.memory.memory_summary import MemoryFigures, memory_figures
+from dashboard.analysis.whole_run.findings import findings, sentence
+from dashboard.analysis.whole_run.flops import flops_utilization
+from dashboard.analysis.whole_run.summary import KeyFigures, key_figures
 from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
 from dashboard.figures.units import byte_text, percent_text, time_text
@@ -29,9 +29,9 @@ from dashboard.pages.markup import (
 )
 
 if TYPE_CHECKING:
-    from dashboard.analysis.critical_path import CriticalPath
-    from dashboard.analysis.findings import Finding
-    from dashboard.analysis.flops import FlopsUtilization
+    from dashboard.analysis.replay.critical_path import CriticalPath
+    from dashboard.analysis.whole_run.findings import Finding
+    from dashboard.analysis.whole_run.flops import FlopsUtilization
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
     from tracer.run_files import Source

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import ClientsideFunction, Dash, Input, Output, html, no_update
 
-from dashboard.analysis.actions import pipelines
-from dashboard.analysis.bubble_summary import Ratios, largest_stall, of_pipeline, ratios
-from dashboard.analysis.schedule import StepSchedule, step_schedule
+from dashboard.analysis.pipeline.actions import pipelines
+from dashboard.analysis.pipeline.bubble_summary import Ratios, largest_stall, of_pipeline, ratios
+from dashboard.analysis.pipeline.schedule import StepSchedule, step_schedule
 from dashboard.figures.pipeline import bubble_by_step, bubble_heatmap, bubble_parts, stall_culprits
 from dashboard.figures.schedule import schedule_grid
 from dashboard.figures.units import percent_text, time_text
@@ -27,7 +27,7 @@ from dashboard.pages.state import parse
 from tracer.errors import RankscopeError
 
 if TYPE_CHECKING:
-    from dashboard.analysis.bubbles import Bubbles
+    from dashboard.analysis.pipeline.bubbles import Bubbles
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 

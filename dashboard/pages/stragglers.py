@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import ClientsideFunction, Dash, Input, State, html
 
-from dashboard.analysis.waits import waits_by_culprit
-from dashboard.analysis.work_by_step import work_by_step
+from dashboard.analysis.communication.waits import waits_by_culprit
+from dashboard.analysis.whole_run.work_by_step import work_by_step
 from dashboard.figures.stragglers import wait_matrix, work_heatmap
 from dashboard.figures.units import percent_text, time_text
 from dashboard.pages import timeline
 from dashboard.pages.markup import figure_card, no_steps, notice, table_card, view_link
 
 if TYPE_CHECKING:
-    from dashboard.analysis.straggler_work import Evidence
-    from dashboard.analysis.stragglers import Straggler, Stragglers
+    from dashboard.analysis.stragglers.stragglers import Straggler, Stragglers
+    from dashboard.analysis.stragglers.work import Evidence
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, Response, jsonify, request
 
-from dashboard.analysis.claims import CATEGORIES
-from dashboard.analysis.overlays import bubbles_between, counters_between, plan_between
-from dashboard.analysis.path_stays import path_stays, stays_between
-from dashboard.analysis.selection import select
+from dashboard.analysis.replay.path_stays import path_stays, stays_between
+from dashboard.analysis.time_spent.claims import CATEGORIES
+from dashboard.analysis.time_spent.selection import select
+from dashboard.analysis.whole_run.overlays import bubbles_between, counters_between, plan_between
 from dashboard.pages.timeline_requests import (
     asked_number,
     asked_span,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import Dash, html
 
-from dashboard.analysis.graph import dependency_graph
-from dashboard.analysis.layouts import usual_layouts
-from dashboard.analysis.other_plans import has_plans, usual_other_plans
-from dashboard.analysis.whatif import what_if
+from dashboard.analysis.layouts.layouts import usual_layouts
+from dashboard.analysis.replay.graph import dependency_graph
+from dashboard.analysis.replay.other_plans import has_plans, usual_other_plans
+from dashboard.analysis.replay.whatif import what_if
 from dashboard.figures.layouts import layout_map
 from dashboard.figures.units import percent_text, time_text
 from dashboard.figures.whatif import savings
@@ -23,9 +23,9 @@ from dashboard.pages.markup import (
 from dashboard.pages.whatif_choices import composed, register_choices, signed
 
 if TYPE_CHECKING:
-    from dashboard.analysis.layout_prediction import LayoutPrediction
-    from dashboard.analysis.layouts import Layouts
-    from dashboard.analysis.other_plans import OtherPlans
+    from dashboard.analysis.layouts.layouts import Layouts
+    from dashboard.analysis.layouts.prediction import LayoutPrediction
+    from dashboard.analysis.replay.other_plans import OtherPlans
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
 

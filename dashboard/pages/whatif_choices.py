@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dash import ClientsideFunction, Dash, Input, State, dcc, html
 
-from dashboard.analysis.actions import pipelines
-from dashboard.analysis.other_plans import has_plans, plan_like, usual_other_plans
-from dashboard.analysis.plans import SCHEDULES
-from dashboard.analysis.predicted_step import planned_step, replayed_step
-from dashboard.analysis.scenarios import (
+from dashboard.analysis.pipeline.actions import pipelines
+from dashboard.analysis.pipeline.plans import SCHEDULES
+from dashboard.analysis.replay.other_plans import has_plans, plan_like, usual_other_plans
+from dashboard.analysis.replay.predicted_step import planned_step, replayed_step
+from dashboard.analysis.replay.scenarios import (
     Scenario,
     as_recorded,
     balanced_stages,
@@ -26,7 +26,7 @@ from dashboard.analysis.scenarios import (
     stage_totals,
     together,
 )
-from dashboard.analysis.whatif import dimensions, what_if
+from dashboard.analysis.replay.whatif import dimensions, what_if
 from dashboard.figures.schedule import predicted_grid
 from dashboard.figures.units import NO_BREAK, percent_text, time_text
 from dashboard.pages.markup import (
@@ -42,11 +42,11 @@ from dashboard.pages.state import ViewState
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
-    from dashboard.analysis.graph import Graph
-    from dashboard.analysis.other_plans import PlanPrediction
-    from dashboard.analysis.plans import Plan
-    from dashboard.analysis.predicted_step import PredictedStep
-    from dashboard.analysis.whatif import WhatIf
+    from dashboard.analysis.pipeline.plans import Plan
+    from dashboard.analysis.replay.graph import Graph
+    from dashboard.analysis.replay.other_plans import PlanPrediction
+    from dashboard.analysis.replay.predicted_step import PredictedStep
+    from dashboard.analysis.replay.whatif import WhatIf
     from dashboard.run import Run
 
 _AS_RECORDED: Final = ("", "as recorded")

@@ -13,15 +13,15 @@ from statistics import fmean
 from typing import Any, Final
 
 from dashboard import Run, open_run
-from dashboard.analysis.accounting import course
-from dashboard.analysis.actions import Action, pipeline_actions
-from dashboard.analysis.bubble_spans import bubble_spans
-from dashboard.analysis.latency_bandwidth import fit_lines
-from dashboard.analysis.predicted_step import replayed_step
-from dashboard.analysis.scenarios import stage_takes
-from dashboard.analysis.schedule import step_schedule
-from dashboard.analysis.stragglers import find_stragglers
-from dashboard.analysis.whatif import what_if
+from dashboard.analysis.communication.latency_bandwidth import fit_lines
+from dashboard.analysis.pipeline.actions import Action, pipeline_actions
+from dashboard.analysis.pipeline.bubble_spans import bubble_spans
+from dashboard.analysis.pipeline.schedule import step_schedule
+from dashboard.analysis.replay.predicted_step import replayed_step
+from dashboard.analysis.replay.scenarios import stage_takes
+from dashboard.analysis.replay.whatif import what_if
+from dashboard.analysis.stragglers.stragglers import find_stragglers
+from dashboard.analysis.time_spent.accounting import course
 from scripts.concept_pictures.canvas import LANE, Canvas
 from tests.support.pipeline_toy import STEP_END, write_pipeline
 from tests.support.straggler_toy import More, Toy, in_steps

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from dashboard import open_run
-from dashboard.analysis.compare import step_samples
+from dashboard.analysis.comparing.compare import step_samples
 from tests.browser.conftest import Tab
 from tests.browser.reading import saved_table, table, traces
 

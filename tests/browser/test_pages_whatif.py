@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from dashboard import open_run
-from dashboard.analysis.scenarios import balanced_stages, faster_communication, together
+from dashboard.analysis.replay.scenarios import balanced_stages, faster_communication, together
 from tests.browser.conftest import Tab
 from tests.browser.reading import traces
 

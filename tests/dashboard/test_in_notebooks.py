@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from dashboard import Run, open_run
-from dashboard.analysis import run_html
 from dashboard.analysis.results import Result
-from dashboard.analysis.views import VIEWS
+from dashboard.analysis.whole_run import run_html
+from dashboard.analysis.whole_run.views import VIEWS
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, write_run
 from tests.test_repo.markdown import ROOT

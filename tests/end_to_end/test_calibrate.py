@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import open_run
-from dashboard.analysis.links import links
+from dashboard.analysis.communication.links import links
 from tests.support.launching import ROOT, environment, run_python
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.calibration_file import OPS, read_calibration

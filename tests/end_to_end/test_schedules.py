@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import open_run
-from dashboard.analysis.plans import KIND_OF, in_flight, plan
+from dashboard.analysis.pipeline.plans import KIND_OF, in_flight, plan
 from tests.support.launching import SCRIPTS, torchrun
 from tests.support.reading import calls, facts, meta, rows
 
@@ -93,7 +93,7 @@ def _computations(action: str) -> list[str]:
 
 @EACH
 def test_a_generated_plan_is_what_ran_and_held(runs: Path, name: str) -> None:
-    """Ours (dashboard/analysis/plans.py), which is made without torch; and its microbatches."""
+    """Ours (analysis/pipeline/plans.py), which is made without torch; and its microbatches."""
     made = plan(f"Schedule{name}", p=2, m=MICROBATCHES, v=len(PLACEMENTS[name][0]))
     held = open_run(runs / name).memory([STEP]).ranks.to_pylist()
     for rank, actions in enumerate(made.actions):

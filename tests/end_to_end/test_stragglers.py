@@ -14,7 +14,7 @@ import pytest
 from benchmarks.stragglers.cases import Case, all_cases
 from benchmarks.stragglers.verdict import is_right
 from dashboard import open_run
-from dashboard.analysis.stragglers import Stragglers, find_stragglers
+from dashboard.analysis.stragglers.stragglers import Stragglers, find_stragglers
 from tests.support.launching import torchrun
 
 pytestmark = pytest.mark.distributed

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from collectors.importers.formats import format_named, import_files, recognized
 from dashboard import open_run
-from dashboard.analysis.accounting import account
-from dashboard.analysis.bandwidth import measure_bandwidth
-from dashboard.analysis.integrity import violations
+from dashboard.analysis.communication.bandwidth import measure_bandwidth
+from dashboard.analysis.time_spent.accounting import account
+from dashboard.analysis.whole_run.integrity import violations
 from tests.collectors.importers.test_flight_recorder import nccl_entry
 from tests.collectors.importers.test_nccl import message, record
 from tests.collectors.importers.test_nsys import two_ranks

@@ -12,8 +12,8 @@ from benchmarks.generate import SAMPLE, events_per_step, simulated
 from benchmarks.simulated.training import Straggler
 from benchmarks.simulated.writing import Hosts, write_run
 from dashboard import Run, open_run
-from dashboard.analysis.integrity import violations
-from dashboard.analysis.plans import SCHEDULES
+from dashboard.analysis.pipeline.plans import SCHEDULES
+from dashboard.analysis.whole_run.integrity import violations
 
 STEPS = 6
 SLOW = Straggler(rank=6, first=2, end=5, slow=1.5)

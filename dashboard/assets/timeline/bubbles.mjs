@@ -5,7 +5,7 @@ const LABEL_FROM = 46; // pixels that the name of a part needs
 const NAMES = { warm_up: "warm-up", stall: "stall", cool_down: "cool-down" };
 const SLANT = { warm_up: 1, stall: 0, cool_down: -1 }; // told apart without colours, too
 
-/** `bubbles`: [rank, start, end, part] (dashboard/analysis/overlays.py). */
+/** `bubbles`: [rank, start, end, part] (dashboard/analysis/whole_run/overlays.py). */
 export function paintBubbles(ctx, { view, layout, colours, bubbles }) {
   if (!bubbles?.length) return;
   const blocks = new Map(layout.blocks.map((block) => [block.rank, block]));

@@ -5,7 +5,7 @@ const THICK = 3;
 const HALO = 2; // of the card's colour on either side, so that the line stands off boxes and grid
 const ABOVE = 3; // pixels between a rank's first lane and the line
 
-/** `path`: [rank, start, end] in order of time (dashboard/analysis/path_stays.py). */
+/** `path`: [rank, start, end] in order of time (dashboard/analysis/replay/path_stays.py). */
 export function paintPath(ctx, { view, layout, colours, path }) {
   if (!path?.length) return;
   const height = new Map(layout.blocks.map((block) => [block.rank, block.y - ABOVE]));

@@ -18,7 +18,7 @@ export function trackRows({ plan, counters }) {
 }
 
 /** `plan`: actions [rank, start, end, kind, microbatch]; `counters`: a series per rank and name
- * (dashboard/analysis/overlays.py). */
+ * (dashboard/analysis/whole_run/overlays.py). */
 export function paintTracksBelow(ctx, scene) {
   const blocks = new Map(scene.layout.blocks.map((block) => [block.rank, block]));
   for (const action of scene.plan?.actions ?? []) {

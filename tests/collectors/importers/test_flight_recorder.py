@@ -16,7 +16,7 @@ from collectors.importers import data_pickle, flight_dump
 from collectors.importers.data_pickle import read_data_pickle
 from collectors.importers.formats import format_named, import_files, recognized
 from dashboard import open_run
-from dashboard.analysis.integrity import violations
+from dashboard.analysis.whole_run.integrity import violations
 from dashboard.run import Run
 from tests.support.launching import SCRIPTS, torchrun
 from tests.support.reading import calls, rows

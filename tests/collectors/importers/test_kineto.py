@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from collectors.importers.formats import files_of, format_named, import_files
 from dashboard import Run, open_run
-from dashboard.analysis.actions import pipeline_actions
+from dashboard.analysis.pipeline.actions import pipeline_actions
 from dashboard.cli import rankscope
 from tests.fuzz.using import use_all
 from tests.support.kineto_toy import BASE, Toy, two_ranks

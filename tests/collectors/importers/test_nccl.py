@@ -10,8 +10,8 @@ import pytest
 
 from collectors.importers.formats import format_named, import_files, recognized
 from dashboard import open_run
-from dashboard.analysis.bandwidth import measure_bandwidth
-from dashboard.analysis.integrity import violations
+from dashboard.analysis.communication.bandwidth import measure_bandwidth
+from dashboard.analysis.whole_run.integrity import violations
 from dashboard.run import Run
 from tests.support.reading import calls, rows
 from tracer.errors import DamagedTrace, TraceError

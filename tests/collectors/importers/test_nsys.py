@@ -11,9 +11,9 @@ import pytest
 from collectors.importers.formats import format_named, import_files, recognized
 from collectors.importers.labels import Label, label_of
 from dashboard import open_run
-from dashboard.analysis.accounting import account
-from dashboard.analysis.bandwidth import measure_bandwidth
-from dashboard.analysis.integrity import violations
+from dashboard.analysis.communication.bandwidth import measure_bandwidth
+from dashboard.analysis.time_spent.accounting import account
+from dashboard.analysis.whole_run.integrity import violations
 from dashboard.run import Run
 from tests.support.nsys_export import EPOCH, Export, Process
 from tests.support.reading import calls, rows

@@ -13,8 +13,8 @@ import pytest
 
 from dashboard import Run, open_run
 from dashboard.analysis.device_view import as_devices_ran
-from dashboard.analysis.scenarios import stage_takes
-from dashboard.analysis.whatif import what_if
+from dashboard.analysis.replay.scenarios import stage_takes
+from dashboard.analysis.replay.whatif import what_if
 from tests.support.pipeline_toy import GROUP, SCHEDULE, STEP_END, step_events, write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.schema import COMPUTE_KINDS

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dashboard import open_run
-from dashboard.analysis.actions import pipelines, places
 from dashboard.analysis.dimensions import coordinate, role_of
-from dashboard.analysis.layout import recorded_layout
-from dashboard.analysis.step_model import step_model
+from dashboard.analysis.layouts.layout import recorded_layout
+from dashboard.analysis.pipeline.actions import pipelines, places
+from dashboard.analysis.replay.step_model import step_model
 from tests.support.pipeline_toy import SCHEDULE, step_events
 from tests.support.toy import Event, RankFacts, write_run
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.analysis.comparing.trend import trend
 from dashboard.analysis.run_names import distinct_names
-from dashboard.analysis.trend import trend
-from tests.dashboard.analysis.test_compare import plain_run
+from tests.dashboard.analysis.comparing.test_compare import plain_run
 
 
 @pytest.mark.parametrize(

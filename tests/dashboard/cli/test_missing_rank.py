@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from dashboard import open_run
-from dashboard.analysis.findings import findings
+from dashboard.analysis.whole_run.findings import findings
 from dashboard.cli import rankscope
 from tests.support.pipeline_toy import write_pipeline
 from tracer.schema import events_file

@@ -17,10 +17,10 @@ from benchmarks.simulated.writing import Hosts
 from benchmarks.simulated.writing import write_run as write_simulated
 from collectors.importers.imported_run import imported_run
 from dashboard import Run, open_run
-from dashboard.analysis.accounting import account
-from dashboard.analysis.bandwidth import measure_bandwidth
-from dashboard.analysis.bubbles import measure_bubbles
-from dashboard.analysis.time_by_operation import time_by_operation
+from dashboard.analysis.communication.bandwidth import measure_bandwidth
+from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.time_spent.accounting import account
+from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.cluster import Elsewhere, InProcess, Place, Processes
 from dashboard.cluster.tasks import Task, tree
 from dashboard.runs import packed

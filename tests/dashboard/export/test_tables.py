@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dashboard import open_run
-from dashboard.analysis.views import VIEWS
+from dashboard.analysis.whole_run.views import VIEWS
 from dashboard.export.formats import export
 from tests.test_repo.markdown import ROOT
 

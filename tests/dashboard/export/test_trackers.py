@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import open_run
-from dashboard.analysis.step_metrics import step_metrics
+from dashboard.analysis.whole_run.step_metrics import step_metrics
 from dashboard.export.formats import export
 from tests.test_repo.markdown import ROOT
 from tracer.errors import UsageError

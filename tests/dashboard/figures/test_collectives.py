@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import open_run
-from dashboard.analysis.collective_totals import collective_totals
+from dashboard.analysis.communication.collective_totals import collective_totals
 from dashboard.figures.collectives import collective_bytes, collective_rates
 from tests.support.launching import ROOT
 from tests.support.pipeline_toy import write_pipeline

@@ -13,12 +13,12 @@ import plotly.graph_objects as go
 import pytest
 
 from dashboard import Run, open_run
-from dashboard.analysis.latency_bandwidth import Line
-from dashboard.analysis.links import links
-from dashboard.analysis.schedule import step_schedule
-from dashboard.analysis.trend import trend
-from dashboard.analysis.utilization import utilization
-from dashboard.analysis.work_by_step import work_by_step
+from dashboard.analysis.communication.latency_bandwidth import Line
+from dashboard.analysis.communication.links import links
+from dashboard.analysis.communication.utilization import utilization
+from dashboard.analysis.comparing.trend import trend
+from dashboard.analysis.pipeline.schedule import step_schedule
+from dashboard.analysis.whole_run.work_by_step import work_by_step
 from dashboard.figures import compare, overview
 from dashboard.figures.communication import (
     busbw_by_size,

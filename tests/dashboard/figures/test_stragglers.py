@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dashboard import open_run
-from dashboard.analysis import work_by_step as module
-from dashboard.analysis.waits import waits_by_culprit
-from dashboard.analysis.work_by_step import work_by_step
+from dashboard.analysis.communication.waits import waits_by_culprit
+from dashboard.analysis.whole_run import work_by_step as module
+from dashboard.analysis.whole_run.work_by_step import work_by_step
 from dashboard.figures.stragglers import wait_matrix, work_heatmap
 from tests.support.straggler_toy import More, Toy
 from tests.support.toy import Event, write_run

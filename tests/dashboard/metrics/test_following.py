@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from dashboard import open_run
-from dashboard.analysis.step_metrics import step_metrics
+from dashboard.analysis.whole_run.step_metrics import step_metrics
 from tests.dashboard.metrics.test_numbers import Values, parsed
 from tests.support.launching import ROOT, environment
 

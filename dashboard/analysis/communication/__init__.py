@@ -1,0 +1,1 @@
+"""Messages and collectives: who met whom, who waited, how many bytes per second."""

@@ -1,0 +1,1 @@
+"""Other splits into pipeline, tensor and data ranks, predicted from a recorded run."""

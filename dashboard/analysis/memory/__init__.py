@@ -1,0 +1,1 @@
+"""Memory in use by stage, and what a schedule keeps alive."""

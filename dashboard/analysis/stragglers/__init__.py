@@ -1,0 +1,1 @@
+"""Who holds the others up, and since when."""

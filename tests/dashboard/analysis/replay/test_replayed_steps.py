@@ -1,0 +1,88 @@
+"""Long runs are replayed in stretches: which, and that what is found stays what it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.generate import simulated
+from benchmarks.simulated.training import Straggler
+from benchmarks.simulated.writing import Hosts, write_run
+from dashboard import Run, open_run
+from dashboard.analysis.replay import replayed_steps as budget
+from dashboard.analysis.replay.graph import dependency_graph
+from dashboard.analysis.replay.replay import measured_step_times, step_times
+from dashboard.analysis.replay.replayed_steps import of_how_many, replayed_steps
+from tests.test_repo.markdown import ROOT
+
+SAMPLES = sorted(path.parent for path in (ROOT / "sample_traces").glob("*/run.json"))
+
+
+class _Counted:
+    """As much of a run as `replayed_steps` looks at."""
+
+    def __init__(self, steps: int, event_count: int) -> None:
+        self.steps = tuple(range(steps))
+        self.event_count = event_count
+
+
+def test_the_example_of_its_docstring() -> None:
+    per_step = budget.MOST_EVENTS // 20
+    run = _Counted(100, 100 * per_step)
+    assert replayed_steps(run) == (*range(10), *range(90, 100))
+    assert replayed_steps(run, range(40, 60)) == tuple(range(40, 60))
+    large = _Counted(100, 100 * budget.MOST_EVENTS)
+    assert replayed_steps(large) == tuple(range(47, 52))
+
+
+@given(steps=st.integers(0, 3_000), per_step=st.integers(1, 2 * budget.MOST_EVENTS))
+def test_never_more_than_the_budget_and_the_same_again(steps: int, per_step: int) -> None:
+    run = _Counted(steps, steps * per_step)
+    chosen = replayed_steps(run)
+    assert list(chosen) == sorted(set(chosen))
+    most = max(budget.MOST_EVENTS // per_step, budget.FEWEST_STEPS)
+    assert len(chosen) <= most
+    assert len(chosen) >= min(steps, most) * 0.5
+    assert replayed_steps(run, chosen) == chosen
+    assert bool(of_how_many(run)) == (len(chosen) < steps)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
+def test_step_times_need_no_graph(sample: Path) -> None:
+    """Of all steps, of some in a row, and of some apart, on recorded runs."""
+    run = open_run(sample)
+    for steps in (None, run.steps[2:7], run.steps[1:3] + run.steps[6:9], run.steps[::3]):
+        graph = dependency_graph(run, steps)
+        with_graph, without = step_times(graph, graph.time), measured_step_times(run, steps)
+        assert with_graph.steps == without.steps
+        assert with_graph.lengths.tolist() == without.lengths.tolist()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """60 steps, in which rank 5 is always slow by a half."""
+    slow = Straggler(rank=5, first=0, end=60, slow=1.5)
+    training = simulated(pipeline=2, tensor=2, data=2, microbatches=2, stragglers=(slow,), seed=7)
+    path = tmp_path_factory.mktemp("long") / "run"
+    write_run(path, training, steps=60, hosts=Hosts(ranks_per_host=8))
+    return open_run(path)
+
+
+def test_of_a_long_run_the_same_is_found_from_stretches(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run.stragglers()
+    monkeypatch.setattr(budget, "MOST_EVENTS", run.event_count // 3)
+    again = open_run(run.path)
+    some = again.stragglers()
+
+    assert whole.notes == ()
+    assert some.notes == (
+        "20 of 60 steps are replayed, in stretches over the run; --step A:B chooses others",
+    )
+    assert abs(some.replay_error) < 1e-5, "stretches replay to what was measured"
+    assert whole.found[0].rank == some.found[0].rank == 5
+    assert some.found[0].ms_per_step == pytest.approx(whole.found[0].ms_per_step, rel=0.1)
