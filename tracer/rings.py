@@ -68,7 +68,8 @@ Operation: TypeAlias = bytes
 RING_CAPACITY: Final = 1 << 16
 """Records per thread between two flushes: 65,536 events, 5.8 MB."""
 
-_OF_OPERATIONS: Final = ("group", "seq", "bytes", "count", "correlation", "flops", "peer", "dtype")
+OF_OPERATIONS: Final = ("group", "seq", "bytes", "count", "correlation", "flops", "peer", "dtype")
+"""Fields of the second part, of which plain events have none."""
 
 _CHUNK = 4096
 """Records copied at once while draining: about 350 kB, some tens of microseconds under the
@@ -133,5 +134,5 @@ class Ring:
 def _clear_what_is_not_there(records: npt.NDArray[np.void]) -> None:
     """The second part of a plain event holds what an older record left in that slot."""
     plain = records["is_operation"] == 0
-    for field in _OF_OPERATIONS:
+    for field in OF_OPERATIONS:
         records[field][plain] = NONE

@@ -14,6 +14,9 @@ import pyarrow as pa
 from benchmarks.simulated.clocks import HostClock
 from benchmarks.simulated.statistics import draw
 from benchmarks.simulated.training import Block, Training
+from tracer.arrays import number_array
+from tracer.batches import last_operations, spread
+from tracer.rings import OF_OPERATIONS
 from tracer.run_files import GroupFacts
 from tracer.schema import EVENT_SCHEMA
 from tracer.topology import compress
@@ -90,7 +93,8 @@ class RankRows:
         for name in _PER_STEP:
             moved = columns[name] + (steps[:, None] * self._counts[name][order]).ravel()
             columns[name] = np.where(columns[name] == _NONE, _NONE, moved)
-        arrays = [self._array(field, columns) for field in EVENT_SCHEMA]
+        carried = last_operations(columns["correlation"] != _NONE)
+        arrays = [self._array(field, columns, carried) for field in EVENT_SCHEMA]
         return pa.record_batch(arrays, schema=EVENT_SCHEMA)
 
     def _rows(self) -> Iterator[dict[str, int]]:
@@ -251,15 +255,22 @@ class RankRows:
         self._operations = len(order)
         return {key: number for number, key in enumerate(order)}
 
-    def _array(self, field: pa.Field, columns: dict[str, Ints]) -> pa.Array:
+    def _array(
+        self, field: pa.Field, columns: dict[str, Ints], carried: npt.NDArray[np.intp] | None
+    ) -> pa.Array:
+        """As the recorder has it (tracer/batches.py), so that it takes as many bytes."""
         if field.name not in columns:
             return pa.nulls(len(columns["start"]), field.type)
         values = columns[field.name]
-        mask = values == _NONE if field.nullable else None
+        valid = values != _NONE if field.nullable else None
+        if carried is not None and field.name in OF_OPERATIONS:
+            values = values[carried]
+        if field.name == "correlation":
+            values = spread(values)
         if field.name not in _WORD_COLUMNS:
-            return pa.array(values, field.type, mask=mask)
+            return number_array(values.astype(field.type.to_pandas_dtype()), valid)
         words = list(self._words[field.name].numbers) or [""]
-        indices = pa.array(values, pa.int32(), mask=mask)
+        indices = number_array(values.astype(np.int32), valid)
         return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
 
 
