@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
 from torch import nn
+from torch.distributed import distributed_c10d
 from torch.nn.parallel import DistributedDataParallel
 
+from collectors.live import reconciliation
 from collectors.live.flight_recorder import dump
 from collectors.live.reconciliation import FIRST_SEQ, LANE
 from tests.support.launching import run_python
@@ -113,6 +116,109 @@ def test_what_the_flight_recorder_has_lost_is_counted(
     assert len(_summary(tmp_path / "run")) == found
     assert facts(tmp_path / "run", 0)["unseen"] == 40 - found
     assert facts(tmp_path / "run", 0)["ended"] == "closed"
+
+
+SHORT = """
+import sys, torch, torch.distributed as dist
+from torch.distributed import destroy_process_group
+from torch.nn.parallel import DistributedDataParallel
+
+for _ in range(2):
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    model = DistributedDataParallel(torch.nn.Linear(8, 8))
+    for _ in range(4):
+        model(torch.ones(2, 8)).sum().backward()
+    print(dist.group.WORLD._get_sequence_number_for_group())
+    destroy_process_group()
+"""
+"""Ended long before the writer looks at its process groups for the first time."""
+
+
+def test_groups_that_are_destroyed_before_the_first_flush_are_recorded(tmp_path: Path) -> None:
+    (tmp_path / "short.py").write_text(SHORT)
+    run = tmp_path / "run"
+    done = run_python("-m", "tracer", "--out", run, tmp_path / "short.py")
+
+    found = rows(run, 0, lane=LANE)
+    assert len(found) == sum(map(int, done.stdout.split()))
+    buckets = [row for row in found if (row["name"], row["count"]) == ("all_reduce", WEIGHTS)]
+    assert [row["group"] for row in buckets] == ["world:0"] * 8
+    assert len({row["seq"] for row in found}) == len(found)
+    assert facts(run, 0)["unseen"] == 0
+
+
+def test_groups_that_are_destroyed_before_the_first_flush_are_counted_where_nothing_lists_them(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "short.py").write_text(SHORT)
+    run = tmp_path / "run"
+    nothing = {"TORCH_FR_BUFFER_SIZE": "0"}
+    done = run_python("-m", "tracer", "--out", run, tmp_path / "short.py", env=nothing)
+
+    assert rows(run, 0, lane=LANE) == []
+    assert facts(run, 0)["unseen"] == sum(map(int, done.stdout.split())) > 8
+
+
+def test_entries_of_a_group_that_torch_does_not_name_are_counted(
+    tmp_path: Path, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is when a group ends without a call of its `shutdown`."""
+    model = DistributedDataParallel(nn.Linear(8, 8))
+    for _ in range(2):
+        _train(model)
+    monkeypatch.delitem(distributed_c10d._world.pg_names, group)
+    with Tracer(tmp_path / "run"):
+        for _ in range(3):
+            _train(model)
+            dist.all_reduce(torch.ones(3))
+
+    assert _summary(tmp_path / "run") == []
+    assert facts(tmp_path / "run", 0)["unseen"] == 3
+
+
+def test_calls_whose_spans_are_forgotten_are_not_found_again(
+    tmp_path: Path, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation, "_KEPT_NS", 50_000_000)
+    model = DistributedDataParallel(nn.Linear(8, 8))
+    for _ in range(2):
+        _train(model)
+    with Tracer(tmp_path / "run", flush_interval_s=0.02) as t:
+        for _ in range(40):  # 0.4 s and more, in which the counts agree and nobody looks
+            dist.all_reduce(torch.ones(3))
+            time.sleep(0.01)
+            t.step()
+        _train(model)
+
+    assert _summary(tmp_path / "run") == [(40, "all_reduce", WEIGHTS, "float32")]
+
+
+PAUSES = """
+import sys, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from collectors.live import reconciliation
+from tracer import Tracer
+
+reconciliation._DUMP_AFTER_CALLS = 50
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+model = DistributedDataParallel(torch.nn.Linear(8, 8))
+for _ in range(2):
+    model(torch.ones(2, 8)).sum().backward()
+with Tracer(sys.argv[1], flush_interval_s=0.02, every=10) as t:
+    for _ in range(600):
+        model(torch.ones(2, 8)).sum().backward()
+        dist.all_reduce(torch.ones(3))
+        t.step()
+"""
+
+
+def test_calls_in_pauses_do_not_hide_what_no_hook_sees(tmp_path: Path) -> None:
+    """The flight recorder holds 100 of 600 steps, so that looking at the end is too late."""
+    run_python("-c", PAUSES, tmp_path / "run", env={"TORCH_FR_BUFFER_SIZE": "200"})
+
+    found = _summary(tmp_path / "run")
+    assert {(name, count) for _, name, count, _ in found} == {("all_reduce", WEIGHTS)}
+    assert len(found) + facts(tmp_path / "run", 0)["unseen"] >= 60
 
 
 def test_a_dump_counts_payloads_as_nccl_tests_does(group: Group) -> None:
