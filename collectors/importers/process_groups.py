@@ -11,44 +11,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from collectors.torch_names import element as element
+from collectors.torch_names import operation_named as operation_named
 from tracer.schema import MAX_RANK
 from tracer.topology import Group, Topology
-
-_OPERATIONS: Final = (
-    ("reducescatter", "reduce_scatter"),
-    ("allreduce", "all_reduce"),
-    ("allgather", "all_gather"),
-    ("alltoall", "all_to_all"),
-    ("broadcast", "broadcast"),
-    ("barrier", "barrier"),
-    ("gather", "gather"),
-    ("scatter", "scatter"),
-    ("reduce", "reduce"),
-    ("send", "send"),
-    ("recv", "recv"),
-)
-"""Part of a name → the operation; the longer parts first. `_allgather_base` is an all_gather."""
-
-_ELEMENTS: Final[dict[str, tuple[str, int]]] = {
-    "float": ("float32", 4),
-    "double": ("float64", 8),
-    "half": ("float16", 2),
-    "bfloat16": ("bfloat16", 2),
-    "byte": ("uint8", 1),
-    "char": ("int8", 1),
-    "short": ("int16", 2),
-    "int": ("int32", 4),
-    "long": ("int64", 8),
-    "bool": ("bool", 1),
-    "float8_e4m3fn": ("float8_e4m3fn", 1),
-    "float8_e5m2": ("float8_e5m2", 1),
-    "float8_e4m3fnuz": ("float8_e4m3fnuz", 1),
-    "float8_e5m2fnuz": ("float8_e5m2fnuz", 1),
-    "complexfloat": ("complex64", 8),
-    "complexdouble": ("complex128", 16),
-}
-"""c10's name of an element type in small letters → torch's, and bytes of an element."""
-_ELEMENTS.update({name: (name, size) for name, size in list(_ELEMENTS.values())})
 
 _MEGATRON: Final = {
     "TENSOR_MODEL_PARALLEL_GROUP": "tp",
@@ -62,17 +28,6 @@ _MEGATRON: Final = {
 }
 """Megatron-Core's descriptions of groups (parallel_state.py) → the dimension."""
 _LIST: Final = re.compile(r"\[([-\d,\s.]*)\]")
-
-
-def operation_named(name: str) -> str | None:
-    """`_reduce_scatter_base`, `c10d::allreduce_`, `nccl:send` → our name; None for others."""
-    letters = re.sub(r"[^a-z]", "", name.lower().rpartition(":")[2])
-    return next((ours for part, ours in _OPERATIONS if part in letters), None)
-
-
-def element(dtype: Any) -> tuple[str, int] | None:
-    """`Float`, `torch.bfloat16`, `BFloat16` → the name and the bytes of an element."""
-    return _ELEMENTS.get(str(dtype).removeprefix("torch.").lower())
 
 
 def elements_moved(op: str, sent: int, received: int, members: int) -> int:
