@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ UNLABELLED: Final = "unlabelled kernels"
 _AUTOGRAD: Final = "pt_autograd"
 """torch names the threads that run backward so."""
 _PLACED: Final = ("start", "end", "streamId", "deviceId", "globalPid")
+"""The columns that say where an activity of the device belongs; `_place` reads them."""
 _GRAPHS: Final = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
 _OPERATORS: Final = ("aten::", "autograd::", "torch::", "c10d::", "nccl:", "cudnn", "cublas")
 """What `torch.autograd.profiler.emit_nvtx` gives to operators; arguments follow after a comma."""
@@ -84,6 +85,22 @@ class Target:
     def add(self, start: int, end: int, at: int, **event: Any) -> None:
         """One event; it belongs to the step of the time `at`."""
         self.rank.add(start=start + self.offset, duration=end - start, step=self.step(at), **event)
+
+
+@dataclass(slots=True, frozen=True)
+class _Place:
+    """An activity of the device: whose it is, its stream, and its launch: the thread (None if
+    unknown) and the times from and until, both its own start where these are not `known`.
+    """
+
+    target: Target
+    stream: str
+    thread: int | None
+    known: bool
+    launched: int
+    launched_until: int
+    start: int
+    end: int
 
 
 def write_export(
@@ -140,53 +157,65 @@ def _range(target: Target, row: NvtxRow) -> None:
 
 def _work(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
     """Kernels: those of NCCL are kept for later, the others written, with what they are part of."""
-    wanted = (
-        "start",
-        "end",
-        "streamId",
-        "deviceId",
-        "globalPid",
-        "demangledName:text",
-        "shortName:text",
-    )
-    for (
-        thread,
-        launched,
-        until,
-        start,
-        end,
-        number,
-        device,
-        owner,
-        name,
-        short,
-    ) in database.launched(KERNELS, wanted):
-        target = targets.get(owner if type(owner) is int else 0)
-        if target is None or not are_times(start, end):
+    for row in database.launched(KERNELS, (*_PLACED, "demangledName:text", "shortName:text")):
+        place = _place(targets, row)
+        if place is None:
             continue
-        stream = target.stream(number, device)
-        known = are_times(launched, until) and launched <= start
-        at = launched if known else start
+        name, short = row[-2:]
         name = name if isinstance(name, str) else short
         name = name if isinstance(name, str) else "unknown kernel"
         op = kernel_op(short if isinstance(short, str) else name)
-        target.add(start, end, at, kind="kernel", name=name, lane=f"device:{stream} kernels")
-        if op is not None:
-            thread = thread if type(thread) is int else None
-            target.kernels.append(
-                Kernel(op, thread, at, until if known else at, start, end, stream)
-            )
+        _kernel(place, name)
+        if op is None:
+            _part(place)
         else:
-            _part(target, thread if known else None, at, start, end, stream)
+            place.target.kernels.append(
+                Kernel(
+                    op,
+                    place.thread,
+                    place.launched,
+                    place.launched_until,
+                    place.start,
+                    place.end,
+                    place.stream,
+                )
+            )
 
 
-def _part(target: Target, thread: int | None, at: int, start: int, end: int, stream: str) -> None:
+def _place(targets: Mapping[int, Target], row: Sequence[Any]) -> _Place | None:
+    """A row of `NsysDatabase.launched`: thread, start and end of the launch, then `_PLACED`."""
+    thread, launched, until, start, end, stream, device, owner, *_ = row
+    target = targets.get(owner if type(owner) is int else 0)
+    if target is None or not are_times(start, end):
+        return None
+    known = are_times(launched, until) and launched <= start
+    return _Place(
+        target,
+        target.stream(stream, device),
+        thread if type(thread) is int else None,
+        known,
+        launched if known else start,
+        until if known else start,
+        start,
+        end,
+    )
+
+
+def _kernel(place: _Place, name: str, **more: Any) -> None:
+    lane = f"device:{place.stream} kernels"
+    what = {"kind": "kernel", "name": name, "lane": lane} | more
+    place.target.add(place.start, place.end, place.launched, **what)
+
+
+def _part(place: _Place) -> None:
     """What the kernel is part of: forward, backward or the optimizer, on its stream's lane.
 
     The kernels of one microbatch are one span, from the first to the last: an action of the
     pipeline. The others are spans of their own, so that the gaps between them remain visible.
     """
-    number = target.labels.at(thread, at)
+    target, stream = place.target, place.stream
+    thread = place.thread if place.known else None
+    number = target.labels.at(thread, place.launched)
     if number is None:
         name = target.process.threads.get(thread or 0, "")
         label, said = Label("backward" if name.startswith(_AUTOGRAD) else "forward"), UNLABELLED
@@ -194,11 +223,12 @@ def _part(target: Target, thread: int | None, at: int, start: int, end: int, str
         label, said = target.labels.ranges[number].label, target.labels.ranges[number].name
     if label.kind == "data":
         return
+    start, end = place.start, place.end
     if number is not None and label.microbatch is not None:
         first, last = target.spans.get((number, stream), (start, end))
         target.spans[number, stream] = min(first, start), max(last, end)
         return
-    target.add(start, end, at, kind=label.kind, name=said, lane=f"device:{stream}")
+    target.add(start, end, place.launched, kind=label.kind, name=said, lane=f"device:{stream}")
 
 
 def _write_spans(target: Target) -> None:
@@ -221,17 +251,10 @@ def _graphs(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
     if not database.has(_GRAPHS, "start", "end"):
         return
     for row in database.launched(_GRAPHS, _PLACED):
-        thread, launched, until, start, end, number, device, owner = row
-        target = targets.get(owner if type(owner) is int else 0)
-        if target is None or not are_times(start, end):
-            continue
-        stream = target.stream(number, device)
-        known = are_times(launched, until) and launched <= start
-        at = launched if known else start
-        target.add(
-            start, end, at, kind="kernel", name="CUDA graph", lane=f"device:{stream} kernels"
-        )
-        _part(target, thread if known else None, at, start, end, stream)
+        place = _place(targets, row)
+        if place is not None:
+            _kernel(place, "CUDA graph")
+            _part(place)
 
 
 def _memory(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
@@ -245,18 +268,12 @@ def _memory(database: NsysDatabase, targets: Mapping[int, Target]) -> None:
         if not database.has(table, "start", "end"):
             continue
         for row in database.launched(table, wanted):
-            _, launched, until, start, end, number, device, owner, size, kind = row
-            target = targets.get(owner if type(owner) is int else 0)
-            if target is not None and are_times(start, end):
-                stream = target.stream(number, device)
-                target.add(
-                    start,
-                    end,
-                    launched if are_times(launched, until) else start,
-                    kind="kernel",
-                    name=named(kind if type(kind) is int else 0),
-                    lane=f"device:{stream} kernels",
-                    bytes=size if type(size) is int and 0 <= size < 1 << 48 else None,
+            place = _place(targets, row)
+            if place is not None:
+                size, kind = row[-2:]
+                known = type(size) is int and 0 <= size < 1 << 48
+                _kernel(
+                    place, named(kind if type(kind) is int else 0), bytes=size if known else None
                 )
 
 
