@@ -1,7 +1,7 @@
 """Files of an object store on the local disk, as far as they are wanted, each fetched once.
 
-They lie in the user's cache directory under a name made of the store's address, with the sizes and
-times that they have on the store. All of it may be deleted at any time.
+They lie in the user's cache directory under a name made of the store's address and endpoint, with
+the sizes and times that they have on the store. All of it may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from dashboard.runs.caches import Fingerprint, replacing
-from dashboard.runs.stores import Store, shown
+from dashboard.runs.stores import Store, place_of
 from tracer.errors import TraceError
 
 Advance = Callable[[int], object]
@@ -35,7 +35,7 @@ _AT_ONCE: Final = 16
 def mirror_of(store: Store) -> Path:
     """Where the files of a store are put: a directory that is called like the run."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    key = hashlib.sha256(shown(store.location).encode()).hexdigest()[:32]
+    key = hashlib.sha256(place_of(store.location).encode()).hexdigest()[:32]
     return Path(base) / "rankscope" / "stores" / key / (store.name or "run")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -29,6 +29,10 @@ _SQUEEZED: Final = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")
 """What `pathlib` makes of an address."""
 _ANY_REGION: Final = "us-east-1"
 """Stores of one's own (MinIO, Ceph) have no regions, but every request names one."""
+_ENDPOINTS: Final = ("endpoint_override", "blob_storage_authority", "dfs_storage_authority")
+"""Options of an address that say which service is meant (pyarrow.fs: S3, GCS, Azure)."""
+_S3_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Variables that say it of s3 where the address does not; the first one that is set counts."""
 _COPY_BYTES: Final = 8 << 20
 
 
@@ -207,11 +211,21 @@ def shown(location: str) -> str:
     )
 
 
+def place_of(location: str) -> str:
+    """What tells an address from the same one at another endpoint; without credentials."""
+    parts = urlsplit(location)
+    named = [(key, value) for key, value in parse_qsl(parts.query) if key in _ENDPOINTS]
+    if parts.scheme == "s3" and not named:
+        own = (os.environ.get(name) for name in _S3_ENDPOINTS)
+        named = [(_ENDPOINTS[0], value) for value in own if value][:1]
+    return "?".join(filter(None, (shown(location), urlencode(sorted(named)))))
+
+
 def _with_region(address: str) -> str:
     """Without a region pyarrow asks Amazon for that of the bucket, which a store of one's own does
     not have.
     """
-    own = "AWS_ENDPOINT_URL" in os.environ or "AWS_ENDPOINT_URL_S3" in os.environ
+    own = any(name in os.environ for name in _S3_ENDPOINTS)
     named = "AWS_REGION" in os.environ or "AWS_DEFAULT_REGION" in os.environ
     parts = urlsplit(address)
     if parts.scheme != "s3" or not own or named or "region=" in parts.query:

@@ -23,7 +23,7 @@ from dashboard.runs.gather import gather, survey
 from dashboard.runs.packed_tables import PackedTables
 from dashboard.runs.reopening import opening_of, reopened
 from dashboard.runs.stores import Store, location_of, shown, store_at
-from tests.support.object_store import Endpoint
+from tests.support.object_store import Endpoint, endpoint
 from tests.test_repo.markdown import ROOT
 from tracer.errors import RankscopeError, TraceError, UsageError
 from tracer.schema import events_file
@@ -64,6 +64,25 @@ def test_streams_are_fetched_once(s3: Endpoint) -> None:
     s3.forget()
     open_run(address).accounting()
     assert s3.sent("rank-") == 0
+
+
+@pytest.mark.parametrize("said_in", ["address", "environment"])
+def test_the_same_address_at_another_endpoint_is_another_run(
+    s3: Endpoint, monkeypatch: pytest.MonkeyPatch, said_in: str
+) -> None:
+    """Both endpoints serve the same bucket here, so that sizes and times do not tell them apart."""
+    address = _gathered(SAMPLE, s3.address("same-name"), pack=False)
+    with endpoint() as other:
+        for here in (s3, other):
+            asked = address
+            if said_in == "address":
+                host = here.url.removeprefix("http://")
+                asked += f"?scheme=http&endpoint_override={host}"
+            else:
+                monkeypatch.setenv("AWS_ENDPOINT_URL", here.url)
+            here.forget()
+            assert open_run(asked).name == "same-name"
+            assert here.sent(r"rank-\d+\.arrows") > 0
 
 
 def test_other_files_beside_a_run_do_not_keep_workers_from_it(s3: Endpoint) -> None:
