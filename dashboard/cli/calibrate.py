@@ -198,7 +198,7 @@ def _measure(arguments: list[str], processes: int) -> None:
 def _follow(lines: IO[str]) -> None:
     """Lines of `3/60 tp all_reduce 4,096 B` as a bar; what is left out is said in words."""
     bar = Progress(
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -142,7 +142,7 @@ def _print_ratios(out: Console, comparison: Comparison) -> None:
         said = f"{row['ratio']}: {a:.2f} % → {b:.2f} %, {delta:+.2f}"
         if row["low"] is not None:
             said += f" ({100 * row['low']:+.2f} … {100 * row['high']:+.2f})"
-        out.print(said + " *" * bool(row["significant"]), markup=False)
+        out.print(said + " *" * bool(row["significant"]))
 
 
 def _print_operations(out: Console, comparison: Comparison) -> None:
@@ -157,7 +157,7 @@ def _print_operations(out: Console, comparison: Comparison) -> None:
 
 def _print_said(out: Console, comparison: Comparison) -> None:
     for said in (*comparison.notes, *comparison.differences):
-        out.print(f"- {said}", markup=False)
+        out.print(f"- {said}")
 
 
 def _print_trend(found: Trend) -> None:
@@ -177,15 +177,13 @@ def _print_trend(found: Trend) -> None:
     ]
     show(out, table("Step time, ms (mean over ranks and steps)", columns, rows))
     for comparison in found.comparisons:
-        out.print(f"\n{comparison.a} → {comparison.b}", style="bold", markup=False)
+        out.print(f"\n{comparison.a} → {comparison.b}", style="bold")
         changed = [
             f"{row['category']} {row['delta_ms']:+,.3f} ms"
             for row in comparison.categories.to_pylist()
             if row["significant"]
         ]
-        out.print(
-            "- beyond chance: " + (", ".join(changed) if changed else "nothing"), markup=False
-        )
+        out.print("- beyond chance: " + (", ".join(changed) if changed else "nothing"))
         _print_said(out, comparison)
 
 

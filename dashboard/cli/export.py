@@ -90,7 +90,7 @@ def export(
     if format == "csv" and not tables:
         tables = ("events",)
     target = out or default_name(run, format, tables)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     console = Console(stderr=True)
     bar = Progress(
         *columns,

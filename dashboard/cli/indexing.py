@@ -17,7 +17,7 @@ def indexed(run: Run) -> Run:
     """
     if not needs_index(run):
         return run
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task(
             f"Index of {run.name} ({run.event_count:,} events)", total=2 * run.event_count

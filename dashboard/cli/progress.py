@@ -37,7 +37,12 @@ def count_progress(what: str, total: int | None) -> Iterator[Advance]:
 @contextmanager
 def _bar(what: str, total: int | None, *columns: ProgressColumn) -> Iterator[Advance]:
     console = Console(stderr=True)
-    shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
+    shown = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *columns,
+        TimeRemainingColumn(),
+    )
     with Progress(*shown, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)

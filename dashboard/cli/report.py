@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import click
 import pyarrow as pa
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -30,7 +29,18 @@ from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.opening import open_run
 from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
 from dashboard.cli.report_html import write_html
-from dashboard.cli.tables import console, gbps, ms, percent, share, show, size, table, width_of
+from dashboard.cli.tables import (
+    console,
+    gbps,
+    ms,
+    percent,
+    plain_console,
+    share,
+    show,
+    size,
+    table,
+    width_of,
+)
 from dashboard.run import Run
 from dashboard.runs.attempts import other_attempts
 
@@ -81,7 +91,7 @@ def report(
 def _text(run: Run, steps: Collection[int] | None) -> str:
     """The report without colours, as wide as its tables."""
     written = io.StringIO()
-    out = Console(file=written, width=_HTML_WIDTH, highlight=False)
+    out = plain_console(file=written, width=_HTML_WIDTH)
     for part in _parts(run, steps, _HTML_WIDTH):
         show(out, part)
     return written.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from typing import IO
 
 from rich import box
 from rich.console import Console
@@ -18,8 +19,12 @@ _ANY_WIDTH = 10_000
 
 def console() -> Console:
     """Standard output: as wide as the terminal, `_PIPED_WIDTH` columns into a pipe or file."""
-    piped = not sys.stdout.isatty()
-    return Console(width=_PIPED_WIDTH if piped else None, highlight=False, soft_wrap=False)
+    return plain_console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def plain_console(*, width: int | None, file: IO[str] | None = None) -> Console:
+    """Shows names as they are: to Rich `[red]` and `:x:` would be markup and a picture."""
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 
 def width_of(made: Table) -> int:
@@ -35,7 +40,7 @@ def show(out: Console, part: Table | Text) -> None:
 
 
 def _measured(made: Table) -> Measurement:
-    boundless = Console(width=_ANY_WIDTH)
+    boundless = plain_console(width=_ANY_WIDTH)
     return Measurement.get(boundless, boundless.options, made)
 
 

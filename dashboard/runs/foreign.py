@@ -54,7 +54,7 @@ def import_with_progress(
     format: Format, files: Sequence[Path], out: Path, *, console: Console, **how: Any
 ) -> None:
     """Import, with a progress bar that counts bytes of the files."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         total = sum(path.stat().st_size for path in files)
         task = progress.add_task(

@@ -32,7 +32,7 @@ def test_a_large_run_is_indexed_with_a_bar_and_opened_anew(
     for name in ("needs_index", "open_timeline"):
         monkeypatch.setattr(indexing, name, partial(getattr(index, name), few_events=0))
     monkeypatch.setattr(opening, "MANY_EVENTS", 0)
-    sample = shutil.copytree(SAMPLE, tmp_path / "sample")
+    sample = shutil.copytree(SAMPLE, tmp_path / "[red]sample")
     run = open_run(sample)
     again = indexing.indexed(run)
     assert (sample / FOLDER / FILE).exists()
@@ -40,6 +40,6 @@ def test_a_large_run_is_indexed_with_a_bar_and_opened_anew(
     assert again.event_count == run.event_count
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert f"Index of sample ({run.event_count:,} events)" in printed.err
+    assert f"Index of [red]sample ({run.event_count:,} events)" in printed.err
     assert "100%" in printed.err
     assert indexing.indexed(again) is again
