@@ -32,14 +32,14 @@ _TOKEN_BYTES: Final = 16
 )
 @click.option(
     "--host",
-    default=_LOOPBACK,
-    show_default=True,
-    help="Address to listen on; any but the default makes a token necessary.",
+    show_default=_LOOPBACK,
+    help="With --port: address to listen on; any but the default makes a token necessary.",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File with the token that scrapes have to bear; a new one is printed if none is named.",
+    help="With --port: file with the token that scrapes have to bear; where one is necessary and "
+    "none is named, a new one is printed.",
 )
 @click.option(
     "-o",
@@ -60,7 +60,7 @@ def metrics(
     paths: tuple[Path | str, ...],
     follow: bool,
     port: int | None,
-    host: str,
+    host: str | None,
     token_file: Path | None,
     out: Path | None,
     otlp: str | None,
@@ -83,6 +83,9 @@ def metrics(
     """
     if port is not None and not follow:
         raise UsageError("--port answers scrapes for as long as it runs; it needs --follow")
+    for option, given in (("--host", host), ("--token-file", token_file)):
+        if given is not None and port is None:
+            raise UsageError(f"{option} is about answering scrapes; it needs --port (and --follow)")
     if follow and port is None and out is None and otlp is None:
         raise UsageError("--follow needs somebody to tell: --port, -o FILE.prom or --otlp URL")
     with ExitStack() as stack:
@@ -99,7 +102,7 @@ def metrics(
             return
         try:
             if port is not None:
-                _serve(keepers, host, port, token_file, stack)
+                _serve(keepers, host or _LOOPBACK, port, token_file, stack)
             _wait(keepers, out, every)
         except KeyboardInterrupt:
             click.echo("\nEnded.")

@@ -220,6 +220,9 @@ def test_what_an_opening_cannot_be_asked_ends_nothing(
     ("arguments", "said"),
     [
         (["--port", "0"], "it needs --follow"),
+        (["--host", "0.0.0.0"], "--host is about answering scrapes; it needs --port"),
+        (["--follow", "-o", "a.prom", "--host", "::1"], "--host .* needs --port"),
+        (["--follow", "-o", "a.prom", "--token-file", "t"], "--token-file .* needs --port"),
         (["--follow"], "needs somebody to tell"),
         (["-o", "a.txt"], r"only files that end with \.prom"),
     ],
