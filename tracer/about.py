@@ -12,6 +12,7 @@ from typing import Any
 
 from tracer import environment
 from tracer.errors import UsageError
+from tracer.json_values import number, strict_json
 from tracer.recorder import Recorder
 from tracer.run_files import RankFacts, RunMeta, write_run_meta
 from tracer.topology import Topology
@@ -21,7 +22,7 @@ class AboutTheRun:
     """Gathered on this rank while it records.
 
     Raises:
-        UsageError: `config` or `link_peaks` cannot be JSON.
+        UsageError: `config` cannot be JSON, or a value of `link_peaks` cannot be a bandwidth.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class AboutTheRun:
         self.topology = Topology(rank=0, world_size=1)
         self._recorder = recorder
         self._config = _json_copy("config", config)
-        self._link_peaks = _json_copy("link_peaks", link_peaks)
+        self._link_peaks = _peaks(link_peaks)
         self._created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._device = "cpu"
 
@@ -81,10 +82,19 @@ class AboutTheRun:
             )
 
 
-def _json_copy(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy that later changes cannot reach; what JSON does not know becomes its `str`."""
+def _peaks(given: Mapping[str, float] | None) -> dict[str, float]:
     try:
-        copied: dict[str, Any] = json.loads(json.dumps(dict(given or {}), default=str))
+        return {str(dim): number(float(gbps)) for dim, gbps in (given or {}).items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"link_peaks must give GB/s by mesh dimension, as in {{'tp': 450.0}}: {error}"
+        ) from error
+
+
+def _json_copy(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy that later changes cannot reach; what JSON does not know becomes text."""
+    try:
+        copied: dict[str, Any] = json.loads(strict_json(dict(given or {})))
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} must be a mapping of JSON values: {error}") from error
     return copied

@@ -1,4 +1,6 @@
-"""Values of a JSON file, each checked as it is read: the error says what was found and wanted."""
+"""Values of a JSON file, written as every reader takes them, and checked one by one as they are
+read: the error says what was found and wanted.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +42,14 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise DamagedTrace(f"{path}: holds {type(raw).__name__}, wanted a JSON object")
     return raw
+
+
+def strict_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader takes: NaN and the infinities, for which it has no word, become text,
+    and so does what it does not know.
+    """
+    plain = json.loads(json.dumps(value, default=str), parse_constant=str)
+    return json.dumps(plain, indent=indent)
 
 
 def text(value: Any) -> str:

@@ -7,7 +7,6 @@ reading checks every field and names the file in its error.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace
-from tracer.json_values import key, mapping, number, read_object, sequence, text, whole
+from tracer.json_values import (
+    key,
+    mapping,
+    number,
+    read_object,
+    sequence,
+    strict_json,
+    text,
+    whole,
+)
 from tracer.schema import FORMAT_NAME, FORMAT_VERSION, MAX_RANK, RUN_FILE, facts_file
 from tracer.text import plain_text
 
@@ -264,7 +272,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write one JSON file atomically: a reader sees the old one or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+        beside.write_text(strict_json(content, indent=1) + "\n", encoding="utf-8")
         os.replace(beside, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -24,6 +24,7 @@ from dashboard.export.flows import NONE, Flows, Ids, flows
 from dashboard.export.places import in_mesh_order, name_of
 from dashboard.export.selection import Selection
 from dashboard.export.tracks import Tracks, lay_out
+from tracer.json_values import strict_json
 from tracer.schema import EVENT_SCHEMA, FORMAT_VERSION
 
 HEADER: Final = "rankscope"
@@ -66,8 +67,7 @@ def _head(chosen: Selection) -> str:
         "clocks": str(run.clock),
         "run": asdict(run.meta),
     }
-    text = json.dumps(about, default=str)
-    return f'{{"displayTimeUnit": "ms",\n"{HEADER}": {text},\n"traceEvents": [\n'
+    return f'{{"displayTimeUnit": "ms",\n"{HEADER}": {strict_json(about)},\n"traceEvents": [\n'
 
 
 class _Arrivals:
@@ -128,7 +128,7 @@ def _rank(chosen: Selection, rank: int, order: int, arrivals: _Arrivals) -> Iter
 
 def _named(rank: int, said: Mapping[str, Any], thread: int = 0) -> Iterator[str]:
     for name, args in said.items():
-        yield json.dumps({"ph": "M", "name": name, "pid": rank, "tid": thread, "args": args})
+        yield strict_json({"ph": "M", "name": name, "pid": rank, "tid": thread, "args": args})
 
 
 def _events(

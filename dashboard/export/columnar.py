@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from dashboard.analysis.whole_run.views import VIEWS
 from dashboard.export.files import STANDARD_OUTPUT, Advance, new_directory, replacing_file
 from dashboard.export.selection import Selection
 from tracer.errors import UsageError
+from tracer.json_values import strict_json
 from tracer.schema import EVENT_SCHEMA, FORMAT_VERSION
 
 _BY_RANK: Final = ("events", "counters")
@@ -125,11 +125,11 @@ def _described(
         "rankscope.format_version": str(FORMAT_VERSION),
         "rankscope.run_id": run.meta.run_id,
         "rankscope.clock": f"common: {run.clock}",
-        "rankscope.run": json.dumps(asdict(run.meta), default=str),
+        "rankscope.run": strict_json(asdict(run.meta)),
     }
     if rank is not None:
         about["rankscope.rank"] = str(rank)
-        about["rankscope.facts"] = json.dumps(asdict(run.facts[rank]), default=str)
+        about["rankscope.facts"] = strict_json(asdict(run.facts[rank]))
     fields = [_field(field, content) for field in schema]
     return pa.schema(fields, metadata=about)
 
@@ -151,6 +151,6 @@ def as_text(table: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(column.type):
             column = column.cast(pa.string())
         elif pa.types.is_nested(column.type):
-            column = pa.array([json.dumps(value) for value in column.to_pylist()], pa.string())
+            column = pa.array(list(map(strict_json, column.to_pylist())), pa.string())
         columns[name] = column
     return pa.table(columns)

@@ -6,7 +6,6 @@ counters are counter tracks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ from dashboard.export.perfetto_packets import CATEGORIES, HELD, NAMES, NOTES, RU
 from dashboard.export.places import in_mesh_order, name_of
 from dashboard.export.selection import Selection
 from dashboard.export.tracks import STEPS, Track, course, lay_out
+from tracer.json_values import strict_json
 
 _INTEGERS: Final = (
     "step", "stage", "microbatch", "seq", "peer", "bytes", "count", "correlation", "flops",
@@ -61,7 +61,7 @@ def _describe(packets: Packets, chosen: Selection) -> None:
     for name, value in said.items():
         note = event.debug_annotations.add()
         note.name = name
-        note.string_value = value if isinstance(value, str) else json.dumps(value, default=str)
+        note.string_value = value if isinstance(value, str) else strict_json(value)
 
 
 def _write_rank(packets: Packets, chosen: Selection, rank: int, order: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -36,6 +37,16 @@ class _Failing:
     def uninstall(self) -> None:
         if self._fails["uninstall"]:
             raise RuntimeError("cannot uninstall")
+
+
+def test_run_json_is_json_whatever_the_configuration_holds(tmp_path: Path) -> None:
+    config = {"clip": math.inf, "loss": [math.nan, -math.inf], "path": Path("a"), "eps": 1e-8}
+    with Tracer(tmp_path / "run", collectors=[], config=config):
+        pass
+    text = (tmp_path / "run" / "run.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["config"] == {
+        "clip": "Infinity", "loss": ["NaN", "-Infinity"], "path": "a", "eps": 1e-8,
+    }  # fmt: skip
 
 
 def test_steps_and_spans_reach_the_files(tmp_path: Path) -> None:
@@ -140,6 +151,9 @@ def test_each_attempt_of_an_elastic_launch_has_a_directory_of_its_own(
     [
         ({"config": {("a", "b"): 1}}, "config must be a mapping of JSON values"),
         ({"config": 3}, "config must be a mapping of JSON values"),
+        ({"link_peaks": {"tp": math.nan}}, "link_peaks must give GB/s .* finite number"),
+        ({"link_peaks": {"tp": -1}}, "link_peaks must give GB/s .* not negative"),
+        ({"link_peaks": {"tp": None}}, "link_peaks must give GB/s"),
         ({"flush_interval_s": 0}, "flush_interval_s is 0, wanted more than 0"),
     ],
 )

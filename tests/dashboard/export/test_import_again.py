@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from dashboard import Run, open_run
 from dashboard.cli import rankscope
 from dashboard.export.formats import export
 from tests.dashboard.export.test_round_trips import RUNS
+from tests.support.pipeline_toy import write_pipeline
 from tests.support.read_back import in_order, rows_of
 from tracer.errors import DamagedTrace, NewerFormat, RankscopeError, TraceError
 
@@ -57,6 +59,20 @@ def test_the_same_run_comes_back(tmp_path: Path, name: str) -> None:
     export(once, "chrome", tmp_path / "twice.json")
     twice = imported(tmp_path / "twice.json", tmp_path / "twice")
     assert facts_of(twice) == facts_of(run)
+
+
+def test_numbers_that_json_has_no_word_for_are_text_in_it(tmp_path: Path) -> None:
+    """`run.json` may hold them: Python writes and reads NaN and Infinity."""
+    write_pipeline(tmp_path / "run")
+    run_json = tmp_path / "run" / "run.json"
+    meta = json.loads(run_json.read_text())
+    meta["config"] = {"clip": math.inf, "nested": {"loss": [math.nan, 1.5]}}
+    run_json.write_text(json.dumps(meta))
+    export(open_run(tmp_path / "run"), "chrome", tmp_path / "a.json")
+
+    json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    again = imported(tmp_path / "a.json", tmp_path / "again")
+    assert again.meta.config == {"clip": "Infinity", "nested": {"loss": ["NaN", 1.5]}}
 
 
 def test_its_analyses_say_the_same(tmp_path: Path) -> None:
