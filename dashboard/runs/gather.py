@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,7 +126,8 @@ def gather(
     advance: Callable[[int], object] = lambda count: None,
 ) -> Gathered:
     """Copy what the destination has not yet; `packed`: events as Parquet (packed.py), as they stay
-    where a source has them so. `advance` is told of bytes of the sources that are dealt with.
+    where a source has them so. `advance` is told of the plan's bytes as they are dealt with; what a
+    file has grown by since is copied as well.
 
     Raises:
         UsageError: the destination holds packed ranks, and these are not to be, or the reverse.
@@ -139,19 +140,21 @@ def gather(
         said = "not packed: gather without --pack" if packed else "packed: gather with --pack"
         raise UsageError(f"{destination}/{unlike[0]}: the ranks there are {said}")
 
-    def deal_with(item: _Item) -> bool:
+    def deal_with(planned: _Item, item: _Item) -> bool:
         if packed and item.rank is not None and item.name == events_file(item.rank):
             did = _pack(item, destination, there)
-            advance(item.bytes)
+            advance(planned.bytes)
             return did
-        return _copy(item, destination, there, advance)
+        return _copy(item, destination, there, _at_most(planned.bytes, advance))
 
-    # Of a rank that still records, what says how far its events go must not be newer than these.
+    # Of a rank that still records, what says how far its events go must not be newer than these;
+    # and how long these are is asked after that, or what came meanwhile would be taken for copied.
     events = [item for item in plan.items if _is_events(item.name)]
     others = [item for item in plan.items if not _is_events(item.name)]
+    done: list[bool] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        done = list(pool.map(deal_with, others))
-        done += pool.map(deal_with, events)
+        for items in (others, events):
+            done += pool.map(deal_with, items, _as_now(items))
     now = destination.names()
     ranks = tuple(sorted(_events_in(now)))
     world_size = _world_size(destination, now, ranks)
@@ -168,6 +171,29 @@ def gather(
         kept=len(done) - sum(done),
         is_summed_up=is_complete,
     )
+
+
+def _as_now(items: Sequence[_Item]) -> list[_Item]:
+    """The same with their lengths as they are now; a file that is gone keeps what it had."""
+    now = {item.store.location: item.store for item in items}
+    seen = {location: store.names() for location, store in now.items()}
+    return [
+        replace(item, bytes=seen[item.store.location].get(item.name, [item.bytes])[0])
+        for item in items
+    ]
+
+
+def _at_most(planned: int, advance: Callable[[int], object]) -> Callable[[int], object]:
+    """`advance` as a file of so many bytes in the plan tells it, however long it is by now."""
+    left = planned
+
+    def told(count: int) -> None:
+        nonlocal left
+        part = min(count, left)
+        left -= part
+        advance(part)
+
+    return told
 
 
 def _copy(

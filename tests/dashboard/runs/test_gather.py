@@ -151,6 +151,28 @@ def test_events_are_no_older_than_what_says_how_far_they_go(
     assert run.facts[0].ended is None or run.event_count > 1
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_came_after_the_survey_is_brought_where_its_end_is(
+    tmp_path: Path, packed: bool
+) -> None:
+    """All was brought before, and nothing is new when the sources are surveyed again; then the rank
+    goes on and ends. Its facts say so, and so its events must be there too.
+    """
+    source, target = tmp_path / "source", store_at(tmp_path / "run")
+    lasting = [Event(start=0, duration=10, kind="step")]
+    write_run(source, {0: lasting}, facts={0: RankFacts(coordinates={}, ended=None)})
+    _join([source], str(tmp_path / "run"), packed=packed)
+    plan = survey([store_at(source)], target)
+    lasting += [Event(start=20 * n, duration=10, kind="user") for n in range(1, 2_000)]
+    write_run(source, {0: lasting}, facts={0: RankFacts(coordinates={})})
+
+    told: list[int] = []
+    gather(plan, target, packed=packed, advance=told.append)
+    run = open_run(tmp_path / "run")
+    assert (run.facts[0].ended, run.event_count) == ("closed", 2_000)
+    assert sum(told) == plan.bytes
+
+
 def test_a_rank_without_events_is_packed_as_such(tmp_path: Path) -> None:
     lasting = [Event(start=5, duration=10, kind="step")]
     source = write_run(tmp_path / "source", {0: lasting, 1: []})
