@@ -6,6 +6,7 @@ PYTHON        ?= python3
 TORCH_VERSION ?= 2.13.0
 TORCH_INDEX   ?=
 ARGS          ?=
+SAVE          ?=
 MINUTES       ?= 30
 TRIALS        ?= 200
 EVENTS        ?= 1e5,1e6,1e7
@@ -83,13 +84,13 @@ faults: env ## make everything fail in turn, kill ranks at random instants (TRIA
 soak: env ## record at the full event rate for MINUTES=30: memory, files, the drop counter
 	$(BIN)/python -m tests.reliability.soak --minutes $(MINUTES) $(ARGS)
 
-bench: env ## run benchmarks/: one JSON object per figure and line
-	@for script in $(filter-out benchmarks/_% benchmarks/scale.py,$(wildcard benchmarks/*.py)); do \
-	  $(BIN)/python -m benchmarks.$$(basename $$script .py) $(ARGS) || exit 1; done
+bench: env ## run benchmarks/, beside peers, and say which goals are reached (SAVE=FILE.jsonl): ten minutes
+	@$(BIN)/python -m benchmarks --save $(or $(SAVE),runs/bench.jsonl) $(ARGS)
 
-scale: env browser ## how time and memory grow with events and ranks (EVENTS=1e5,1e6,1e7 RANKS=8,64,1024): minutes
+scale: env browser ## how time and memory grow (EVENTS=1e5,1e6,1e7 RANKS=8,64,1024 SAVE=FILE.jsonl): 20 minutes at most
 	@mkdir -p runs
-	$(BIN)/python -m benchmarks.scale --events $(EVENTS) --ranks $(RANKS) --plot runs/scale.svg $(ARGS)
+	@$(BIN)/python -m benchmarks.scale --events $(EVENTS) --ranks $(RANKS) --plot runs/scale.svg \
+	  --save $(or $(SAVE),runs/scale.jsonl) $(ARGS)
 
 samples: env ## record sample_traces/ anew (two minutes; best on an idle machine)
 	$(BIN)/python sample_traces/record.py $(ARGS)

@@ -6,12 +6,17 @@ import json
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 
 def show(name: str, value: float, unit: str, samples: int) -> None:
     """Print one figure as a JSON object on a line of its own."""
-    figure = {"name": name, "value": round(value, 4), "unit": unit, "samples": samples}
-    print(json.dumps(figure), flush=True)
+    print(json.dumps(figure(name, value, unit, samples)), flush=True)
+
+
+def figure(name: str, value: float, unit: str, samples: int) -> dict[str, Any]:
+    """One figure as it is printed."""
+    return {"name": name, "value": round(value, 4), "unit": unit, "samples": samples}
 
 
 def median_ns(call: Callable[[], object], *, samples: int, calls: int = 1) -> float:

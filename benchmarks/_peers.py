@@ -30,7 +30,7 @@ from tracer.streams import read_stream
 
 ROUNDS = 5
 OPERATIONS = 250
-"""Collectives per step: an event for the call and one for the wait of each."""
+"""Collectives per step, each an event: none of them is waited for separately."""
 
 STEP_NS = 100_000_000
 

@@ -39,6 +39,14 @@ def _report(path: Path) -> None:
     _run("report", str(path))
 
 
+def _report_by_one(path: Path) -> None:
+    _run("report", str(path), "--workers", "1")
+
+
+def _report_by_two(path: Path) -> None:
+    _run("report", str(path), "--workers", "2")
+
+
 def _compare(path: Path) -> None:
     _run("compare", str(path), str(path))
 
@@ -93,9 +101,15 @@ TASKS: Final[dict[str, Callable[[Path], float | None]]] = {
 }
 """In the order in which they have to be done: what the first ones keep, the others use."""
 
+WORKERS: Final[dict[str, Callable[[Path], float | None]]] = {
+    "report_by_1_worker": _report_by_one,
+    "report_by_2_workers": _report_by_two,
+}
+"""Those whose wall times are compared."""
+
 
 if __name__ == "__main__":
-    task, began, cpu = TASKS[sys.argv[1]], time.perf_counter(), time.process_time()
+    task, began, cpu = (TASKS | WORKERS)[sys.argv[1]], time.perf_counter(), time.process_time()
     found = task(Path(sys.argv[2]))
     taken = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - began}
     print(json.dumps(taken | {"peak_mb": _most_resident() / 1e6, "value": found}))

@@ -1,15 +1,23 @@
-"""Every benchmark runs and prints one JSON object per figure, on a line of its own."""
+"""Every benchmark runs and prints one JSON object per figure, on a line of its own; all of them
+together, as `make bench` runs them, end with tables, whatever happens on the way.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
+from benchmarks import __main__ as bench
+from benchmarks._results import goal_of
 from tests.test_repo.markdown import ROOT
 
 SCRIPTS = sorted(
@@ -28,6 +36,7 @@ QUICK = {
         *("--tasks", "report,compare,window"),
     ),
     "overhead": ("--rounds", "1"),
+    "window_latency": ("--events", "5e3", "--windows", "3"),
 }
 """Arguments with which a benchmark takes seconds where its figures would take minutes."""
 
@@ -50,3 +59,92 @@ def test_a_benchmark_prints_figures(script: Path) -> None:
         assert figure["name"].partition(".")[2], "no topic before the dot"
         assert figure["samples"] > 0
     assert len({figure["name"] for figure in figures}) == len(figures)
+
+
+def _all(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "benchmarks", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def _ran(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
+    )
+
+
+def test_all_together_are_all_but_scale_which_has_a_target_of_its_own() -> None:
+    assert sorted([*bench.names(), "scale"]) == [path.stem for path in SCRIPTS]
+
+
+def test_figures_are_saved_after_the_machine_and_the_versions(tmp_path: Path) -> None:
+    file = tmp_path / "figures.jsonl"
+    done = _ran(_all("--only", "generate", "--save", str(file)))
+
+    assert done.returncode == 0
+    machine, *figures = map(json.loads, file.read_text().splitlines())
+    assert machine["command"] == "python -m benchmarks --only generate --save figures.jsonl"
+    assert machine["cores"] >= 1
+    assert machine["packages"]["torch"]
+    assert str(tmp_path) not in file.read_text()
+    assert {figure["name"] for figure in figures} >= {"generate.events", "generate.ranks"}
+    assert "generate.ranks" in done.stdout
+    assert "[1/1] generate" in done.stderr
+
+
+def test_a_benchmark_that_takes_too_long_is_ended_and_named() -> None:
+    done = _ran(_all("--only", "reading", "--patience", "0.01"))
+
+    assert done.returncode == 1
+    assert "reading: took longer than 0.01 s" in done.stderr
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    done = _ran(_all("--only", "reading,wrting"))
+
+    assert done.returncode == 2
+    assert "wrting" in done.stderr
+
+
+def test_after_ctrl_c_there_are_tables_and_no_processes(tmp_path: Path) -> None:
+    """`follow` has a launcher, four processes and a dashboard when it is interrupted."""
+    command = _all("--only", "follow")
+    started = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=_environment() | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    family: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while len(family) < 4 and time.monotonic() < deadline:
+        family = psutil.Process(started.pid).children(recursive=True)
+        time.sleep(0.1)
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate(timeout=120)
+
+    assert started.returncode == 130
+    assert "interrupted" in said
+    assert not psutil.wait_procs(family, timeout=60)[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_growth_ends_in_time() -> None:
+    done = _ran([sys.executable, "-m", "benchmarks.scale", "--minutes", "0"])
+
+    assert done.returncode == 0
+    assert "0 minutes are over" in done.stderr
+
+
+def test_a_goal_is_reached_from_its_side() -> None:
+    least, most = goal_of("hta.speedup"), goal_of("disk.bytes_per_event")
+
+    assert least is not None
+    assert most is not None
+    assert [least.is_reached(value) for value in (19.9, 20, 21)] == [False, True, True]
+    assert [most.is_reached(value) for value in (7.9, 8, 8.1)] == [True, True, False]
+    assert goal_of("hta.speedup_again") is None

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from benchmarks.generate import SAMPLE, events_per_step, simulated
+from benchmarks.simulated.statistics import statistics
 from benchmarks.simulated.training import Straggler
 from benchmarks.simulated.writing import Hosts, write_run
 from dashboard import Run, open_run
@@ -86,6 +87,34 @@ def test_work_takes_as_long_as_in_the_sample(run: Run) -> None:
     assert mean(run, 15) == pytest.approx(mean(sample, 3), rel=0.1)
 
 
+def test_medians_are_those_of_the_run_that_it_was_drawn_from(tmp_path: Path) -> None:
+    """The sample's own layout again, 40 steps: every median within 2 %, the step within 5 %.
+
+    Of n draws the median scatters by about 1.25 σ/√n; here σ is some percent, n 320 and more.
+    """
+    recorded = statistics(open_run(SAMPLE))
+    training = simulated(
+        pipeline=2, tensor=2, data=1, microbatches=recorded.model.m, jitter=0.0, seed=5
+    )
+    write_run(tmp_path / "run", training, steps=40, hosts=Hosts(ranks_per_host=4))
+    made = statistics(open_run(tmp_path / "run"))
+
+    assert made.collectives == recorded.collectives
+    assert made.bytes == recorded.bytes
+    for (stage, kind), durations in recorded.work.items():
+        expected = pytest.approx(np.median(durations), rel=0.02)
+        assert np.median(made.work[stage, kind]) == expected, (stage, kind)
+    for name, found, wanted in (
+        ("transfer", made.transfer_ns["tp"], recorded.transfer_ns["tp"]),
+        ("call", made.call_ns["collective"], recorded.call_ns["collective"]),
+        ("optimizer", made.optimizer_ns, recorded.optimizer_ns),
+        ("turnaround", made.model.turnaround, recorded.model.turnaround),
+    ):
+        assert np.median(found) == pytest.approx(np.median(wanted), rel=0.02), name
+    expected = pytest.approx(np.median(recorded.model.step_ns), rel=0.05)
+    assert np.median(made.model.step_ns) == expected
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_gives_a_whole_run(schedule: str, tmp_path: Path) -> None:
     virtual = SCHEDULES[schedule].virtual or 2
@@ -93,7 +122,14 @@ def test_every_schedule_gives_a_whole_run(schedule: str, tmp_path: Path) -> None
         pipeline=2, tensor=2, data=1, microbatches=4, schedule=schedule, virtual=virtual
     )
     write_run(tmp_path / "run", training, steps=2, hosts=Hosts(ranks_per_host=4))
-    assert violations(open_run(tmp_path / "run")) == []
+    found = open_run(tmp_path / "run")
+    assert violations(found) == []
+    assert found.steps == (0, 1)
+    bubbles = found.bubbles()
+    assert bubbles.theory is not None
+    ratios = bubbles.steps["bubble_fraction_of_window"].to_pylist()
+    assert len(ratios) == 2 * 2, "steps × pipelines"
+    assert all(0 < ratio < 1 for ratio in ratios)
 
 
 def test_blocks_of_steps_give_the_same_counts_and_go_on_in_time(tmp_path: Path) -> None:
