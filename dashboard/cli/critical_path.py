@@ -10,8 +10,17 @@ import click
 from rich.text import Text
 
 from dashboard.analysis.replay.critical_path import CriticalPath
-from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
+from dashboard.analysis.whole_run.warm_up import warm_up
+from dashboard.cli.options import (
+    chosen_steps,
+    json_option,
+    opened,
+    run_argument,
+    said_of_warm_up,
+    steps_option,
+)
 from dashboard.cli.tables import console, ms, percent, show, table
+from dashboard.run import Run
 
 _ROWS = 20
 
@@ -35,10 +44,10 @@ def critical_path(path: Path | str, steps: slice | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.to_json()))
         return
-    _print(found)
+    _print(run, found)
 
 
-def _print(found: CriticalPath) -> None:
+def _print(run: Run, found: CriticalPath) -> None:
     out = console()
     if not found.steps.num_rows:
         out.print("No step is complete on every rank: call t.step() after each optimizer step.")
@@ -56,6 +65,9 @@ def _print(found: CriticalPath) -> None:
         for row in rows[:_ROWS]
     ]
     lengths = found.steps["length_ns"].to_pylist()
+    first = warm_up(run, found.steps["step"].to_pylist(), lengths)
+    if first is not None:
+        out.print(Text(said_of_warm_up(first), style="yellow"))
     title = f"Critical path, mean of {len(lengths)} steps of {ms(sum(lengths) / len(lengths))} ms"
     columns = ["category", "what", "stage", "rank", "ms per step", "share"]
     show(out, table(title, columns, shown, words=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from dashboard.cli.opening import open_run
 from dashboard.run import Run
 from dashboard.runs.stores import location_of
 from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from dashboard.analysis.whole_run.warm_up import WarmUp
 
 
 class RunLocation(click.ParamType[Path | str]):
@@ -89,6 +92,11 @@ def chosen_steps(run: Run, steps: slice | None) -> Collection[int] | None:
     found = [step for step in run.steps if step in wanted]
     if not found:
         had = f"{run.steps[0]} to {run.steps[-1]}" if run.steps else "none"
-        asked = f"{wanted.start}:{wanted.stop}"
+        asked = f"{steps.start}:{'' if steps.stop is None else steps.stop}"
         raise UsageError(f"{run.path}: no complete step in {asked}; complete steps: {had}")
     return found
+
+
+def said_of_warm_up(first: WarmUp) -> str:
+    """One line: what the first step does to the means, and how to leave it out."""
+    return f"! {first}; --step {first.next_step}: leaves it out."

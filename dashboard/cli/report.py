@@ -24,10 +24,17 @@ from dashboard.analysis.time_spent.accounting import Accounting, account
 from dashboard.analysis.time_spent.claims import CATEGORIES
 from dashboard.analysis.whole_run.findings import Finding, findings, sentence
 from dashboard.analysis.whole_run.flops import flops_utilization
-from dashboard.analysis.whole_run.summary import communication_by_dimension
+from dashboard.analysis.whole_run.summary import communication_by_dimension, step_times
+from dashboard.analysis.whole_run.warm_up import WarmUp, warm_up
 from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.opening import open_run
-from dashboard.cli.options import chosen_steps, json_option, run_argument, steps_option
+from dashboard.cli.options import (
+    chosen_steps,
+    json_option,
+    run_argument,
+    said_of_warm_up,
+    steps_option,
+)
 from dashboard.cli.report_html import write_html
 from dashboard.cli.tables import (
     console,
@@ -99,6 +106,7 @@ def _text(run: Run, steps: Collection[int] | None) -> str:
 
 def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
     """Everything that the report is made of, in plain values (times in ns, bandwidth in GB/s)."""
+    first = _warm_up(run, steps)
     return {
         "run": {
             "name": run.name,
@@ -106,6 +114,7 @@ def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
             "world_size": run.meta.world_size,
             "ranks": list(run.ranks),
             "steps": list(run.steps),
+            "warm_up": None if first is None else first.to_json(),
             "clock": {
                 "method": run.clock.method,
                 "bound_ns": run.clock.bound_ns,
@@ -143,6 +152,9 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     if not run.steps:
         yield Text("No step is complete on every rank: call t.step() after each optimizer step.")
         return
+    first = _warm_up(run, steps)
+    if first is not None:
+        yield Text(said_of_warm_up(first), style="yellow")
     yield from _accounting(run.accounting(steps), width)
     by_dimension = communication_by_dimension(run.accounting(steps))
     if by_dimension.num_rows:
@@ -161,6 +173,11 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     if flops.per_rank is not None:
         yield Text(f"Model FLOPs utilization: {flops}")
     yield from _closing(run, steps)
+
+
+def _warm_up(run: Run, steps: Collection[int] | None) -> WarmUp | None:
+    times = step_times(run.accounting(steps))
+    return warm_up(run, times["step"].to_pylist(), times["median_ns"].to_pylist())
 
 
 def _header(run: Run) -> Text:

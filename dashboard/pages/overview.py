@@ -14,6 +14,8 @@ from dashboard.analysis.memory.memory_summary import MemoryFigures, memory_figur
 from dashboard.analysis.whole_run.findings import findings, sentence
 from dashboard.analysis.whole_run.flops import flops_utilization
 from dashboard.analysis.whole_run.summary import KeyFigures, key_figures
+from dashboard.analysis.whole_run.summary import step_times as times_of_steps
+from dashboard.analysis.whole_run.warm_up import WarmUp, warm_up
 from dashboard.figures.overview import accounting_bars, step_times
 from dashboard.figures.theme import CATEGORY_LABELS
 from dashboard.figures.units import byte_text, percent_text, time_text
@@ -49,11 +51,14 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     if not steps:
         return html.Div([_facts(run), no_steps(run, state, PATH)], className="page-stack")
     accounting = run.accounting(steps)
+    times = times_of_steps(accounting)
+    first = warm_up(run, times["step"].to_pylist(), times["median_ns"].to_pylist())
     changes = run.answer(change_points, steps)
     return html.Div(
         [
             _facts(run),
             _findings(findings(run, steps), state),
+            *([_warm_up(first, steps[-1], state)] if first is not None else []),
             html.Div(
                 [
                     *_tiles(key_figures(run, steps), flops_utilization(run, steps), state),
@@ -87,6 +92,15 @@ def register(app: Dash, runs: Sequence[Run]) -> None:
     """A click on a step opens it in the timeline (assets/pages.js)."""
     app.clientside_callback(  # type: ignore[no-untyped-call]
         ClientsideFunction("pages", "openStep"), Input("overview-steps", "clickData")
+    )
+
+
+def _warm_up(first: WarmUp, last: int, state: ViewState) -> html.Div:
+    there = replace(state, steps=(first.next_step, last))
+    return html.Div(
+        [f"{first}. ", view_link("Leave it out", PATH, there)],
+        id="overview-warm-up",
+        className="notice",
     )
 
 

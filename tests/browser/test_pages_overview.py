@@ -79,3 +79,16 @@ def test_a_damaged_run_still_has_bars_for_the_ranks_that_are_left(
     assert bars["compute"]["x"] == [50]
     expect(page.locator(".facts")).to_contain_text("ranks 1 of 2")
     expect(page.locator(".tile").filter(has_text="Recording")).to_contain_text("rank 1 missing")
+
+
+def test_a_first_step_that_bends_the_means_is_said_and_left_out_by_a_click(
+    tab: Tab, sample_runs: list[Path]
+) -> None:
+    assert tab.open("/overview").locator("#overview-warm-up").count() == 0
+    (number,) = [n for n, path in enumerate(sample_runs, 1) if path.name == "pp2-tp2-1f1b"]
+    page = tab.open(f"/overview?run={number}")
+    expect(page.locator("#overview-warm-up")).to_contain_text("Step 0, the run's first, took")
+    page.get_by_text("Leave it out").click()
+    page.wait_for_url(f"**/overview?run={number}&steps=1-15")
+    expect(page.locator("#overview-warm-up")).to_have_count(0)
+    expect(page.locator("#shell-steps")).to_have_value("1-15")

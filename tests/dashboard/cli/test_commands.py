@@ -236,3 +236,14 @@ def test_bandwidth_names_what_is_wrong(path: str, arguments: tuple[str, ...], sa
     done = rankscope("bandwidth", path, *arguments)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_a_first_step_that_bends_the_means_is_said_with_the_mend() -> None:
+    sample = str(Path(__file__).parents[3] / "sample_traces" / "pp2-tp2-1f1b")
+    for command in ("report", "critical-path"):
+        said = " ".join(rankscope(command, sample).stdout.split())
+        assert "! Step 0, the run's first, took" in said
+        assert "longer; --step 1: leaves it out." in said
+        assert "the run's first" not in rankscope(command, sample, "--step", "1:").stdout
+    of_json = json.loads(rankscope("report", sample, "--json").stdout)["run"]["warm_up"]
+    assert (of_json["step"], of_json["next_step"]) == (0, 1)
