@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -16,15 +16,13 @@ import pyarrow.compute as pc
 from dashboard.analysis.intervals import Intervals, clip, intervals, measure, union
 from dashboard.analysis.pipeline.actions import Action, places
 from dashboard.analysis.replay.graph import Graph, dependency_graph
+from dashboard.analysis.rows_by_key import Ints, RowsByKey, rows_by_key, words_numbered
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
 Samples: TypeAlias = npt.NDArray[np.float64]
 """Recorded times, ns."""
-
-_REDUCTION: Final = "comm:dp"
-_LOADING: Final = "data"
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -45,12 +43,14 @@ class Outside:
 
 def outside_of_plan(run: Recording, by_step: Mapping[int, Sequence[Action]]) -> tuple[Outside, ...]:
     """By pipeline rank."""
-    graph = dependency_graph(run, list(by_step))
+    busy = _Busy.of(run.ranks, dependency_graph(run, list(by_step)))
+    windows = _windows(by_step)
     found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    number = {rank: at for at, rank in enumerate(run.ranks)}
     for rank, place in places(run).items():
-        loading, others, reductions = _busy(graph, rank)
+        loading, others, reductions = busy.of_rank(number[rank])
         every, mine = union(others, reductions), found[place]
-        for begin, end in _windows(by_step, rank):
+        for begin, end in windows.get(rank, ()):
             whole = measure(clip(every, begin, end))
             reduction = whole - measure(clip(others, begin, end))
             mine.append((whole, reduction, measure(clip(loading, begin, end))))
@@ -60,43 +60,78 @@ def outside_of_plan(run: Recording, by_step: Mapping[int, Sequence[Action]]) -> 
     )
 
 
-def _windows(by_step: Mapping[int, Sequence[Action]], rank: int) -> Iterator[tuple[int, int]]:
-    """From a rank's last action of each step to its first of the next."""
-    spans = [
-        (min(a.start for a in own), max(a.end for a in own))
-        for actions in by_step.values()
-        if (own := [a for a in actions if a.rank == rank])
-    ]
-    for (_, end), (begin, _) in pairwise(spans):
-        yield end, max(begin, end)
+def _windows(by_step: Mapping[int, Sequence[Action]]) -> dict[int, list[tuple[int, int]]]:
+    """By rank, from its last action of each step to its first of the next."""
+    spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for actions in by_step.values():
+        of_step: dict[int, tuple[int, int]] = {}
+        for action in actions:
+            begin, end = of_step.get(action.rank, (action.start, action.end))
+            of_step[action.rank] = min(begin, action.start), max(end, action.end)
+        for rank, span in of_step.items():
+            spans[rank].append(span)
+    return {
+        rank: [(end, max(begin, end)) for (_, end), (begin, _) in pairwise(found)]
+        for rank, found in spans.items()
+    }
 
 
-def _busy(graph: Graph, rank: int) -> tuple[Intervals, Intervals, Intervals]:
-    """When the rank loaded data; did work, that too, or communicated in a collective, reductions
-    aside; and these.
+_WORKS, _LOADS, _REDUCES = range(3)
+
+
+@dataclass(kw_only=True, frozen=True)
+class _Busy:
+    """When each rank loaded data; did work, that too, or communicated in a collective, reductions
+    aside; and these. Rows of pieces and of collectives by rank and what they are.
     """
-    pieces = graph.pieces.filter(pc.equal(graph.pieces["rank"], rank))
-    of_rank = pc.equal(graph.transfers["rank"], rank)
-    collectives = graph.transfers.filter(pc.and_(of_rank, pc.is_null(graph.transfers["src"])))
-    is_reduction = pc.equal(collectives["category"], _REDUCTION)
-    # What a call takes anyway is a piece of its rank, and no transfer.
-    is_call = pc.equal(pieces["category"], _REDUCTION)
-    return (
-        _work(pieces.filter(pc.equal(pieces["category"], _LOADING))),
-        union(
-            _work(pieces.filter(pc.invert(is_call))),
-            _spans(graph, collectives.filter(pc.invert(is_reduction))),
-        ),
-        union(_work(pieces.filter(is_call)), _spans(graph, collectives.filter(is_reduction))),
-    )
+
+    pieces: tuple[Ints, Ints, RowsByKey]
+    collectives: tuple[Ints, Ints, RowsByKey]
+
+    @classmethod
+    def of(cls, ranks: Sequence[int], graph: Graph) -> _Busy:
+        pieces = graph.pieces
+        collectives = graph.transfers.filter(pc.is_null(graph.transfers["src"]))
+        # A transfer ends at the target of its edge.
+        length = collectives["duration"].to_numpy()
+        ends = graph.time[graph.target[collectives["edge"].to_numpy()]]
+        return cls(
+            pieces=(
+                pieces["start"].to_numpy(),
+                pieces["duration"].to_numpy(),
+                _by_rank_and_use(ranks, pieces),
+            ),
+            collectives=(ends - length, length, _by_rank_and_use(ranks, collectives)),
+        )
+
+    def of_rank(self, number: int) -> tuple[Intervals, Intervals, Intervals]:
+        """Of the rank with that number."""
+        # What a call takes anyway is a piece of its rank, and no transfer.
+        return (
+            _intervals(self.pieces, number, _LOADS),
+            union(
+                _intervals(self.pieces, number, _WORKS, _LOADS),
+                _intervals(self.collectives, number, _WORKS, _LOADS),
+            ),
+            union(
+                _intervals(self.pieces, number, _REDUCES),
+                _intervals(self.collectives, number, _REDUCES),
+            ),
+        )
 
 
-def _work(pieces: pa.Table) -> Intervals:
-    return intervals(pieces["start"].to_numpy(), pieces["duration"].to_numpy())
+def _by_rank_and_use(ranks: Sequence[int], table: pa.Table) -> RowsByKey:
+    words, category = words_numbered(table["category"])
+    use = np.array([_USES.get(word or "", _WORKS) for word in words], np.int64)
+    place = np.searchsorted(ranks, table["rank"].to_numpy())
+    return rows_by_key(place * 3 + use[category], len(ranks) * 3)
 
 
-def _spans(graph: Graph, transfers: pa.Table) -> Intervals:
-    """A transfer ends at the target of its edge."""
-    duration = transfers["duration"].to_numpy()
-    ends = graph.time[graph.target[transfers["edge"].to_numpy()]]
-    return intervals(ends - duration, duration)
+_USES: Final = {"data": _LOADS, "comm:dp": _REDUCES}
+"""By category."""
+
+
+def _intervals(of: tuple[Ints, Ints, RowsByKey], place: int, *uses: int) -> Intervals:
+    start, duration, by_use = of
+    rows = np.concatenate([by_use[place * 3 + use] for use in uses])
+    return intervals(start[rows], duration[rows])

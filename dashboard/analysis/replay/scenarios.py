@@ -17,6 +17,15 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.replay.graph import Graph
+from dashboard.analysis.rows_by_key import (
+    Floats,
+    medians,
+    medians_of_others,
+    numbered,
+    rows_by_key,
+    sums,
+    words_numbered,
+)
 from tracer.errors import UsageError
 
 TOLERANCE: Final = 0.05
@@ -126,8 +135,18 @@ def no_stragglers() -> Scenario:
     def apply(graph: Graph, before: Durations) -> Durations:
         factor = np.ones(len(before.pieces))
         compute = _is(graph.pieces, "category", "compute")
-        _usual_actions(graph, before, compute, factor)
-        _usual_rest(graph, before, ~compute, factor)
+        keys = _keys_of(graph)
+        for chosen, of_one, usual in (
+            (compute, ("rank", "step", "stage", "kind", "microbatch"), _usual_action),
+            (~compute, ("rank", "step", "category"), _usual_rest),
+        ):
+            rows = np.flatnonzero(chosen)
+            first, of = numbered(*(keys[name][rows] for name in of_one))
+            spent = sums(of, before.pieces[rows], len(first))
+            expected = usual({name: known[rows[first]] for name, known in keys.items()}, spent)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                shrunk = np.where(spent > (1 + TOLERANCE) * expected, expected / spent, 1.0)
+            factor[rows] = shrunk[of]
         return Durations(
             pieces=np.rint(before.pieces * factor).astype(np.int64), transfers=before.transfers
         )
@@ -145,13 +164,17 @@ def together(scenarios: Sequence[Scenario]) -> Scenario:
 
 def stage_totals(graph: Graph, durations: Durations) -> dict[int, float]:
     """Compute per stage over all steps, ns, the mean of the ranks that hold it."""
-    stage, rank = _stages(graph), graph.pieces["rank"].to_numpy()
-    found = {}
-    for number in np.unique(stage[stage >= 0]).tolist():
-        mine = stage == number
-        ranks = len(np.unique(rank[mine]))
-        found[int(number)] = float(durations.pieces[mine].sum()) / ranks
-    return found
+    stage = _stages(graph)
+    rows = np.flatnonzero(stage >= 0)
+    first, of = numbered(stage[rows])
+    total = sums(of, durations.pieces[rows], len(first))
+    holders, _ = numbered(of, graph.pieces["rank"].to_numpy()[rows])
+    ranks = np.bincount(of[holders], minlength=len(first))
+    numbers = stage[rows[first]].tolist()
+    return {
+        number: float(ns) / count
+        for number, ns, count in zip(numbers, total.tolist(), ranks.tolist(), strict=True)
+    }
 
 
 def _stages(graph: Graph) -> Ints:
@@ -183,97 +206,49 @@ def _is(table: pa.Table, column: str, value: str) -> np.ndarray[tuple[int], np.d
     return found
 
 
-def _usual_actions(
-    graph: Graph,
-    before: Durations,
-    compute: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    factor: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> None:
-    """Set `factor` of the pieces of actions that took longer than usual."""
-    frame = _frame(graph, before).filter(compute)
-    keys = ["rank", "step", "stage", "kind", "microbatch"]
-    actions = frame.group_by(keys, use_threads=False).aggregate([("ns", "sum")])
-    usual = _usual(actions, ["stage", "kind"])
-    _set(frame, actions, keys, usual, np.flatnonzero(compute), factor)
+def _keys_of(graph: Graph) -> dict[str, Ints]:
+    """What tells pieces apart, as numbers; -1 where there is none."""
+    pieces = graph.pieces
+    found = {
+        name: pc.fill_null(pieces[name], -1).to_numpy().astype(np.int64)
+        for name in ("rank", "stage", "microbatch")
+    }
+    found |= {name: words_numbered(pieces[name])[1] for name in ("kind", "category")}
+    return found | {"step": steps_of(graph)}
 
 
-def _usual_rest(
-    graph: Graph,
-    before: Durations,
-    rest: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    factor: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> None:
-    """Likewise for what a rank spends per step on each category but compute."""
-    frame = _frame(graph, before).filter(rest)
-    keys = ["rank", "step", "category"]
-    spent = frame.group_by(keys, use_threads=False).aggregate([("ns", "sum")])
-    usual = _medians(spent, ["rank", "category"])
-    _set(frame, spent, keys, usual, np.flatnonzero(rest), factor)
+def _usual_action(keys: Mapping[str, Ints], spent: Ints) -> Floats:
+    """For each action the median of its peers: the same stage and kind on other ranks, else on its
+    own. A rank that is slow itself must not be the measure of the others: if its own median is
+    lower, that counts.
+    """
+    first, kinds = numbered(keys["stage"], keys["kind"])
+    _, own = numbered(kinds, keys["rank"])
+    usual = np.zeros(len(spent))
+    by_kind = rows_by_key(kinds, len(first))
+    for kind in range(len(first)):
+        mine = by_kind[kind]
+        usual[mine] = medians_of_others(keys["rank"][mine], spent[mine])
+    return np.minimum(usual, medians(own, spent))
 
 
-def _frame(graph: Graph, durations: Durations) -> pa.Table:
-    """The pieces with the step that they lie in and their duration."""
-    columns = ("rank", "stage", "kind", "microbatch", "category")
-    table = graph.pieces.select(columns)
-    return table.append_column("step", pa.array(steps_of(graph))).append_column(
-        "ns", pa.array(durations.pieces)
-    )
+def _usual_rest(keys: Mapping[str, Ints], spent: Ints) -> Floats:
+    """For what a rank spends per step on each category but compute, its median over the steps."""
+    return medians(numbered(keys["rank"], keys["category"])[1], spent)
 
 
 def steps_of(graph: Graph) -> Ints:
     """The step in which each piece lies, also where no span says so."""
     start, rank = graph.pieces["start"].to_numpy(), graph.pieces["rank"].to_numpy()
     found = np.full(len(start), -1, np.int64)
+    order = np.lexsort((start, rank))
+    ordered, rank = start[order], rank[order]
     for chain in graph.chains:
-        for number, begin in enumerate(chain.begins):
-            ends = np.array([graph.time[points[number]] for points in chain.ends], np.int64)
-            mine = (rank == graph.rank[begin]) & (start >= graph.time[begin]) & (start < ends[-1])
-            steps = np.array(chain.steps, np.int64)
+        steps = np.array(chain.steps, np.int64)
+        ends_of = graph.time[np.array(chain.ends, np.int64)]
+        for begin, ends in zip(chain.begins, ends_of.T, strict=True):
+            low, high = np.searchsorted(rank, (graph.rank[begin], graph.rank[begin] + 1))
+            first, last = np.searchsorted(ordered[low:high], (graph.time[begin], ends[-1]))
+            mine = order[low + first : low + last]
             found[mine] = steps[np.searchsorted(ends, start[mine], side="right")]
     return found
-
-
-def _usual(actions: pa.Table, keys: list[str]) -> list[float]:
-    """For each action the median of its peers: the same keys on other ranks, else on its own."""
-    theirs: dict[tuple[object, ...], dict[int, list[float]]] = {}
-    rows = list(zip(*(actions[key].to_pylist() for key in keys), strict=True))
-    ranks, spent = actions["rank"].to_pylist(), actions["ns_sum"].to_pylist()
-    for key, rank, ns in zip(rows, ranks, spent, strict=True):
-        theirs.setdefault(key, {}).setdefault(rank, []).append(ns)
-    usual = {}
-    for key, by_rank in theirs.items():
-        for rank in by_rank:
-            others = [ns for other, found in by_rank.items() if other != rank for ns in found]
-            usual[key, rank] = float(np.median(others or by_rank[rank]))
-    # A rank that is slow itself must not be the measure of the others: the lower of both counts.
-    own = {
-        (key, rank): float(np.median(ns)) for key, by in theirs.items() for rank, ns in by.items()
-    }
-    return [min(usual[key, rank], own[key, rank]) for key, rank in zip(rows, ranks, strict=True)]
-
-
-def _medians(table: pa.Table, keys: list[str]) -> list[float]:
-    rows = list(zip(*(table[key].to_pylist() for key in keys), strict=True))
-    found: dict[tuple[object, ...], list[float]] = {}
-    for key, ns in zip(rows, table["ns_sum"].to_pylist(), strict=True):
-        found.setdefault(key, []).append(ns)
-    medians = {key: float(np.median(values)) for key, values in found.items()}
-    return [medians[key] for key in rows]
-
-
-def _set(
-    frame: pa.Table,
-    groups: pa.Table,
-    keys: list[str],
-    usual: list[float],
-    places: Ints,
-    factor: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> None:
-    shrink = {}
-    of_group = zip(*(groups[key].to_pylist() for key in keys), strict=True)
-    for key, spent, expected in zip(of_group, groups["ns_sum"].to_pylist(), usual, strict=True):
-        if spent > (1 + TOLERANCE) * expected:
-            shrink[key] = expected / spent
-    of_piece = zip(*(frame[key].to_pylist() for key in keys), strict=True)
-    for place, key in zip(places.tolist(), of_piece, strict=True):
-        factor[place] = shrink.get(key, 1.0)

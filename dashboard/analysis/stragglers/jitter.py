@@ -7,13 +7,15 @@ no span says what it did.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from dashboard.analysis.communication.points import Ints
+from dashboard.analysis.rows_by_key import medians, medians_of_other_rows, rows_by_key
 from dashboard.analysis.stragglers.work import (
     CLEAR,
     DATA,
@@ -24,9 +26,11 @@ from dashboard.analysis.stragglers.work import (
     WORK,
     Bools,
     Cause,
+    Change,
     Floats,
     Suspect,
     Work,
+    changed,
     evidence_of,
     scatter,
 )
@@ -44,6 +48,7 @@ class _Steps:
     that; and what of that is common to its actions (the median share, of the usual work).
     """
 
+    place: int
     cells: Ints
     expected: Floats
     usual: float
@@ -55,14 +60,17 @@ def jitter(work: Work) -> Iterator[Suspect]:
     """For each rank and cause, the steps in which it took more than usual for the rank."""
     if len(work.steps) < FEWEST_STEPS:
         return
-    worked = {rank: _steps(work, rank) for rank in work.ranks}
-    for rank, mine in worked.items():
+    cells = work.cells
+    worked = np.flatnonzero((cells.role == WORK) & (cells.step >= 0))
+    of_place = rows_by_key(cells.place[worked], len(work.ranks))
+    steps = [_steps(work, place, worked[of_place[place]]) for place in range(len(work.ranks))]
+    shared = _shared([mine.common for mine in steps])
+    for mine, of_others in zip(steps, shared, strict=True):
         noticed = NOTICED * mine.usual
-        shared = _shared({r: steps.common for r, steps in worked.items()}, rank)
-        yield from _slow_steps(work, rank, mine, mine.common - shared, noticed)
-        yield from _stalls(work, rank, mine, noticed)
+        yield from _slow_steps(work, mine, mine.common - of_others, noticed)
+        yield from _stalls(work, mine, noticed)
         for cause, role in _OTHER_CAUSES:
-            yield from _in_role(work, rank, cause, role, noticed)
+            yield from _in_role(work, mine.place, cause, role, noticed)
 
 
 def clipped(durations: Ints, total: float) -> Ints:
@@ -88,70 +96,60 @@ def weighted_median(values: Floats, weights: Floats) -> float:
     return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
-def _steps(work: Work, rank: int) -> _Steps:
-    cells = np.flatnonzero(
-        (work.cells.rank == rank) & (work.cells.role == WORK) & (work.cells.step >= 0)
-    )
-    expected = _expected(work, cells)
-    usual = work.usual(rank)
+def _steps(work: Work, place: int, cells: Ints) -> _Steps:
+    """Of a rank with those cells of work."""
+    ns, step_of = work.cells.ns[cells], work.cells.step[cells]
+    expected = medians(work.cells.like[cells], ns)
+    usual = float(work.usual[place])
     common = np.zeros(len(work.steps))
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(expected > 0, work.cells.ns[cells] / expected - 1, 0.0)
-    for step in range(len(common)):
-        here = work.cells.step[cells] == step
-        common[step] = usual * weighted_median(share[here], expected[here])
-    spent = work.per_step(work.of(rank, WORK))
+        share = np.where(expected > 0, ns / expected - 1, 0.0)
+    ends = np.searchsorted(step_of, np.arange(len(common) + 1))  # cells are in order of step
+    for step, (begin, end) in enumerate(pairwise(ends.tolist())):
+        common[step] = usual * weighted_median(share[begin:end], expected[begin:end])
+    spent = work.spent[place, WORK]
     return _Steps(
-        cells=cells, expected=expected, usual=usual, excess=spent - np.median(spent), common=common
+        place=place,
+        cells=cells,
+        expected=expected,
+        usual=usual,
+        excess=spent - np.median(spent),
+        common=common,
     )
 
 
-def _expected(work: Work, chosen: Ints) -> Floats:
-    """For each of the chosen cells, the median of those of them that do the same."""
-    like, ns = work.cells.like[chosen], work.cells.ns[chosen]
-    found = np.zeros(len(chosen))
-    for kind in np.unique(like):
-        found[like == kind] = np.median(ns[like == kind])
-    return found
-
-
-def _shared(common: Mapping[int, Floats], rank: int) -> Floats:
-    """By how much the other ranks were late in each step, the median: what slows down all of them
-    (a busy machine, a longer batch) makes no single one a straggler.
+def _shared(common: Sequence[Floats]) -> Floats:
+    """For each rank by how much the others were late in each step, the median: what slows down all
+    of them (a busy machine, a longer batch) makes no single one a straggler.
     """
-    others = [excess for other, excess in common.items() if other != rank]
-    if not others:
-        return np.zeros(len(common[rank]))
-    found: Floats = np.maximum(np.median(others, axis=0), 0.0)
-    return found
+    late = np.array(common)
+    if len(late) < 2:
+        return np.zeros_like(late)
+    return np.maximum(medians_of_other_rows(late), 0.0)
 
 
-def _slow_steps(
-    work: Work, rank: int, mine: _Steps, excess: Floats, noticed: float
-) -> Iterator[Suspect]:
+def _slow_steps(work: Work, mine: _Steps, excess: Floats, noticed: float) -> Iterator[Suspect]:
     """Steps in which all work of the rank takes longer alike."""
     needed = max(noticed, CLEAR * scatter(mine.common))
     slow = excess > needed
     if mine.usual <= 0 or not slow.any():
         return
     slowdown = mine.common / mine.usual
-    pieces = work.ns.copy()
-    for step in np.flatnonzero(slow).tolist():
-        here = work.of(rank, WORK) & (work.step == step)
-        pieces[here] = np.rint(work.ns[here] / (1 + slowdown[step])).astype(np.int64)
+    rows = work.in_steps(mine.place, WORK)
+    rows = rows[slow[work.step[rows]]]
     chosen = slow[work.cells.step[mine.cells]]
     yield Suspect(
         cause="slow steps",
-        rank=rank,
+        rank=work.ranks[mine.place],
         steps=_numbers(work, slow),
         slowdown=float(slowdown[slow].mean()),
         clearness=float(excess[slow].mean()) / needed,
-        pieces=pieces,
+        pieces=changed(rows, work.ns[rows] / (1 + slowdown[work.step[rows]])),
         evidence=evidence_of(work, mine.cells[chosen], mine.expected[chosen]),
     )
 
 
-def _stalls(work: Work, rank: int, mine: _Steps, noticed: float) -> Iterator[Suspect]:
+def _stalls(work: Work, mine: _Steps, noticed: float) -> Iterator[Suspect]:
     """Steps in which single actions take longer by what the others of the step do not."""
     alone = mine.excess - np.maximum(mine.common, 0.0)
     needed = max(noticed, CLEAR * scatter(mine.excess))
@@ -163,42 +161,44 @@ def _stalls(work: Work, rank: int, mine: _Steps, noticed: float) -> Iterator[Sus
     too_long = np.maximum(work.cells.ns[mine.cells] - expected, 0.0)
     total = np.bincount(step_of, weights=too_long, minlength=len(alone))
     part = np.where(slow & (total > 0), np.minimum(1.0, alone / np.maximum(total, 1.0)), 0.0)
-    kept = np.ones(len(work.cells.ns))
-    kept[mine.cells] = 1 - too_long * part[step_of] / np.maximum(work.cells.ns[mine.cells], 1)
+    kept = 1 - too_long * part[step_of] / np.maximum(work.cells.ns[mine.cells], 1)
     chosen = slow[step_of]
+    rows = work.in_steps(mine.place, WORK)
+    cell = np.searchsorted(mine.cells, work.cells.of[rows])
     yield Suspect(
         cause="stalls",
-        rank=rank,
+        rank=work.ranks[mine.place],
         steps=_numbers(work, slow),
         slowdown=float(alone[slow].mean()) / mine.usual,
         clearness=float(alone[slow].mean()) / needed,
-        pieces=np.rint(work.ns * kept[work.cells.of]).astype(np.int64),
+        pieces=changed(rows, work.ns[rows] * kept[cell]),
         evidence=evidence_of(work, mine.cells[chosen], expected[chosen]),
     )
 
 
-def _in_role(work: Work, rank: int, cause: Cause, role: int, noticed: float) -> Iterator[Suspect]:
+def _in_role(work: Work, place: int, cause: Cause, role: int, noticed: float) -> Iterator[Suspect]:
     """Steps in which the rank spends more than usual on something other than work."""
-    mine = work.of(rank, role)
-    spent = work.per_step(mine)
+    spent = work.spent[place, role]
     # No garbage collection is needed at all, but some of everything else.
     usual = 0.0 if role == GARBAGE else float(np.median(spent))
     needed = max(noticed, 0.0 if role == GARBAGE else CLEAR * scatter(spent))
     slow: Bools = spent - usual > needed
     if needed <= 0 or not slow.any():
         return
-    pieces = work.ns.copy()
+    rows = work.in_steps(place, role)
+    rows = rows[slow[work.step[rows]]]
+    ns = work.ns[rows]
     for step in np.flatnonzero(slow).tolist():
-        here = np.flatnonzero(mine & (work.step == step))
-        pieces[here] = clipped(work.ns[here], usual)
-    cells = np.unique(work.cells.of[mine & (work.step >= 0) & slow[np.maximum(work.step, 0)]])
+        here = np.flatnonzero(work.step[rows] == step)
+        ns[here] = clipped(ns[here], usual)
+    cells = np.unique(work.cells.of[rows])
     yield Suspect(
         cause=cause,
-        rank=rank,
+        rank=work.ranks[place],
         steps=_numbers(work, slow),
         slowdown=float(spent[slow].mean()) / usual - 1 if usual > 0 else None,
         clearness=float((spent[slow] - usual).mean()) / needed,
-        pieces=pieces,
+        pieces=Change(rows=rows, ns=ns),
         evidence=evidence_of(work, cells, np.full(len(cells), usual)),
     )
 

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from dashboard.analysis.rows_by_key import Ints, medians, medians_of_other_rows, numbered
 from dashboard.analysis.stragglers.work import (
     CLEAR,
     DATA,
     FEWEST_STEPS,
     NOTICED,
     WORK,
-    Bools,
     Cause,
     Evidence,
     Floats,
     Suspect,
     Work,
+    changed,
     evidence_of,
     scatter,
 )
 
 _ERROR_OF_MEDIAN: Final = 1.2533
 """Standard error of a median over that of a mean, √(π/2), for normally distributed values."""
+_COMPARED: Final[tuple[tuple[int, Cause], ...]] = ((WORK, "slow rank"), (DATA, "data loading"))
 
 
 def slow_ranks(work: Work) -> Iterator[Suspect]:
     """Ranks that work, or load data, longer than the median of their peers."""
-    for rank in work.ranks:
-        peers = work.peers(rank)
-        if not peers:
+    if not work.steps:
+        return
+    expected = np.zeros_like(work.spent)
+    for team in work.teams:
+        if len(team) > 1:
+            expected[team] = medians_of_other_rows(work.spent[team])
+    sizes = np.bincount(work.team)
+    stages = _only_stages(work)
+    for place in range(len(work.ranks)):
+        if sizes[work.team[place]] < 2:
             continue
-        yield from _against(work, rank, peers, WORK, "slow rank")
-        yield from _against(work, rank, peers, DATA, "data loading")
+        for role, cause in _COMPARED:
+            yield from _against(work, place, expected[place, role], role, cause, stages[place])
 
 
 def slow_stages(work: Work) -> Iterator[Suspect]:
@@ -44,21 +52,18 @@ def slow_stages(work: Work) -> Iterator[Suspect]:
     A stage is as slow as the fastest rank that holds it: if only one of several is slow, it is
     that rank and not the stage.
     """
-    holders = _holders(work)
-    if len(holders) < 2:
+    stages, holders, least = _by_stage(work)
+    if len(stages) < 2:
         return
-    spent = {
-        stage: np.min([work.per_step(_compute(work, rank, stage)) for rank in ranks], axis=0)
-        for stage, ranks in holders.items()
-    }
-    medians = median_of_others(np.array(list(spent.values())))
-    for (stage, ranks), others in zip(holders.items(), medians, strict=True):
+    for stage, ranks, spent, others in zip(
+        stages, holders, least, medians_of_other_rows(least), strict=True
+    ):
         expected = float(np.median(others))
-        clearness = _clearness(spent[stage] - others, expected)
+        clearness = _clearness(spent - others, expected)
         if clearness is None or expected <= 0:
             continue
-        slowdown = float(np.median(spent[stage])) / expected - 1
-        mine = work.computes & (work.stage == stage) & (work.step >= 0)
+        slowdown = float(np.median(spent)) / expected - 1
+        rows = np.flatnonzero(work.computes & (work.stage == stage) & (work.step >= 0))
         yield Suspect(
             cause="slow stage",
             rank=ranks[0] if len(ranks) == 1 else None,
@@ -67,49 +72,30 @@ def slow_stages(work: Work) -> Iterator[Suspect]:
             steps=work.steps,
             slowdown=slowdown,
             clearness=clearness,
-            pieces=_scaled(work, mine, 1 / (1 + slowdown)),
-            evidence=_evidence(work, mine, slowdown),
+            pieces=changed(rows, work.ns[rows] * (1 / (1 + slowdown))),
+            evidence=_evidence(work, rows, slowdown),
         )
 
 
-def median_of_others(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """For each row the median of all other rows, column by column; two rows or more.
-
-    ```
-    1  10        6  30      (of 5 and 7, of 40 and 20)
-    5  40   →    4  15
-    7  20        3  25
-    ```
-    """
-    ordered = np.sort(values, axis=0)
-    place = np.argsort(np.argsort(values, axis=0), axis=0)
-    others = len(values) - 1
-    # Without its own place, what stands at k in the order of all stands there still, or after it.
-    low, high = ((k + (place <= k)) for k in ((others - 1) // 2, others // 2))
-    taken: npt.NDArray[np.float64] = np.take_along_axis(ordered, low, axis=0)
-    return (taken + np.take_along_axis(ordered, high, axis=0)) / 2
-
-
 def _against(
-    work: Work, rank: int, peers: Sequence[int], role: int, cause: Cause
+    work: Work, place: int, others: Floats, role: int, cause: Cause, stage: int | None
 ) -> Iterator[Suspect]:
-    mine = work.of(rank, role) & (work.step >= 0)
-    own = work.per_step(mine)
-    others = np.median([work.per_step(work.of(peer, role)) for peer in peers], axis=0)
-    clearness = _clearness(own - others, work.usual(rank))
+    own = work.spent[place, role]
+    clearness = _clearness(own - others, float(work.usual[place]))
     if clearness is None:
         return
     spent, expected = float(np.median(own)), float(np.median(others))
     slowdown = spent / expected - 1 if expected > 0 else None
+    rows = work.in_steps(place, role)
     yield Suspect(
         cause=cause,
-        rank=rank,
-        stage=_only_stage(work, rank),
+        rank=work.ranks[place],
+        stage=stage,
         steps=work.steps,
         slowdown=slowdown,
         clearness=clearness,
-        pieces=_scaled(work, mine, expected / spent),
-        evidence=_evidence(work, mine, spent / expected - 1 if expected > 0 else np.inf),
+        pieces=changed(rows, work.ns[rows] * (expected / spent)),
+        evidence=_evidence(work, rows, spent / expected - 1 if expected > 0 else np.inf),
     )
 
 
@@ -123,35 +109,43 @@ def _clearness(excess: Floats, usual: float) -> float | None:
     return found / needed if found > needed > 0 else None
 
 
-def _holders(work: Work) -> dict[int, list[int]]:
-    """stage → the ranks that compute for it."""
-    found: dict[int, list[int]] = {}
-    chosen = work.computes & (work.stage >= 0)
-    for stage in np.unique(work.stage[chosen]).tolist():
-        found[stage] = np.unique(work.rank[chosen & (work.stage == stage)]).tolist()
-    return found
+def _by_stage(work: Work) -> tuple[list[int], list[list[int]], Floats]:
+    """The stages in order; of each the ranks that compute for it; and the least that one of them
+    computed for it in each step, ns.
+    """
+    rows = np.flatnonzero(work.computes & (work.stage >= 0))
+    first, of = numbered(work.stage[rows], work.place[rows])
+    steps = work.step[rows]
+    timed = steps >= 0
+    spent = np.bincount(
+        of[timed] * len(work.steps) + steps[timed],
+        weights=work.ns[rows[timed]],
+        minlength=len(first) * len(work.steps),
+    ).reshape(len(first), len(work.steps))
+    stage = work.stage[rows[first]]
+    stages, begins = np.unique(stage, return_index=True)
+    least = np.minimum.reduceat(spent, begins, axis=0) if len(stages) else spent
+    places = np.split(work.place[rows[first]], begins[1:])
+    holders = [[work.ranks[place] for place in found.tolist()] for found in places]
+    return stages.tolist(), holders, least.astype(np.float64)
 
 
-def _compute(work: Work, rank: int, stage: int) -> Bools:
-    found: Bools = work.computes & (work.rank == rank) & (work.stage == stage)
-    return found
+def _only_stages(work: Work) -> list[int | None]:
+    """Of each rank the stage that it computes for, if that is one."""
+    computes = work.computes & (work.stage >= 0)
+    place, stage = work.place[computes], work.stage[computes]
+    first, _ = numbered(place, stage)
+    counts = np.bincount(place[first], minlength=len(work.ranks))
+    held = np.zeros(len(work.ranks), np.int64)
+    held[place[first]] = stage[first]
+    return [
+        only if count == 1 else None
+        for only, count in zip(held.tolist(), counts.tolist(), strict=True)
+    ]
 
 
-def _only_stage(work: Work, rank: int) -> int | None:
-    stages = [stage for stage, ranks in _holders(work).items() if rank in ranks]
-    return stages[0] if len(stages) == 1 else None
-
-
-def _scaled(work: Work, mine: Bools, factor: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.where(mine, np.rint(work.ns * factor), work.ns).astype(np.int64)
-
-
-def _evidence(work: Work, mine: Bools, slowdown: float) -> tuple[Evidence, ...]:
+def _evidence(work: Work, rows: Ints, slowdown: float) -> tuple[Evidence, ...]:
     """The actions that exceed most what would be usual without the slowdown."""
-    cells = np.unique(work.cells.of[mine])
-    expected = np.zeros(len(cells))
-    like = work.cells.like[cells]
-    for kind in np.unique(like):
-        own = like == kind
-        expected[own] = np.median(work.cells.ns[cells[own]]) / (1 + slowdown)
+    cells = np.unique(work.cells.of[rows])
+    expected = medians(work.cells.like[cells], work.cells.ns[cells]) / (1 + slowdown)
     return evidence_of(work, cells, expected)

@@ -8,9 +8,8 @@ where a link is priced: the edges between ranks, and the pieces of waits.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from dashboard.analysis.communication.matching import Row, matched
 from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.operations import operations
+from dashboard.analysis.rows_by_key import RowsByKey, medians_of_other_rows, rows_by_key
 from dashboard.analysis.stragglers.work import (
     COMMUNICATION,
     FEWEST_STEPS,
@@ -26,6 +26,7 @@ from dashboard.analysis.stragglers.work import (
     Evidence,
     Suspect,
     Work,
+    changed,
     scatter,
 )
 
@@ -66,25 +67,44 @@ class _Transfer:
 
 def slow_links(run: Recording, work: Work) -> Iterator[Suspect]:
     """Compare the transfers of each link with those of the same op, dimension and size."""
-    usual = [work.usual(rank) for rank in work.ranks]
-    if len(work.steps) < FEWEST_STEPS or not usual:
+    if len(work.steps) < FEWEST_STEPS or not work.ranks:
         return
-    least = _NEEDED_OF_WORK * max(usual)
+    least = _NEEDED_OF_WORK * float(work.usual.max())
+    ends = _Ends.of(work)
     for links in _alike(run, work).values():
-        seen = {k: np.array([t.duration for t in found], np.float64) for k, found in links.items()}
-        medians = {link: float(np.median(durations)) for link, durations in seen.items()}
-        scatters = {link: scatter(durations) for link, durations in seen.items()}
-        for link, found in links.items():
-            others = [other for other in links if other != link]
-            if not others:
-                continue
-            expected = median(medians[other] for other in others)
-            noise = max(scatters[link], median(scatters[other] for other in others))
-            excess = medians[link] - expected
-            needed = max(_SLOWER * expected, _APART * noise)
+        if len(links) < 2:
+            continue
+        seen = [np.array([t.duration for t in found], np.float64) for found in links.values()]
+        own = np.array([[float(np.median(durations)), scatter(durations)] for durations in seen])
+        others = medians_of_other_rows(own)
+        compared = zip(own.tolist(), others.tolist(), strict=True)
+        for (link, found), ((measured, noise), (expected, noise_of_others)) in zip(
+            links.items(), compared, strict=True
+        ):
+            excess = measured - expected
+            needed = max(_SLOWER * expected, _APART * max(noise, noise_of_others))
             per_step = excess * len(found) / len(work.steps)
             if excess > needed > 0 and per_step > least:
-                yield _suspect(work, link, found, expected, medians[link], excess / needed)
+                yield _suspect(work, ends, link, found, expected, measured, excess / needed)
+
+
+@dataclass(kw_only=True, frozen=True)
+class _Ends:
+    """By rank, the graph's transfers to it, and when each ends. places: of the ranks in `Work`."""
+
+    time: Ints
+    by_place: RowsByKey
+    places: Mapping[int, int]
+
+    @classmethod
+    def of(cls, work: Work) -> _Ends:
+        edges = work.graph.transfers
+        place = np.searchsorted(work.ranks, edges["rank"].to_numpy())
+        return cls(
+            time=work.graph.time[work.graph.target[edges["edge"].to_numpy()]],
+            by_place=rows_by_key(place, len(work.ranks)),
+            places={rank: number for number, rank in enumerate(work.ranks)},
+        )
 
 
 def _alike(
@@ -126,6 +146,7 @@ def _seen(row: Row, start: int) -> Iterator[_Transfer]:
 
 def _suspect(
     work: Work,
+    ends: _Ends,
     link: _Link,
     transfers: Sequence[_Transfer],
     expected: float,
@@ -133,12 +154,17 @@ def _suspect(
     clearness: float,
 ) -> Suspect:
     graph, factor = work.graph, expected / measured
-    edges = graph.transfers
-    end = graph.time[graph.target[edges["edge"].to_numpy()]]
-    on_link = _lies_in(edges["rank"].to_numpy(), end, transfers)
-    duration = edges["duration"].to_numpy()
-    sat = work.role == COMMUNICATION
-    sat &= _lies_in(work.rank, graph.pieces["start"].to_numpy() + work.ns, transfers)
+    by_rank: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for transfer in transfers:
+        by_rank[transfer.rank].append((transfer.start, transfer.end))
+    starts = graph.pieces["start"].to_numpy()
+    on_link, sat = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for member, spans in by_rank.items():
+        place = ends.places[member]
+        edges, pieces = ends.by_place[place], work.of(place, COMMUNICATION)
+        on_link.append(edges[_lies_in(ends.time[edges], spans)])
+        sat.append(pieces[_lies_in(starts[pieces] + work.ns[pieces], spans)])
+    edges, pieces = np.concatenate(on_link), np.concatenate(sat)
     src, rank = link if isinstance(link, tuple) else (None, None)
     return Suspect(
         cause="slow link",
@@ -148,20 +174,17 @@ def _suspect(
         steps=tuple(sorted({t.step for t in transfers})),
         slowdown=1 / factor - 1 if factor > 0 else None,
         clearness=clearness,
-        pieces=np.where(sat, np.rint(work.ns * factor), work.ns).astype(np.int64),
-        transfers=np.where(on_link, np.rint(duration * factor), duration).astype(np.int64),
+        pieces=changed(pieces, work.ns[pieces] * factor),
+        transfers=changed(edges, graph.transfers["duration"].to_numpy()[edges] * factor),
         evidence=_evidence(transfers, expected),
     )
 
 
-def _lies_in(rank: Ints, end: Ints, transfers: Sequence[_Transfer]) -> Bools:
-    """Which of the instants `end` of `rank` lie in one of the transfers, its end included."""
-    found = np.zeros(len(end), np.bool_)
-    for r in {t.rank for t in transfers}:
-        mine = sorted((t.start, t.end) for t in transfers if t.rank == r)
-        starts, ends = (np.array(times, np.int64) for times in zip(*mine, strict=True))
-        at = np.searchsorted(starts, end, side="left") - 1
-        found |= (rank == r) & (at >= 0) & (end <= ends[np.maximum(at, 0)])
+def _lies_in(instants: Ints, spans: Sequence[tuple[int, int]]) -> Bools:
+    """Which of the instants lie in one of the spans, its end included."""
+    starts, ends = (np.array(times, np.int64) for times in zip(*sorted(spans), strict=True))
+    at = np.searchsorted(starts, instants, side="left") - 1
+    found: Bools = (at >= 0) & (instants <= ends[np.maximum(at, 0)])
     return found
 
 

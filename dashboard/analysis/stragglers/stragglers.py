@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.replay import step_times
@@ -24,7 +25,14 @@ from dashboard.analysis.results import Result
 from dashboard.analysis.stragglers.jitter import jitter
 from dashboard.analysis.stragglers.lasting import slow_ranks, slow_stages
 from dashboard.analysis.stragglers.links import slow_links
-from dashboard.analysis.stragglers.work import FEWEST_STEPS, Cause, Evidence, Suspect, work_of
+from dashboard.analysis.stragglers.work import (
+    FEWEST_STEPS,
+    Cause,
+    Change,
+    Evidence,
+    Suspect,
+    work_of,
+)
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -152,14 +160,19 @@ def _priced(graph: Graph, suspect: Suspect, *, is_sure: bool) -> Straggler:
 
 def _without(suspect: Suspect) -> Callable[[Graph, Durations], Durations]:
     def apply(graph: Graph, before: Durations) -> Durations:
-        pieces, transfers = before.pieces, before.transfers
-        if suspect.pieces is not None:
-            pieces = np.minimum(pieces, suspect.pieces)
-        if suspect.transfers is not None:
-            transfers = np.minimum(transfers, suspect.transfers)
-        return Durations(pieces=pieces, transfers=transfers)
+        return Durations(
+            pieces=_shortened(before.pieces, suspect.pieces),
+            transfers=_shortened(before.transfers, suspect.transfers),
+        )
 
     return apply
+
+
+def _shortened(durations: Ints, change: Change | None) -> Ints:
+    found = durations.copy()
+    if change is not None:
+        found[change.rows] = np.minimum(found[change.rows], change.ns)
+    return found
 
 
 def _text(suspect: Suspect) -> str:

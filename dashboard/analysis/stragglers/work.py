@@ -6,9 +6,11 @@ held it up is in none of them. So whoever has more of them than its like is the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,13 @@ from dashboard.analysis.replay.graph import Graph
 from dashboard.analysis.replay.replay import step_times
 from dashboard.analysis.replay.scenarios import steps_of
 from dashboard.analysis.results import Result
+from dashboard.analysis.rows_by_key import (
+    RowsByKey,
+    numbered,
+    rows_by_key,
+    sums,
+    words_numbered,
+)
 from tracer.schema import GARBAGE_COLLECTION
 
 if TYPE_CHECKING:
@@ -77,12 +86,22 @@ class Evidence(Result):
 
 
 @dataclass(kw_only=True, frozen=True)
+class Change:
+    """Of some rows of the graph's pieces, or transfers: their numbers, and the durations (ns) that
+    they would have.
+    """
+
+    rows: Ints
+    ns: Ints
+
+
+@dataclass(kw_only=True, frozen=True)
 class Suspect:
     """Something that stands out, before it is priced.
 
-    pieces, transfers: the durations (ns) that those of the graph would have without it.
-    slowdown: duration over what is expected, less 1. clearness: its excess over the least that
-    would have been noticed. steps: numbers of those that it concerns.
+    pieces, transfers: those of the graph that would be shorter without it. slowdown: duration over
+    what is expected, less 1. clearness: its excess over the least that would have been noticed.
+    steps: numbers of those that it concerns.
     """
 
     cause: Cause
@@ -95,8 +114,8 @@ class Suspect:
     steps: tuple[int, ...]
     slowdown: float | None
     clearness: float
-    pieces: Ints | None = None
-    transfers: Ints | None = None
+    pieces: Change
+    transfers: Change | None = None
     evidence: tuple[Evidence, ...]
 
 
@@ -106,45 +125,49 @@ class Work:
 
     steps: those whose time the replay can tell, which leaves out the first of a chain: it warms
     up. step: index in `steps`, -1 for all others. role: index in `ROLES`. stage: -1 for none.
-    team: rank → what it has in common with the ranks that do the same work.
+    place: index of the rank in `ranks`. team: of each rank, a number that those have in common
+    that do the same work. spent: by place, role and step, ns.
     """
 
     graph: Graph
     steps: tuple[int, ...]
     ranks: tuple[int, ...]
-    team: Mapping[int, object]
+    team: Ints
     step: Ints
-    rank: Ints
+    place: Ints
     stage: Ints
     role: Ints
     computes: Bools
     ns: Ints
+    spent: Floats = field(repr=False)
+    by_role: RowsByKey = field(repr=False)
     cells: Cells = field(repr=False)
 
-    def per_step(self, mine: Bools) -> Floats:
-        """The time of those pieces in each of `steps`, ns."""
-        chosen = mine & (self.step >= 0)
-        return np.bincount(
-            self.step[chosen], weights=self.ns[chosen], minlength=len(self.steps)
-        ).astype(np.float64)
+    def of(self, place: int, role: int) -> Ints:
+        """The numbers of the pieces of a rank in a role."""
+        return self.by_role[place * len(ROLES) + role]
 
-    def of(self, rank: int, role: int) -> Bools:
-        """The pieces of a rank in a role."""
-        found: Bools = (self.rank == rank) & (self.role == role)
-        return found
+    def in_steps(self, place: int, role: int) -> Ints:
+        """Those of them that lie in one of `steps`."""
+        mine = self.of(place, role)
+        return mine[self.step[mine] >= 0]
 
-    def peers(self, rank: int) -> tuple[int, ...]:
-        """The other ranks that do the same work."""
-        return tuple(r for r in self.ranks if r != rank and self.team[r] == self.team[rank])
+    @cached_property
+    def usual(self) -> Floats:
+        """What each rank works in a step, ns: the median."""
+        return np.median(self.spent[:, WORK], axis=1)
 
-    def usual(self, rank: int) -> float:
-        """What the rank works in a step, ns: the median."""
-        return float(np.median(self.per_step(self.of(rank, WORK))))
+    @cached_property
+    def teams(self) -> list[Ints]:
+        """The places of the ranks of each team."""
+        by_team = rows_by_key(self.team, int(self.team.max(initial=-1)) + 1)
+        return [by_team[team] for team in range(len(by_team.begins) - 1)]
 
 
 @dataclass(kw_only=True, frozen=True)
 class Cells:
-    """Pieces that belong to one action (or span) of one rank and step, brought together.
+    """Pieces that belong to one action (or span) of one rank and step, brought together; in order
+    of rank and step.
 
     of: the cell of each piece. like: cells with equal numbers do the same (stage, kind and name).
     start: of the first piece. The others are as in `Work`, one entry per cell.
@@ -152,7 +175,7 @@ class Cells:
 
     of: Ints
     like: Ints
-    rank: Ints
+    place: Ints
     step: Ints
     stage: Ints
     microbatch: Ints
@@ -166,27 +189,40 @@ def work_of(run: Recording, graph: Graph) -> Work:
     """The pieces of the graph of a run, as arrays."""
     pieces = graph.pieces
     steps = step_times(graph, graph.time).steps
+    of_step, of = np.unique(steps_of(graph), return_inverse=True)
     index = {step: number for number, step in enumerate(steps)}
-    of_step, numbered = np.unique(steps_of(graph), return_inverse=True)
-    known = np.array([index.get(int(step), -1) for step in of_step], np.int64)
-    step = known[numbered] if len(known) else np.zeros(0, np.int64)
-    rank = pieces["rank"].to_numpy().astype(np.int64)
+    step = np.array([index.get(step, -1) for step in of_step.tolist()], np.int64)[of]
+    place = np.searchsorted(run.ranks, pieces["rank"].to_numpy())
     stage = pc.fill_null(pieces["stage"], -1).to_numpy().astype(np.int64)
     role, computes = _roles(graph)
     ns = pieces["duration"].to_numpy()
+    in_role = place * len(ROLES) + role
+    chosen = step >= 0
+    spent = np.bincount(
+        in_role[chosen] * len(steps) + step[chosen],
+        weights=ns[chosen],
+        minlength=len(run.ranks) * len(ROLES) * len(steps),
+    ).astype(np.float64)
     return Work(
         graph=graph,
         steps=steps,
         ranks=run.ranks,
-        team=_teams(run, rank, np.where(computes, stage, -1)),
+        team=_teams(run, place, np.where(computes, stage, -1)),
         step=step,
-        rank=rank,
+        place=place,
         stage=stage,
         role=role,
         computes=computes,
         ns=ns,
-        cells=_cells(graph, step, rank, stage, role),
+        spent=spent.reshape(len(run.ranks), len(ROLES), len(steps)),
+        by_role=rows_by_key(in_role, len(run.ranks) * len(ROLES)),
+        cells=_cells(graph, step, place, stage, role),
     )
+
+
+def changed(rows: Ints, ns: npt.NDArray[np.floating[Any]]) -> Change:
+    """Those rows with durations rounded to whole ns."""
+    return Change(rows=rows, ns=np.rint(ns).astype(np.int64))
 
 
 def scatter(values: Floats) -> float:
@@ -200,7 +236,7 @@ def evidence_of(work: Work, chosen: Ints, expected: Floats) -> tuple[Evidence, .
     order = np.argsort(-(cells.ns[chosen] - expected), kind="stable")[:MOST_EVIDENCE]
     return tuple(
         Evidence(
-            rank=int(cells.rank[cell]),
+            rank=work.ranks[cells.place[cell]],
             step=work.steps[cells.step[cell]],
             stage=_or_none(cells.stage[cell]),
             microbatch=_or_none(cells.microbatch[cell]),
@@ -218,50 +254,66 @@ def _or_none(number: int) -> int | None:
 
 
 def _roles(graph: Graph) -> tuple[Ints, Bools]:
-    category = np.array(graph.pieces["category"].to_pylist(), object)
-    kind = np.array(graph.pieces["kind"].to_pylist(), object)
-    name = np.array(graph.pieces["name"].to_pylist(), object)
+    categories, category = words_numbered(graph.pieces["category"])
+    kinds, kind = words_numbered(graph.pieces["kind"])
+    names, name = words_numbered(graph.pieces["name"])
     role = np.full(len(category), WORK, np.int64)
-    role[category == "data"] = DATA
-    role[kind == "idle"] = IDLE
-    role[[str(said).startswith("comm:") for said in category]] = COMMUNICATION
-    role[(kind == "user") & (name == GARBAGE_COLLECTION)] = GARBAGE
-    return role, np.array(category == "compute", np.bool_)
+    role[_are(categories, lambda said: said == "data")[category]] = DATA
+    role[_are(kinds, lambda said: said == "idle")[kind]] = IDLE
+    role[_are(categories, lambda said: said.startswith("comm:"))[category]] = COMMUNICATION
+    collects = _are(names, lambda said: said == GARBAGE_COLLECTION)[name]
+    role[_are(kinds, lambda said: said == "user")[kind] & collects] = GARBAGE
+    return role, _are(categories, lambda said: said == "compute")[category]
 
 
-def _teams(run: Recording, rank: Ints, stage: Ints) -> dict[int, object]:
+def _are(words: Sequence[str | None], what: Callable[[str], bool]) -> Bools:
+    return np.array([what(str(word)) for word in words], np.bool_)
+
+
+def _teams(run: Recording, place: Ints, stage: Ints) -> Ints:
     """Ranks with the same stages, and the same place in the pipeline, do the same work."""
-    found: dict[int, object] = {}
-    for r in run.ranks:
-        stages = np.unique(stage[(rank == r) & (stage >= 0)]).tolist()
-        facts = run.facts.get(r)
-        found[r] = (tuple(stages), None if facts is None else coordinate(facts.coordinates, "pp"))
-    return found
+    computes = stage >= 0
+    first, _ = numbered(place[computes], stage[computes])
+    stages: dict[int, list[int]] = defaultdict(list)
+    for at, held in zip(place[computes][first], stage[computes][first], strict=True):
+        stages[int(at)].append(int(held))
+    found: dict[object, int] = {}
+    team = []
+    for at, rank in enumerate(run.ranks):
+        facts = run.facts.get(rank)
+        where = None if facts is None else coordinate(facts.coordinates, "pp")
+        team.append(found.setdefault((tuple(stages[at]), where), len(found)))
+    return np.array(team, np.int64)
 
 
-def _cells(graph: Graph, step: Ints, rank: Ints, stage: Ints, role: Ints) -> Cells:
+def _cells(graph: Graph, step: Ints, place: Ints, stage: Ints, role: Ints) -> Cells:
     pieces = graph.pieces
     microbatch = pc.fill_null(pieces["microbatch"], -1).to_numpy().astype(np.int64)
-    label = [f"{k} {n}" for k, n in zip(*(pieces[c].to_pylist() for c in ("kind", "name")))]  # noqa: B905
-    labels, said = np.unique(np.array(label, object).astype(str), return_inverse=True)
-    keys = np.stack([rank, step, stage, said, microbatch, role])
-    cells, of = np.unique(keys, axis=1, return_inverse=True)
-    of = of.reshape(-1)
-    _, like = np.unique(cells[[2, 3]], axis=1, return_inverse=True)
-    ns = np.zeros(cells.shape[1], np.int64)
-    np.add.at(ns, of, pieces["duration"].to_numpy())
-    start = np.full(cells.shape[1], np.iinfo(np.int64).max)
+    names, said = _labels(graph)
+    first, of = numbered(place, step, stage, said, microbatch, role)
+    _, like = numbered(stage[first], said[first])
+    start = np.full(len(first), np.iinfo(np.int64).max)
     np.minimum.at(start, of, pieces["start"].to_numpy())
-    names = np.array([str(text).split(" ", 1)[1] for text in labels], object)
     return Cells(
         of=of,
-        like=like.reshape(-1),
-        rank=cells[0],
-        step=cells[1],
-        stage=cells[2],
-        microbatch=cells[4],
-        role=cells[5],
-        name=names[cells[3]] if len(names) else np.zeros(0, object),
+        like=like,
+        place=place[first],
+        step=step[first],
+        stage=stage[first],
+        microbatch=microbatch[first],
+        role=role[first],
+        name=names[said[first]],
         start=start,
-        ns=ns,
+        ns=sums(of, pieces["duration"].to_numpy(), len(first)),
     )
+
+
+def _labels(graph: Graph) -> tuple[npt.NDArray[np.object_], Ints]:
+    """The names of pieces in order of kind and name, and the number of each piece's."""
+    kinds, kind = words_numbered(graph.pieces["kind"])
+    names, name = words_numbered(graph.pieces["name"])
+    first, of = numbered(kind, name)
+    labels = [f"{kinds[k]} {names[n]}" for k, n in zip(kind[first], name[first], strict=True)]
+    order, known = np.unique(np.array(labels, str), return_inverse=True)
+    said = [str(label).split(" ", 1)[1] for label in order]
+    return np.array(said, object), known[of] if len(of) else of

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard import open_run
+from dashboard.analysis.rows_by_key import medians_of_other_rows
 from dashboard.analysis.stragglers.jitter import clipped
-from dashboard.analysis.stragglers.lasting import median_of_others
 from dashboard.analysis.stragglers.stragglers import Straggler, Stragglers, find_stragglers
 from tests.support.straggler_toy import LOAD, MESSAGE, SCALE, STEP, WORK, More, Toy, in_steps
 
@@ -230,4 +230,4 @@ def test_the_median_of_the_others_is_that_without_the_row(rows: int, columns: in
     values = np.array([[random.randint(0, 5) for _ in range(columns)] for _ in range(rows)], float)
     values = values.reshape(rows, columns)
     expected = [np.median(np.delete(values, row, axis=0), axis=0) for row in range(rows)]
-    np.testing.assert_array_equal(median_of_others(values), np.array(expected))
+    np.testing.assert_array_equal(medians_of_other_rows(values), np.array(expected))
