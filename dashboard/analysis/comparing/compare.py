@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dashboard.analysis.comparing.communication_differences import communication_differences
 from dashboard.analysis.comparing.compared_steps import pick_steps, steps_of_repeat
 from dashboard.analysis.comparing.mean_difference import (
     FEWEST_STEPS,
@@ -91,7 +92,7 @@ class Comparison(Result):
     relevant: the share of A's step time (of the window, for ratios) from which on a difference
         counts as significant.
     steps_a, steps_b: the steps that were compared. differences: in what the runs were told to
-        differ. notes: how they were matched, and what was left out.
+        do, and in what they communicated. notes: how they were matched, and what was left out.
     """
 
     a: str
@@ -182,7 +183,10 @@ def compare(
         categories=pa.Table.from_pylist(categories, schema=_CATEGORIES),
         operations=_operations(sides, matching, marked),
         ratios=pa.Table.from_pylist(ratios, schema=_RATIOS),
-        differences=run_differences(a, b),
+        differences=(
+            *run_differences(a, b),
+            *communication_differences(a, b, steps_a, steps_b),
+        ),
         notes=(*notes, *_of_the_intervals(steps_a, steps_b, len(repeats)), *_of_marks(sides)),
     )
 
@@ -271,7 +275,10 @@ def _of_marks(sides: _Sides) -> tuple[str, ...]:
     if not sides.relevant:
         return ()
     least = f"{100 * sides.relevant:.3g} %"
-    return (f"categories that change by less than {least} of A's step are not marked (--least)",)
+    return (
+        f"marked (*) is what is beyond chance, all rows taken together, and {least} of A's step or "
+        "more (--least)",
+    )
 
 
 def _headlines(sides: _Sides) -> list[dict[str, Any]]:

@@ -210,4 +210,4 @@ def test_small_differences_are_not_marked_on_paper(tmp_path: Path) -> None:
     assert not a.compare(bit).significant()
     assert a.compare(bit, relevant=0.009).significant()
     assert a.compare(bit, relevant=0).relevant == 0
-    assert any("less than 2 % of A's step" in note for note in a.compare(bit).notes)
+    assert any("and 2 % of A's step or more" in note for note in a.compare(bit).notes)
