@@ -12,6 +12,8 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dashboard.analysis.pipeline.bubble_summary import ratios
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
@@ -26,7 +28,6 @@ from dashboard.analysis.replay.scenarios import (
     balanced_stages,
     faster_communication,
     no_stragglers,
-    stage_totals,
 )
 from dashboard.analysis.replay.whatif import Prediction, dimensions, predict, replay_error
 from dashboard.analysis.results import Result
@@ -100,7 +101,7 @@ def sentence(text: str) -> str:
 
 
 def _imbalance(run: Recording, graph: Graph) -> Iterator[Finding]:
-    totals = stage_totals(graph, as_recorded(graph))
+    totals = _of_fastest_ranks(graph)
     if len(totals) < 2:
         return
     slowest = max(totals, key=lambda stage: totals[stage])
@@ -120,6 +121,18 @@ def _imbalance(run: Recording, graph: Graph) -> Iterator[Finding]:
         ),
         page="/pipeline",
     )
+
+
+def _of_fastest_ranks(graph: Graph) -> dict[int, int]:
+    """Compute per stage over all steps, ns, of the fastest rank that holds it: if only one of
+    several is slow, it is that rank and not the stage.
+    """
+    pieces = graph.pieces.append_column("ns", pa.array(as_recorded(graph).pieces))
+    is_compute = pc.equal(pieces["category"].cast(pa.string()), "compute")
+    of_stages = pieces.filter(pc.and_(is_compute, pc.is_valid(pieces["stage"])))
+    by_rank = of_stages.group_by(["stage", "rank"]).aggregate([("ns", "sum")])
+    fastest = by_rank.group_by("stage").aggregate([("ns_sum", "min")])
+    return dict(zip(fastest["stage"].to_pylist(), fastest["ns_sum_min"].to_pylist(), strict=True))
 
 
 def _stragglers(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:

@@ -55,6 +55,38 @@ def test_a_slow_stage_on_paper(tmp_path: Path) -> None:
     )
 
 
+def test_one_slow_rank_of_two_that_hold_a_stage_is_no_slow_stage(tmp_path: Path) -> None:
+    """Two replicas of two stages; all work 30, but for stage 1 of the second one, which works 90.
+    In the mean stage 1 works 60; balancing stages is no mend for a slow machine.
+    """
+    works = {0: 30, 1: 30, 2: 30, 3: 90}
+    events: dict[int, list[Event]] = {rank: [] for rank in works}
+    for step in range(6):
+        at = 91 * step
+        for rank, work in works.items():
+            common = {"step": step}
+            events[rank] += [
+                Event(start=at, duration=91, kind="step", **common),
+                Event(
+                    start=at, duration=work, kind="forward", stage=rank % 2, microbatch=0, **common
+                ),
+                Event(
+                    start=at + work, duration=91 - work, kind="collective", name="all_reduce",
+                    group="dp:all", seq=step, bytes=4, **common,
+                ),
+            ]  # fmt: skip
+    groups = {"dp:all": {"dim": "dp", "ranks": list(works)}}
+    facts = {
+        rank: RankFacts(
+            coordinates={"dp": rank // 2, "pp": rank % 2}, stages=(rank % 2,), groups=groups
+        )
+        for rank in works
+    }
+    found = findings(open_run(write_run(tmp_path / "run", events, facts=facts, scale=1_000_000)))
+    assert found[0].text.startswith("rank 3 works 200 % longer than the ranks that do the same")
+    assert not any("balancing" in finding.text for finding in found)
+
+
 def test_communication_that_holds_up_the_step_on_paper(tmp_path: Path) -> None:
     """Both work 30 and reduce for 10: free, that saves 10 of 40, and 5 if it is twice as fast."""
     found = findings(open_run(_pair(tmp_path / "run", (30, 30), call=10)))
