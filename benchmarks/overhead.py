@@ -18,6 +18,7 @@ from tracer.batches import record_batch
 from tracer.recorder import Recorder
 from tracer.rings import NONE, pack_operation
 from tracer.schema import EVENT_SCHEMA, Kind
+from tracer.spans import Spans
 from tracer.streams import StreamWriter, read_stream
 
 EVENTS = 10_000
@@ -54,13 +55,14 @@ def hot_path() -> None:
     recorder = Recorder()
     recorder.active = True
     clock, name = recorder.clock, recorder.names.intern("all_reduce")
+    spans = Spans(recorder)
 
     def one_event() -> None:
         start = clock()
         recorder.emit(Kind.USER, name, start, clock() - start)
 
     def one_span() -> None:
-        with recorder.span(Kind.USER, "augment"):
+        with spans.span(Kind.USER, "augment"):
             pass
 
     event = median_ns(one_event, samples=REPEATS, calls=EVENTS)

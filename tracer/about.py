@@ -85,7 +85,7 @@ class AboutTheRun:
 def _peaks(given: Mapping[str, float] | None) -> dict[str, float]:
     try:
         return {str(dim): number(float(gbps)) for dim, gbps in (given or {}).items()}
-    except (TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # of whatever there is in place of numbers
         raise UsageError(
             f"link_peaks must give GB/s by mesh dimension, as in {{'tp': 450.0}}: {error}"
         ) from error
@@ -95,6 +95,6 @@ def _json_copy(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """A copy that later changes cannot reach; what JSON does not know becomes text."""
     try:
         copied: dict[str, Any] = json.loads(strict_json(dict(given or {})))
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # nested without end, or of a value that cannot be told as text
         raise UsageError(f"{name} must be a mapping of JSON values: {error}") from error
     return copied

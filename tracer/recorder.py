@@ -24,8 +24,6 @@ from tracer.rings import (
     pack_event,
     pack_operation_event,
 )
-from tracer.schema import Kind
-from tracer.spans import Span, span_class
 from tracer.windows import Window
 
 _MOST_MOMENTS: Final = 1 << 12
@@ -92,10 +90,8 @@ class Recorder:
         "_dropped_by_ended_threads",
         "_first_fault",
         "_late",
-        "_local",
         "_ring_capacity",
         "_rings",
-        "_spans",
         "active",
         "capturing",
         "clock",
@@ -111,6 +107,7 @@ class Recorder:
         "history",
         "kernels",
         "lanes",
+        "local",
         "message_tags",
         "microbatch",
         "names",
@@ -182,14 +179,14 @@ class Recorder:
         """Comparisons of `clock` with another, as rows of `CLOCK_SCHEMA`, for the writer."""
         self.counter_values: deque[tuple[int, str, float]] = deque(maxlen=_MOST_COUNTER_VALUES)
         self.counter_values_offered = 0
-        self._spans: list[dict[str, type[Span]]] = [{} for _ in Kind]
         self._ring_capacity = ring_capacity
         self.unseen = 0
         """Collectives that are known to have been issued, and of which nothing else is known."""
         self._rings: list[Ring] = []
         self._dropped_by_ended_threads = 0
         self._late: deque[npt.NDArray[np.void]] = deque()
-        self._local = threading.local()
+        self.local = threading.local()
+        """Holds the ring of each thread that has recorded, as `ring`."""
         self.next_correlation: Callable[[], int] = itertools.count(1).__next__
         """A number that no other operation of this process has, whatever thread asks."""
 
@@ -213,7 +210,7 @@ class Recorder:
         if self.paused or not self.active:
             return
         try:
-            ring = self._local.ring
+            ring = self.local.ring
         except AttributeError:
             ring = self.add_ring()
         head = ring.head
@@ -246,7 +243,7 @@ class Recorder:
         if self.paused or not self.active:
             return
         try:
-            ring = self._local.ring
+            ring = self.local.ring
         except AttributeError:
             ring = self.add_ring()
         head = ring.head
@@ -280,15 +277,6 @@ class Recorder:
         moments = list(self.history)
         found = bisect.bisect_right(moments, time_ns, key=lambda moment: moment.since) - 1
         return moments[found] if found >= 0 else None
-
-    def span(self, kind: Kind, name: str) -> Span:
-        """A `with` block that records itself, also when the block raises."""
-        try:
-            # A list by kind, since the hash of an enum's member is a call of its own.
-            return self._spans[kind][name]()
-        except KeyError:
-            made = self._spans[kind][name] = span_class(self, self._local, kind, name)
-            return made()
 
     def count(self, name: str, value: float) -> None:
         """Keep a value of a counter (`loss`, or with its unit `throughput/tokens_per_s`)."""
@@ -344,7 +332,7 @@ class Recorder:
         name = "main" if thread is threading.main_thread() else thread.name
         ring = Ring(self._ring_capacity, self.lanes.intern(f"host:{name}"))
         self._rings.append(ring)
-        self._local.ring = ring
+        self.local.ring = ring
         return ring
 
 

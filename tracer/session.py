@@ -1,7 +1,7 @@
 """`Tracer`: what a user wraps a training loop with.
 
-It finds the collectors, starts the recorder and its writer, counts steps, and takes everything
-out again. Only wrong use raises (a second tracer, a directory that holds a run already), and
+It claims the run directory, starts what records (parts.py), counts steps, and takes everything out
+again. Only wrong use raises (a second tracer, a directory that holds a run already), and
 only before recording starts; whatever fails later ends the tracing and not the training.
 """
 
@@ -12,35 +12,27 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import entry_points
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from tracer import environment
 from tracer.about import AboutTheRun
-from tracer.black_box import BlackBox
-from tracer.clocks.exchange import ClockExchange
 from tracer.directory import Claim, attempt_directory, claim
 from tracer.errors import UsageError
+from tracer.parts import Parts
 from tracer.protocol import Collector
 from tracer.recorder import Recorder, warn
 from tracer.run_files import RankFacts
 from tracer.schema import Kind
 from tracer.settings import settle
 from tracer.signals import Signals
-from tracer.spans import Span
+from tracer.spans import Span, Spans
 from tracer.steps import Steps
 from tracer.topology import Topology
 from tracer.windows import Window
-from tracer.writer import Writer
-
-ENTRY_POINTS: Final = "rankscope.collectors"
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_recordings = 0
-"""Recordings that this process has begun: their number tells them apart on all ranks."""
 
 _current: Tracer | None = None
 """The tracer that records in this process: hooks are process-wide, so there can be one only."""
@@ -112,8 +104,6 @@ class Tracer:
         self.recorder = Recorder(kernels=chosen.kernels)
         self._about = AboutTheRun(self.recorder, config=config, link_peaks=link_peaks)
         self._given = mesh, schedule
-        self._collectors = collectors
-        self._installed: list[Collector] = []
         self._steps = Steps(
             self.recorder,
             automatic=automatic_steps,
@@ -121,12 +111,16 @@ class Tracer:
             on_end=self._about.look_at_device,
         )
         self._flush_interval_s = chosen.flush_interval_s
-        self._watch = chosen.black_box
-        self._box: BlackBox | None = None
-        self._signals: Signals | None = None
+        self._keep_last = chosen.black_box.keep_last if chosen.black_box else 0
+        self._parts = Parts(
+            self.recorder,
+            self._about,
+            self._steps,
+            collectors=collectors,
+            watch=chosen.black_box,
+        )
+        self._spans = Spans(self.recorder)
         self._refused_counters = False
-        self._writer: Writer | None = None
-        self._clocks: ClockExchange | None = None
         self._claim: Claim | None = None
         try:
             self._claim_directory(overwrite=overwrite)
@@ -174,7 +168,14 @@ class Tracer:
         _current = self
         try:
             atexit.register(self._stop_at_exit)
-            self._begin()
+            mesh, schedule = self._given
+            self._parts.start(
+                self.path,
+                facts=self._facts,
+                flush_interval_s=self._flush_interval_s,
+                mesh=mesh,
+                schedule=schedule,
+            )
         except Exception as error:
             self.recorder.fault(error)
             self.stop()
@@ -191,11 +192,7 @@ class Tracer:
             self.recorder.fault(error)
         self.recorder.active = False
         for finish in (
-            self._uninstall,
-            self._finish_clocks,
-            self._stop_writer,
-            self._stop_signals,
-            self._close_clocks,
+            *self._parts.endings,
             self._release,
             lambda: atexit.unregister(self._stop_at_exit),
         ):
@@ -210,8 +207,8 @@ class Tracer:
     def dump(self, reason: str) -> None:
         """Write what the black box holds, at the next flush; without one everything is written."""
         try:
-            if self._box is not None:
-                self._box.ask(str(reason))
+            if self._parts.box is not None:
+                self._parts.box.ask(str(reason))
         except Exception as error:
             self.recorder.fault(error)
 
@@ -237,8 +234,8 @@ class Tracer:
         """
         try:
             if isinstance(name, str):
-                return self.recorder.span(kind, name)
-            return self.recorder.span(kind, name.__qualname__)(name)
+                return self._spans.span(kind, name)
+            return self._spans.span(kind, name.__qualname__)(name)
         except Exception as error:
             self.recorder.fault(error)
             return Span() if isinstance(name, str) else name
@@ -280,58 +277,6 @@ class Tracer:
             except Exception as error:
                 self.recorder.fault(error)
 
-    def _begin(self) -> None:
-        if not getattr(sys, "_is_gil_enabled", lambda: True)():
-            raise RuntimeError("free-threaded Python is not supported")
-        recorder = self.recorder
-        if self._watch is not None:
-            self._box = BlackBox(recorder, self._watch, is_paused=lambda: self._steps.is_paused)
-            self._signals = Signals()
-        self._writer = Writer(
-            self.path,
-            recorder,
-            facts=self._facts,
-            on_facts=lambda: self._about.write_meta(self.path),
-            flush_interval_s=self._flush_interval_s,
-            box=self._box,
-            signals=self._signals,
-        )
-        self._writer.start()
-        if self._signals is not None:
-            self._signals.install()
-        self._start_clocks()
-        self._steps.begin()
-        mesh, schedule = self._given
-        if mesh is not None:
-            self.topology.note_mesh(mesh)
-        found = _installed_collectors() if self._collectors is None else self._collectors
-        for collector in found:
-            self._installed.append(collector)
-            collector.install(recorder, self.topology)
-        if schedule is not None:
-            recorder.describe_schedule(schedule)
-        recorder.active = recorder.failure is None
-
-    def _start_clocks(self) -> None:
-        global _recordings
-        _recordings += 1
-        if self.topology.world_size > 1:
-            self._clocks = ClockExchange(
-                self.recorder,
-                rank=self.topology.rank,
-                clock_id=environment.boot_id(),
-                key=f"{self._about.run_id}/{self.path.name}/{_recordings}",
-            )
-            self._clocks.start()
-
-    def _finish_clocks(self) -> None:
-        if self._clocks is not None:
-            self._clocks.finish()
-
-    def _close_clocks(self) -> None:
-        if self._clocks is not None:
-            self._clocks.close()
-
     def _claim_directory(self, *, overwrite: bool) -> None:
         rank, world_size = environment.rank_and_world_size()
         self._about.topology = Topology(rank=rank, world_size=world_size)
@@ -349,24 +294,12 @@ class Tracer:
     def _facts(self) -> RankFacts:
         if self._claim is not None:
             self._claim.check()
-        return self._about.rank(keep_last=self._watch.keep_last if self._watch else 0)
+        return self._about.rank(keep_last=self._keep_last)
 
     def _release(self) -> None:
         if self._claim is not None:
             self._claim.release()
         environment.note_recording(None)
-
-    def _uninstall(self) -> None:
-        """Take out every hook, the last one first, whatever one of them raises; then raise it."""
-        problem: Exception | None = None
-        for collector in self._installed[::-1]:
-            try:
-                collector.uninstall()
-                self._installed.remove(collector)
-            except Exception as error:
-                problem = error
-        if problem is not None:
-            raise problem
 
     def _stop_at_exit(self) -> None:
         """The process ends without `stop`; perhaps by an exception that nobody caught."""
@@ -381,23 +314,6 @@ class Tracer:
             return
         self.dump(f"exception {type(error).__name__}")
 
-    def _stop_signals(self) -> None:
-        if self._signals is not None:
-            self._signals.uninstall()
-
-    def _stop_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.stop()
-
-
-def _installed_collectors() -> list[Collector]:
-    found = [entry.load()() for entry in entry_points(group=ENTRY_POINTS)]
-    if not found:
-        raise RuntimeError(
-            "no collectors: Rankscope is on the path but not installed; pip install it here"
-        )
-    return found
-
 
 def _before_fork() -> None:
     """A signal that reaches the child before its handlers are gone would be taken for ours."""
@@ -409,10 +325,10 @@ def _after_fork() -> None:
 
 
 def _of_signals(do: Callable[[Signals], None]) -> None:
-    if _current is None or _current._signals is None:
+    if _current is None or _current._parts.signals is None:
         return
     try:
-        do(_current._signals)
+        do(_current._parts.signals)
     except Exception as error:
         _current.recorder.fault(error)
 

@@ -7,15 +7,12 @@ gets a class of its own, whose instances hold nothing but their start.
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from tracer.recorder import Recorder
 from tracer.rings import RECORD_BYTES, pack_event
 from tracer.schema import Kind
-
-if TYPE_CHECKING:
-    from tracer.recorder import Recorder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,12 +44,31 @@ class Span:
         return traced
 
 
-def span_class(recorder: Recorder, local: threading.local, kind: Kind, name: str) -> type[Span]:
-    """The class of the spans with this name; `local` holds each thread's ring.
+class Spans:
+    """Makes the spans of one recorder."""
+
+    __slots__ = ("_classes", "_recorder")
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        # A list by kind, since the hash of an enum's member is a call of its own.
+        self._classes: list[dict[str, type[Span]]] = [{} for _ in Kind]
+
+    def span(self, kind: Kind, name: str) -> Span:
+        """A `with` block that records itself, also when the block raises."""
+        try:
+            return self._classes[kind][name]()
+        except KeyError:
+            made = self._classes[kind][name] = _span_class(self._recorder, kind, name)
+            return made()
+
+
+def _span_class(recorder: Recorder, kind: Kind, name: str) -> type[Span]:
+    """The class of the spans with this name.
 
     The append is written out here and not called: a call would cost a fifth of the span.
     """
-    clock = recorder.clock
+    clock, local = recorder.clock, recorder.local
     index, number = recorder.names.intern(name), int(kind)
 
     class Named(Span):

@@ -35,7 +35,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from collectors.live.callbacks import LoopRecording
 from tests.reliability.stand_ins import MORE_COLLECTORS, WAITED_FOR, Graph, NoTracer
-from tracer import Kind, Tracer, Window, environment, session
+from tracer import Kind, Tracer, Window, environment, parts
 
 WIDTH, ROWS, MICROBATCHES = 4, 2, 3
 STEPS = 5
@@ -56,16 +56,16 @@ def tracing(directory: Path | None, *, hosts: int = 1, **options: Any) -> Iterat
     if directory is None:
         yield NoTracer()
         return
-    found = session.entry_points
+    found = parts.entry_points
     ours = [SimpleNamespace(load=lambda made=made: made) for made in MORE_COLLECTORS]
-    session.entry_points = lambda group: [*found(group=group), *ours]  # type: ignore[assignment]
+    parts.entry_points = lambda group: [*found(group=group), *ours]  # type: ignore[assignment]
     boot_id, host = environment.boot_id, dist.get_rank() % hosts
     environment.boot_id = lambda: boot_id() + ".another" * host
     try:
         with Tracer(directory, flush_interval_s=FLUSH_S, **options) as tracer:
             yield tracer
     finally:
-        session.entry_points = found  # type: ignore[assignment]
+        parts.entry_points = found  # type: ignore[assignment]
         environment.boot_id = boot_id
 
 

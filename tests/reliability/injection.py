@@ -57,7 +57,8 @@ EXEMPT: Final[dict[str, str]] = {
     ),
     r"tracer\.recorder:Recorder\.fault": "takes the faults; what it calls is made to fail",
     r"tracer\.session:Tracer\.__init__": "raises for wrong use, before recording begins",
-    r"tracer\.about:(AboutTheRun\.__init__|_json_copy|json.*|datetime.*)": "likewise",
+    r"tracer\.about:(AboutTheRun\.__init__|_json_copy|_peaks|json.*|datetime.*)": "likewise",
+    r"tracer\.json_values:(strict_json|number|json.*)": "likewise, and in a writer that may fail",
     r"tracer\.black_box:Watch\..*": "sets attributes, before recording begins",
     r"tracer\.settings:_black_box": "raises for wrong use, before recording begins",
     r"tracer\.(settings|windows):.*(settle|_positive|_kernels_of|__init__|__post_init__|get).*": (
@@ -68,6 +69,7 @@ EXEMPT: Final[dict[str, str]] = {
     r"tracer\.(recorder:(Recorder|Names)|steps:Steps|topology:Topology)\.__init__": (
         "sets attributes, before recording begins"
     ),
+    r"tracer\.(parts:Parts|spans:Spans)\.__init__": "likewise",
     r"tracer\.spans:functools\.wraps\(\)": "copies a name and a text, when a function is decorated",
     r"tracer\.recorder:(threading|itertools)\.(Lock|local|count)\(\)": "in Recorder.__init__",
     r".*:(get_ident|torch\.compiler\.is_compiling)\(\)": (

@@ -18,6 +18,7 @@ from tests.reliability import injection
 from tests.reliability.targets import Fault, targets
 from tests.support.reading import facts, rows
 from tracer import Kind, Recorder, Tracer, recorder
+from tracer.spans import Spans
 from tracer.topology import Topology
 
 
@@ -68,10 +69,11 @@ def test_a_span_with_a_clock_that_fails_runs_its_block_once(sound: int) -> None:
     made = Recorder(clock=_Clock(sound))
     made.active = True
     done = []
-    with made.span(Kind.USER, "augment"):
+    spans = Spans(made)
+    with spans.span(Kind.USER, "augment"):
         done.append("block")
 
-    @made.span(Kind.USER, "halve")
+    @spans.span(Kind.USER, "halve")
     def halve(value: int) -> float:
         return value / 2
 
@@ -83,7 +85,7 @@ def test_a_span_with_a_clock_that_fails_runs_its_block_once(sound: int) -> None:
 def test_an_error_of_the_users_block_is_not_mixed_with_ours() -> None:
     made = Recorder(clock=_Clock(1))
     made.active = True
-    with pytest.raises(KeyError) as raised, made.span(Kind.USER, "augment"):
+    with pytest.raises(KeyError) as raised, Spans(made).span(Kind.USER, "augment"):
         raise KeyError("the user's own")
 
     assert raised.value.__context__ is None
@@ -101,7 +103,7 @@ def test_what_a_user_calls_does_not_raise(
     with Tracer(tmp_path / "run", collectors=[]) as t:
         with t.span("before"):
             pass
-        monkeypatch.setattr(Recorder, part, _fails)
+        monkeypatch.setattr(Spans if part == "span" else Recorder, part, _fails)
         with t.pause(), t.span("evaluation"):
             pass
         decorated = t.span(abs)

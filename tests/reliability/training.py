@@ -19,8 +19,8 @@ import torch.distributed as dist
 
 from tracer import Kind, Recorder, Tracer
 from tracer.batches import record_batch
+from tracer.parts import ENTRY_POINTS
 from tracer.rings import RECORD_DTYPE
-from tracer.session import ENTRY_POINTS
 
 KEPT: Final = 4096
 """Last steps and flushes that a log holds."""

@@ -317,8 +317,8 @@ def test_a_worker_that_was_forked_dies_of_sigterm_and_its_parent_does_not(tmp_pa
 def test_when_the_writer_is_gone_sigterm_still_ends_the_process(tmp_path: Path) -> None:
     work = """
     import tracer.writer as w
-    t._writer._hold = None
-    while t._writer._thread.is_alive(): time.sleep(0.01)
+    t._parts._writer._hold = None
+    while t._parts._writer._thread.is_alive(): time.sleep(0.01)
     print("writer is gone", flush=True)
     time.sleep(100)"""
     script = _LOOP.format(before="", work=work).replace('print("training", flush=True)', "pass")

@@ -10,6 +10,7 @@ import pytest
 from tracer.recorder import Recorder
 from tracer.rings import NONE, RECORD_DTYPE, Ring, pack_operation
 from tracer.schema import Kind
+from tracer.spans import Spans
 
 
 class FakeClock:
@@ -89,7 +90,7 @@ def test_nothing_is_recorded_while_paused_but_the_hooks_stay_on() -> None:
     recorder.emit(Kind.USER, 0, 1, 2)
     recorder.emit_operation(Kind.SEND, 1, 2, pack_operation(*[0] * 11))
     recorder.count("loss", 1.0)
-    with recorder.span(Kind.USER, "idle"):
+    with Spans(recorder).span(Kind.USER, "idle"):
         pass
 
     assert recorder.drain() == []
@@ -99,7 +100,7 @@ def test_nothing_is_recorded_while_paused_but_the_hooks_stay_on() -> None:
 def test_nothing_is_recorded_while_inactive() -> None:
     recorder = Recorder()
     recorder.emit(Kind.USER, 0, 1, 2)
-    with recorder.span(Kind.USER, "idle"):
+    with Spans(recorder).span(Kind.USER, "idle"):
         pass
 
     assert recorder.drain() == []
@@ -154,7 +155,7 @@ def test_a_reader_that_is_overtaken_while_draining_keeps_no_torn_record(burst: i
     emitted = iter(range(1, 1 << 20))
     ring = _OvertakenRing(64, 0)
     recorder._rings[:] = [ring]
-    recorder._local.ring = ring
+    recorder.local.ring = ring
     ring.looking, ring.burst = False, 0
     ring.emit = lambda: recorder.emit(Kind.USER, 0, next(emitted), 0)
     for _ in range(50):
@@ -228,7 +229,7 @@ def test_the_ring_of_a_thread_that_has_ended_is_drained_and_let_go() -> None:
 def test_a_span_closes_on_an_exception_and_takes_two_clock_readings() -> None:
     recorder = _recorder()
     recorder.stage, recorder.microbatch = 1, 5
-    with pytest.raises(KeyError), recorder.span(Kind.DATA, "load"):
+    with pytest.raises(KeyError), Spans(recorder).span(Kind.DATA, "load"):
         raise KeyError
     (records,) = recorder.drain()
 

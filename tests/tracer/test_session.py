@@ -146,10 +146,15 @@ def test_each_attempt_of_an_elastic_launch_has_a_directory_of_its_own(
     assert len(rows(tmp_path / "run.restart-1", 0)) == 1
 
 
+_ENDLESS: dict[str, Any] = {}
+_ENDLESS["again"] = _ENDLESS
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"config": {("a", "b"): 1}}, "config must be a mapping of JSON values"),
+        ({"config": _ENDLESS}, "config must be a mapping of JSON values"),
         ({"config": 3}, "config must be a mapping of JSON values"),
         ({"link_peaks": {"tp": math.nan}}, "link_peaks must give GB/s .* finite number"),
         ({"link_peaks": {"tp": -1}}, "link_peaks must give GB/s .* not negative"),
