@@ -35,10 +35,12 @@ _ELSEWHERE: Final = {"scale"}
 _FIRST: Final = ("overhead", "limits", "reading")
 """What other work disturbs most, while the machine is as quiet as it was at the start."""
 _ARGUMENTS: Final = {
-    "hta": ("--events", "8e5"),
+    "hta": ("--events", "4e5"),
     "window_latency": ("--fetch",),
 }
 """Sizes at which goals are stated; the others' defaults will do."""
+_QUIET: Final = {"KINETO_LOG_LEVEL": "6"}
+"""torch.profiler writes a line whenever it starts or stops."""
 _GRACE_S: Final = 5.0
 _LOOK_S: Final = 0.1
 
@@ -101,7 +103,7 @@ def _run(name: str, patience: float, results: Results) -> str | None:
         process = subprocess.Popen(
             [sys.executable, "-m", f"benchmarks.{name}", *_ARGUMENTS.get(name, ())],
             cwd=_ROOT,
-            env=os.environ | {"PYTHONPATH": str(_ROOT), "TMPDIR": own},
+            env=os.environ | {"PYTHONPATH": str(_ROOT), "TMPDIR": own} | _QUIET,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,

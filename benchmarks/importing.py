@@ -12,6 +12,7 @@ events: an index that it has packed into 16 bits.)
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import subprocess
@@ -60,7 +61,11 @@ def main() -> None:
         megabytes = path.stat().st_size / 1e6
         show("importing.file_mb", megabytes, "MB", 1)
         show("importing.events", events, "events", 1)
-        taken = {way: _measure(way, path) for way in options.ways.split(",")}
+        ways = options.ways.split(",")
+        if "hta_parser" in ways and importlib.util.find_spec("hta") is None:
+            print("HTA is not installed: pip install HolisticTraceAnalysis", file=sys.stderr)
+            ways.remove("hta_parser")
+        taken = {way: _measure(way, path) for way in ways}
     for way, (seconds, processor, peak) in taken.items():
         show(f"importing.{way}.mb_per_s", megabytes / seconds, "MB/s", 1)
         show(f"importing.{way}.mb_per_processor_s", megabytes / processor, "MB/s", 1)
