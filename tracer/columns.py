@@ -11,6 +11,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from tracer.arrays import int_array, number_array, word_array
+
 Column: TypeAlias = Any
 """A list (None is null), a numpy array, or an Arrow array (words may be dictionary-encoded)."""
 
@@ -45,8 +47,8 @@ class Vocabulary:
             of_batch.append(numbers[word])
         if self._characters > _MOST_TEXT:
             raise ValueError(f"more than {_MOST_TEXT:,} characters of different words")
-        indices = pa.array(of_batch, pa.int32()).take(encoded.indices)
-        return pa.DictionaryArray.from_arrays(indices, pa.array(list(numbers), pa.string()))
+        indices = number_array(np.array(of_batch, np.int32)).take(encoded.indices)
+        return pa.DictionaryArray.from_arrays(indices, word_array(list(numbers)))
 
 
 class Batches:
@@ -84,8 +86,7 @@ class Batches:
         try:
             if field.name in self._words:
                 return self._words[field.name].encode(values)
-            found = values if isinstance(values, pa.Array) else pa.array(values, field.type)
-            return found.cast(field.type)
+            return _numbers(values, field.type).cast(field.type)
         except (pa.ArrowException, OverflowError, TypeError) as error:
             raise ValueError(f"column {field.name!r}: {error}") from error
 
@@ -95,5 +96,13 @@ def _dictionary(words: Column) -> pa.DictionaryArray:
         return words
     if isinstance(words, np.ndarray):
         words = words.tolist()
-    plain = words if isinstance(words, pa.Array) else pa.array(words, pa.string())
+    plain = words if isinstance(words, pa.Array) else word_array(words)
     return plain.dictionary_encode()
+
+
+def _numbers(values: Column, type_: pa.DataType) -> pa.Array:
+    if isinstance(values, pa.Array):
+        return values
+    if isinstance(values, np.ndarray):
+        return number_array(values)
+    return int_array(values) if pa.types.is_integer(type_) else pa.array(values, type_)

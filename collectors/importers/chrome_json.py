@@ -1,8 +1,9 @@
-"""Chrome's trace-event JSON, plain or gzip, event by event: the file is never in memory as a whole.
+"""Chrome's trace-event JSON, plain or gzip, as a stream: the file is never in memory as a whole.
 
 Kineto, Perfetto's exporter and others write an object with `traceEvents` and facts around it;
 the bare list of events is allowed too. Text comes in chunks, and Python's own JSON scanner takes
-one value after the other from it (docs/decisions.md says why no streaming parser does).
+one value after the other from it; or the list of events is cut into pieces, which somebody else
+parses many at a time (docs/decisions.md says why no streaming parser does).
 """
 
 from __future__ import annotations
@@ -15,13 +16,21 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import pyarrow as pa
+
+from collectors.importers.event_pieces import SEPARATOR, cut
 from tracer.errors import DamagedTrace
 from tracer.text import plain_text
 
 _CHUNK: Final = 1 << 20
+_STRETCH: Final = 4 << 20
+"""Bytes that are cut into pieces at once: some 15,000 events."""
+_SEVERAL: Final = 1 << 12
+"""Events that are given on at once where they are parsed one by one."""
 _MOST_EXPANSION: Final = 200
 """gzip makes traces 10 to 30 times smaller; 1,000 times is a file of equal bytes."""
 _UNSUSPICIOUS: Final = 16 << 20
@@ -37,6 +46,7 @@ _SAFE: Final = 1 << 12
 """So far from the end of what was read an event is hardly ever cut."""
 
 Event = dict[str, Any]
+Made = TypeVar("Made")
 
 
 class ChromeTrace:
@@ -57,10 +67,29 @@ class ChromeTrace:
         Raises:
             DamagedTrace: it is cut off, no JSON, no trace, or made to fill the memory.
         """
+        yield from self._read(_Text.events)
+
+    def stretches(
+        self,
+        of_pieces: Callable[[pa.StringArray], Made | None],
+        of_events: Callable[[list[Event]], Made],
+    ) -> Iterator[Made]:
+        """All events, many at a time: what one of the two makes of them, in the order of the file.
+
+        Args:
+            of_pieces: gets a text for each event. It returns None if not all of them are one, each
+                of them whole: then they and what follows are parsed one by one.
+            of_events: gets parsed events.
+
+        Raises:
+            DamagedTrace: as `events` does.
+        """
+        yield from self._read(lambda text: text.stretches(of_pieces, of_events))
+
+    def _read(self, take: Callable[[_Text], Iterator[Made]]) -> Iterator[Made]:
         try:
             with _opened(self.path) as (raw, unpacked):
-                text = _Text(raw, unpacked, self._advance)
-                yield from self._events(text)
+                yield from self._taken(_Text(raw, unpacked, self._advance), take)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise self._damaged(f"gzip: {error}") from error
         except RecursionError as error:
@@ -68,9 +97,9 @@ class ChromeTrace:
         except ValueError as error:
             raise self._damaged(error) from error
 
-    def _events(self, text: _Text) -> Iterator[Event]:
+    def _taken(self, text: _Text, take: Callable[[_Text], Iterator[Made]]) -> Iterator[Made]:
         if text.next() == "[":
-            yield from text.events()
+            yield from take(text)
             return
         text.take("{")
         found = False
@@ -79,7 +108,7 @@ class ChromeTrace:
             text.take(":")
             if key == "traceEvents" and text.next() == "[":
                 found = True
-                yield from text.events()
+                yield from take(text)
             else:
                 self.facts[str(key)] = text.value()
                 if len(self.facts) > _MOST_FACTS:
@@ -126,7 +155,7 @@ class _Text:
         self._raw = raw
         self._unpacked = unpacked
         self._advance = advance
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._scan = json.JSONDecoder().raw_decode
         self._text = ""
         self._at = 0
@@ -168,11 +197,69 @@ class _Text:
             return value
 
     def events(self) -> Iterator[Event]:
-        """The objects of the list that comes next.
+        """The objects of the list that comes next."""
+        self.take("[")
+        yield from self._listed()
+
+    def stretches(
+        self,
+        of_pieces: Callable[[pa.StringArray], Made | None],
+        of_events: Callable[[list[Event]], Made],
+    ) -> Iterator[Made]:
+        """The same, many at a time (`ChromeTrace.stretches`)."""
+        self.take("[")
+        if self.next() == "{":
+            yield of_events([self.value()])
+            separator = self._separator()
+            if separator is not None:
+                yield from self._in_pieces(separator, of_pieces)
+            elif self.next() == ",":
+                self.take(",")
+        events = self._listed()
+        while several := list(islice(events, _SEVERAL)):
+            yield of_events(several)
+
+    def _separator(self) -> bytes | None:
+        """What stands between the value before and the one that comes next, its first key
+        included; the text goes on after the comma. None if nothing usual does.
+        """
+        found = SEPARATOR.match(self._text, self._at)
+        if found is None and self._more():
+            found = SEPARATOR.match(self._text, self._at)
+        if found is None:
+            return None
+        self._at = found.start(1) + found[1].index("{")
+        return found[1].encode()
+
+    def _in_pieces(
+        self, separator: bytes, of_pieces: Callable[[pa.StringArray], Made | None]
+    ) -> Iterator[Made]:
+        """What is made of the objects from here on, as far as the list is cut by the separator; the
+        text goes on after them, at the latest before the last.
+        """
+        pending, _ = self._decoder.getstate()
+        content = bytearray(self._text[self._at :].encode() + pending)
+        self._decoder.reset()
+        self._text, self._at = "", 0
+        while chunk := self._read(_STRETCH):
+            content += chunk
+            pieces = cut(content, separator)
+            if pieces is not None:
+                made = of_pieces(pieces.texts)
+                if made is None:
+                    pieces.put_together()
+                    break
+                yield made
+                content = content[pieces.end :]
+            elif len(content) > _LONGEST:
+                break
+        self._text = self._decoder.decode(bytes(content))
+
+    def _listed(self) -> Iterator[Event]:
+        """The objects of a list up to its end.
 
         The inner loop stays in what is there already, since it turns for every event.
         """
-        self.take("[")
         while self.next() != "]":
             text, at, scan, between = self._text, self._at, self._scan, _BETWEEN.match
             safe = len(text) - _SAFE
@@ -195,13 +282,17 @@ class _Text:
 
     def _more(self) -> bool:
         """Read on; whether there was more."""
-        chunk = self._unpacked.read(_CHUNK)
+        chunk = self._read(_CHUNK)
+        self._text = self._text[self._at :] + self._decoder.decode(chunk, final=not chunk)
+        self._at = 0
+        return bool(chunk)
+
+    def _read(self, size: int) -> bytes:
+        chunk: bytes = self._unpacked.read(size)
         self._bytes += len(chunk)
         on_disk = self._raw.tell()
         self._advance(on_disk - self._done)
         self._done = on_disk
         if self._bytes > _UNSUSPICIOUS and self._bytes > _MOST_EXPANSION * on_disk:
             raise ValueError(f"it unpacks to over {_MOST_EXPANSION} times its size: not a trace")
-        self._text = self._text[self._at :] + self._decode(chunk, final=not chunk)
-        self._at = 0
-        return bool(chunk)
+        return chunk

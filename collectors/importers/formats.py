@@ -24,8 +24,9 @@ IMPORTERS: Final[dict[str, str]] = {
 }
 """Name of a format → the module that reads it."""
 
-VERSION: Final = 1
-"""To be raised when an importer makes something else of the same files: caches are then stale."""
+VERSION: Final = 2
+"""Kept beside every imported run in the cache; a run of another version is imported anew. To be
+raised when an importer makes something else of the same files."""
 
 Advance = Callable[[int], None]
 """Told of bytes of the source files that are done."""

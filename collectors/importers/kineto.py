@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from collectors.importers import exported_chrome
-from collectors.importers.chrome_json import ChromeTrace, is_chrome_json
+from collectors.importers.chrome_json import is_chrome_json
 from collectors.importers.formats import Advance, Format, Option
 from collectors.importers.imported_run import ImportedRun
 from collectors.importers.kineto_events import KinetoEvents
+from collectors.importers.kineto_files import KinetoFile, read_files
 from collectors.importers.kineto_rank import RankRows
 from collectors.importers.process_groups import note_groups
 from tracer.errors import DamagedTrace, TraceError
@@ -35,16 +36,19 @@ def read(
 ) -> None:
     """Read one trace file per rank (or several, of different steps)."""
     reader = _Reader(run, len(files), operators=operators, launches=launches == "yes")
-    for path in files:
-        if exported_chrome.is_exported(path):
-            exported_chrome.read(path, run, advance)
-            continue
+
+    def take(file: KinetoFile) -> None:
+        if file.events is None:
+            exported_chrome.read(file.path, run, advance)
+            return
         try:
-            reader.read(ChromeTrace(path, advance))
+            reader.add(file.path, file.facts, file.events)
         except DamagedTrace as error:
-            if str(path) in str(error):
+            if str(file.path) in str(error):
                 raise
-            raise DamagedTrace(f"{path}: {error}") from error
+            raise DamagedTrace(f"{file.path}: {error}") from error
+
+    read_files(files, advance, take)
     run.schedule = _schedule(run, reader.plans)
     if run.schedule is None and run.world_size > 1 and run.known is None:
         run.lacks(
@@ -54,7 +58,7 @@ def read(
 
 
 class _Reader:
-    """Reads file after file into a run.
+    """Adds file after file to a run.
 
     Attributes:
         plans: the pipeline actions of each rank, in their order.
@@ -69,22 +73,20 @@ class _Reader:
         self._seen: dict[int, list[tuple[Path, set[int]]]] = {}
         self._operations: dict[int, int] = {}
 
-    def read(self, trace: ChromeTrace) -> None:
-        """Read one file."""
-        run, path, events = self._run, trace.path, KinetoEvents()
-        for event in trace.events():
-            events.take(event)
-        facts = _mapping(trace.facts.get("distributedInfo"))
+    def add(self, path: Path, about: Mapping[str, Any], events: KinetoEvents) -> None:
+        """One file: what stands beside its events, and these."""
+        run = self._run
+        facts = _mapping(about.get("distributedInfo"))
         number = _rank(path, facts, self._files)
         _check_not_twice(self._seen, number, path, {step for step, *_ in events.steps})
         world_size = facts.get("world_size")
         if isinstance(world_size, int) and 0 < world_size <= MAX_RANK:
             run.world_size = max(run.world_size, world_size)
-        host = _host(path, trace.facts)
+        host = _host(path, about)
         clock = f"host {host}" if host else ""
-        rank = run.rank(number, host=host, clock=clock, device=_device(trace))
+        rank = run.rank(number, host=host, clock=clock, device=_device(about))
         rank.flush()
-        rank.offset_ns = _base(trace.facts)
+        rank.offset_ns = _base(about)
         rows = RankRows(
             rank,
             events,
@@ -97,7 +99,7 @@ class _Reader:
         rank.flush()
         self._operations[number] = self._operations.get(number, 0) + len(rows.operations)
         self.plans.setdefault(number, rows.actions)
-        _note_versions(run, trace.facts)
+        _note_versions(run, about)
         _note_lacks(run, events, rows, host)
 
 
@@ -138,8 +140,8 @@ def _host(path: Path, facts: Mapping[str, Any]) -> str:
     return worker[1] if worker else ""
 
 
-def _device(trace: ChromeTrace) -> str:
-    devices = trace.facts.get("deviceProperties")
+def _device(facts: Mapping[str, Any]) -> str:
+    devices = facts.get("deviceProperties")
     if not isinstance(devices, list) or not devices:
         return "cpu"
     return f"cuda ({plain_text(str(_mapping(devices[0]).get('name', 'unknown')))})"

@@ -6,13 +6,16 @@ on the kernel that carries it out. gloo leaves only the operators `c10d::…`, w
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 
+from collectors.importers.kineto_columns import arguments_of
 from collectors.importers.kineto_events import Communication, KinetoEvents
 from collectors.importers.process_groups import (
     element,
@@ -71,6 +74,7 @@ def operations_of(
     """
     calls = sorted(_calls(events), key=lambda call: call.start)
     steps = step_at(np.array([call.start for call in calls], np.int64)).tolist()
+    known = _Groups(topology, groups)
     found: list[Operation] = []
     by_seq: dict[tuple[str, int], Operation] = {}
     unwaited: dict[int, Operation] = {}
@@ -83,16 +87,16 @@ def operations_of(
             if waited is not None and waited.wait is None:
                 waited.wait = (call.start, call.duration)
             continue
-        op = operation_named(name)
+        op = _operation_named(name)
         if op is None:
             continue
         operation = Operation(
             op, call.start, call.duration, call.thread, call.external, step, seq, (), pg_name
         )
-        _describe(operation, arguments, topology, groups)
+        _describe(operation, arguments, known)
         found.append(operation)
         by_seq[pg_name, seq] = unwaited[call.thread] = operation
-    _carry_out(events, found, topology, groups, step_at)
+    _carry_out(events, found, known, step_at)
     _number_all(found, topology)
     return found
 
@@ -110,71 +114,91 @@ def _calls(events: KinetoEvents) -> Iterator[Communication]:
             yield call
 
 
-def _describe(
-    operation: Operation,
-    arguments: dict[str, Any],
-    topology: Topology,
-    groups: dict[str, tuple[int, ...]],
-) -> None:
-    size = _number(arguments, "Group size")
-    members = member_ranks(arguments.get("Process Group Ranks"), size)
-    members = members or groups.get(operation.pg_name, ()) or _only_group(size, topology, groups)
-    operation.members = members
-    if topology.rank in members:
+class _Groups:
+    """Members and name of the group of an operation; many operations say the same of theirs."""
+
+    def __init__(self, topology: Topology, named: dict[str, tuple[int, ...]]) -> None:
+        self.rank = topology.rank
+        self._topology = topology
+        self._named = named
+        self._known: dict[tuple[str, str, int, str], tuple[tuple[int, ...], str | None]] = {}
+
+    def of(
+        self, arguments: dict[str, Any], pg_name: str, size: int
+    ) -> tuple[tuple[int, ...], str | None]:
+        """The name is None where this rank is no member."""
+        ranks = arguments.get("Process Group Ranks")
         description = str(arguments.get("Process Group Description", ""))
-        operation.group = group_of(topology, members, description).name
-    elif members:
-        operation.members = ()
+        key = (repr(ranks), pg_name, size, description)
+        if key not in self._known:
+            self._known[key] = self._found(ranks, pg_name, size, description)
+        return self._known[key]
+
+    def _found(
+        self, ranks: Any, pg_name: str, size: int, description: str
+    ) -> tuple[tuple[int, ...], str | None]:
+        members = member_ranks(ranks, size)
+        members = members or self._named.get(pg_name, ()) or self._only(size)
+        if self.rank not in members:
+            return members, None
+        return members, group_of(self._topology, members, description).name
+
+    def _only(self, size: int) -> tuple[int, ...]:
+        """Where no group is named: the one that there is, or the one of all ranks by its size."""
+        if size > 1 and size == self._topology.world_size:
+            return tuple(range(size))
+        several = [ranks for ranks in self._named.values() if len(ranks) > 1]
+        return several[0] if size < 0 and len(set(several)) == 1 else ()
+
+
+_operation_named: Final = lru_cache(maxsize=4096)(operation_named)
+_element: Final = lru_cache(maxsize=4096)(element)
+
+
+def _describe(operation: Operation, arguments: dict[str, Any], known: _Groups) -> None:
+    size = _number(arguments, "Group size")
+    members, operation.group = known.of(arguments, operation.pg_name, size)
+    operation.members = members if operation.group is not None else ()
     sent, received = _number(arguments, "In msg nelems"), _number(arguments, "Out msg nelems")
-    kind = element(arguments.get("dtype", ""))
+    kind = _element(str(arguments.get("dtype", "")))
     if sent >= 0 and received >= 0 and kind is not None and operation.op != "barrier":
         members_count = len(members) or max(size, 1)
         operation.count = elements_moved(operation.op, sent, received, members_count)
         operation.dtype, operation.bytes = kind[0], operation.count * kind[1]
     if operation.op in _P2P:
-        operation.peer = _peer(operation, arguments, topology)
+        operation.peer = _peer(operation, arguments, known.rank)
 
 
-def _only_group(
-    size: int, topology: Topology, groups: dict[str, tuple[int, ...]]
-) -> tuple[int, ...]:
-    """Where no group is named: the one that there is, or the one of all ranks by its size."""
-    if size > 1 and size == topology.world_size:
-        return tuple(range(size))
-    several = [ranks for ranks in groups.values() if len(ranks) > 1]
-    return several[0] if size < 0 and len(set(several)) == 1 else ()
-
-
-def _peer(operation: Operation, arguments: dict[str, Any], topology: Topology) -> int | None:
+def _peer(operation: Operation, arguments: dict[str, Any], rank: int) -> int | None:
     named = _number(arguments, "Dst Rank" if operation.op == "send" else "Src Rank")
     if named >= 0:
         return named
-    others = [rank for rank in operation.members if rank != topology.rank]
+    others = [other for other in operation.members if other != rank]
     return others[0] if len(others) == 1 else None
 
 
 def _carry_out(
     events: KinetoEvents,
     found: list[Operation],
-    topology: Topology,
-    groups: dict[str, tuple[int, ...]],
+    known: _Groups,
     step_at: Any,
 ) -> None:
     """Give each operation its kernels; a kernel whose call is not in the file stands for both."""
     by_external = {operation.external: operation for operation in found if operation.external >= 0}
     kernels = events.kernels
-    for row, arguments in events.of_kernels.items():
-        operation = by_external.get(_number(arguments, "External id"))
+    for row, (external, text) in events.of_kernels.items():
+        operation = by_external.get(external)
         if operation is None:
+            arguments = arguments_of(json.loads(text))
             named = arguments.get("Collective name", events.names.words[kernels.name[row]])
-            op = operation_named(str(named))
+            op = _operation_named(str(named))
             if op is None:
                 continue
             start = kernels.start[row]
             step = int(step_at(np.array([start], np.int64))[0])
             seq, pg_name = _number(arguments, "Seq"), str(arguments.get("Process Group Name", ""))
             operation = Operation(op, start, 0, -1, -1, step, seq, (), pg_name)
-            _describe(operation, arguments, topology, groups)
+            _describe(operation, arguments, known)
             found.append(operation)
         operation.kernels.append(row)
         start, end = kernels.start[row], kernels.start[row] + kernels.duration[row]

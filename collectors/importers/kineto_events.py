@@ -5,32 +5,32 @@ About 40 bytes per event are kept until the file ends, since a kernel may come b
 
 from __future__ import annotations
 
-import math
 import re
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from collectors.importers.chrome_json import Event
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from collectors.importers.kineto_columns import NO_TIME, NONE, Bools, EventColumns, Ints, whole
+from tracer.arrays import bool_array, number_array, numpy_numbers
 from tracer.errors import DamagedTrace
-from tracer.schema import LONGEST_KERNEL
 
 _MOST_EVENTS: Final = 100_000_000
 """Of one file: 4 GB of columns. A step of a large model has some 100,000."""
 
-_KERNELS: Final = {"kernel": "kernel", "gpu_memcpy": "memory", "gpu_memset": "memory"} | {
-    "memcpy": "memory",
-    "memset": "memory",
-}
-"""Category of a device event → what it is. The names without `gpu_` are of torch before 1.11."""
+_COPIES: Final = frozenset(("gpu_memcpy", "gpu_memset", "memcpy", "memset"))
+"""Categories; the names without `gpu_` are of torch before 1.11."""
+_KERNELS: Final = _COPIES | {"kernel"}
 _LAUNCHES: Final = frozenset(
     ("cuda_runtime", "cuda_driver", "runtime", "driver", "hip_runtime", "privateuse1_runtime")
 )
 _OPERATORS: Final = frozenset(("cpu_op", "operator"))
 _STEP: Final = re.compile(r"ProfilerStep\s*#\s*(\d{1,9})")
-_METADATA: Final = "Collective name"
 _COMMUNICATION: Final = re.compile(r"c10d::|_c10d_functional::")
-_SYNCHRONIZES: Final = "Synchronize"
 
 
 @dataclass(slots=True)
@@ -44,13 +44,16 @@ class Spans:
     key: array[int] = field(default_factory=lambda: array("q"))
     """Correlation of device events and launches, external id of operators; -1 where none."""
 
-    def add(self, start: int, duration: int, name: int, lane: int, key: int) -> None:
-        """One more row."""
-        self.start.append(start)
-        self.duration.append(duration)
-        self.name.append(name)
-        self.lane.append(lane)
-        self.key.append(key)
+    def add(self, start: Ints, duration: Ints, name: Ints, lane: Ints, key: Ints) -> None:
+        """More rows."""
+        for column, values in (
+            (self.start, start),
+            (self.duration, duration),
+            (self.name, name),
+            (self.lane, lane),
+            (self.key, key),
+        ):
+            column.frombytes(values.astype(column.typecode).tobytes())
 
     def __len__(self) -> int:
         return len(self.start)
@@ -71,6 +74,14 @@ class Words:
             self.words.append(word)
         return found
 
+    def numbers(self, words: pa.DictionaryArray) -> Ints:
+        """The numbers of words without nulls; new ones are numbered in the order of their use."""
+        used = words.indices.dictionary_encode()
+        distinct = words.dictionary.take(used.dictionary).to_pylist()
+        numbers = np.array([self.number(word) for word in distinct], np.int64)
+        found: Ints = numbers[numpy_numbers(used.indices)]
+        return found
+
 
 @dataclass(slots=True)
 class Communication:
@@ -85,7 +96,7 @@ class Communication:
 
 
 class KinetoEvents:
-    """What is kept of a file's events; `take` them one by one.
+    """What is kept of a file's events; `take` them in the order of the file.
 
     Attributes:
         operators: outer and inner operators of the host; lane: thread.
@@ -93,7 +104,8 @@ class KinetoEvents:
         launches: calls that start device work; lane: thread.
         kernels: device work; lane: (device, stream) of `streams`.
         is_copy: by row of `kernels`, whether it is a copy or a memset.
-        of_kernels: row of `kernels` → arguments of the collective that Kineto put there.
+        of_kernels: row of `kernels` that carries out a collective → external id, and the whole
+            event as JSON, in which Kineto repeats what the collective is.
         steps: (number, start, duration, thread) of each ProfilerStep.
         communication: calls into process groups.
         memory: time, bytes allocated and bytes reserved (-1: unknown), in turn.
@@ -105,7 +117,7 @@ class KinetoEvents:
         self.operators, self.annotations, self.launches = Spans(), Spans(), Spans()
         self.kernels = Spans()
         self.is_copy = array("b")
-        self.of_kernels: dict[int, dict[str, Any]] = {}
+        self.of_kernels: dict[int, tuple[int, str]] = {}
         self.steps: list[tuple[int, int, int, int]] = []
         self.communication: list[Communication] = []
         self.memory = array("q")
@@ -116,121 +128,147 @@ class KinetoEvents:
         """Whether times have lost nanoseconds: a double holds 16 digits, old traces write 19."""
         self._events = 0
 
-    def take(self, event: Event) -> None:
-        """One event of the file; what has no usable time is counted as left out."""
-        phase, category = event.get("ph"), str(event.get("cat", "")).lower()
-        if phase == "X":
-            self._events += 1
-            if self._events > _MOST_EVENTS:
-                raise DamagedTrace(f"more than {_MOST_EVENTS:,} events in one file")
-            self._span(event, category)
-        elif phase == "M":
-            self._named(event)
-        elif phase == "i" and event.get("name") == "[memory]":
-            self._memory(event)
+    def take(self, events: EventColumns) -> None:
+        """Some events of the file; what has no usable time is counted as left out.
 
-    def _span(self, event: Event, category: str) -> None:
-        start, duration = self._ns(event.get("ts")), self._ns(event.get("dur"))
-        if start is None or duration is None or duration < 0:
-            self._leave_out("events without a time")
-            return
-        arguments = event.get("args")
-        arguments = arguments if isinstance(arguments, dict) else {}
-        name = str(event.get("name", ""))[:LONGEST_KERNEL]
-        if category in _KERNELS:
-            self._kernel(event, _KERNELS[category], start, duration, name, arguments)
-            return
-        thread = self.tids.number(_whole(event.get("tid")))
-        if category in _LAUNCHES:
-            key = _whole(arguments.get("correlation"))
-            self.launches.add(start, duration, self.names.number(name), thread, key)
-        elif category in _OPERATORS:
-            self._operator(start, duration, thread, name, arguments)
-        elif category == "user_annotation":
-            self._annotation(start, duration, thread, name, arguments)
-        else:
-            self._leave_out(category)
+        Raises:
+            DamagedTrace: they are too many.
+        """
+        self._spans(events, _are(events.phase, "X".__eq__))
+        named = _are(events.phase, "M".__eq__) & _are(events.name, "thread_name".__eq__)
+        self._name_threads(events, np.flatnonzero(named))
+        memory = _are(events.phase, "i".__eq__) & _are(events.name, "[memory]".__eq__)
+        self._note_memory(events, np.flatnonzero(memory & (events.start != NO_TIME)))
 
-    def _operator(
-        self, start: int, duration: int, thread: int, name: str, arguments: dict[str, Any]
-    ) -> None:
-        external = _whole(arguments.get("External id"))
-        if _METADATA in arguments or _COMMUNICATION.match(name):
-            self.communication.append(
-                Communication(start, duration, thread, name, external, arguments)
-            )
-        if name != "record_param_comms":
-            self.operators.add(start, duration, self.names.number(name), thread, external)
+    def _spans(self, events: EventColumns, is_span: Bools) -> None:
+        self._events += int(is_span.sum())
+        if self._events > _MOST_EVENTS:
+            raise DamagedTrace(f"more than {_MOST_EVENTS:,} events in one file")
+        self.is_coarse |= bool((events.is_coarse & is_span).any())
+        timed = is_span & (events.start != NO_TIME) & (events.duration >= 0)
+        self._leave_out("events without a time", int((is_span & ~timed).sum()))
 
-    def _annotation(
-        self, start: int, duration: int, thread: int, name: str, arguments: dict[str, Any]
-    ) -> None:
-        step = _STEP.fullmatch(name)
-        if step:
-            self.steps.append((int(step[1]), start, duration, thread))
-        elif name.startswith("gloo:"):
-            self.left_out["gloo"] = self.left_out.get("gloo", 0) + 1
-        elif _METADATA in arguments:
-            self.communication.append(Communication(start, duration, thread, name, -1, arguments))
-        else:
-            self.annotations.add(start, duration, self.names.number(name), thread, -1)
+        kernels = timed & _are(events.category, _KERNELS.__contains__)
+        launches = timed & _are(events.category, _LAUNCHES.__contains__)
+        operators = timed & _are(events.category, _OPERATORS.__contains__)
+        annotations = timed & _are(events.category, "user_annotation".__eq__)
+        self._leave_out_others(events, timed & ~(kernels | launches | operators | annotations))
 
-    def _kernel(
-        self,
-        event: Event,
-        what: str,
-        start: int,
-        duration: int,
-        name: str,
-        arguments: dict[str, Any],
-    ) -> None:
-        device = _whole(arguments.get("device", event.get("pid")))
-        stream = _whole(arguments.get("stream", event.get("tid")))
-        lane = self.streams.number((device, stream))
-        if _METADATA in arguments or name.startswith(("nccl", "rccl")):
-            self.of_kernels[len(self.kernels)] = arguments
-        key = _whole(arguments.get("correlation"))
-        self.kernels.add(start, duration, self.names.number(name), lane, key)
-        self.is_copy.append(what == "memory")
+        lanes = np.full(len(events), NONE, np.int64)
+        lanes[timed & ~kernels] = self.tids.numbers(_encoded(events.thread[timed & ~kernels]))
+        lanes[kernels] = self._stream_numbers(events, np.flatnonzero(kernels))
 
-    def _named(self, event: Event) -> None:
-        arguments = event.get("args")
-        if event.get("name") == "thread_name" and isinstance(arguments, dict):
-            self.threads[_whole(event.get("tid"))] = str(arguments.get("name", ""))[:100]
+        steps = annotations & _are(events.name, lambda name: _STEP.fullmatch(name) is not None)
+        gloo = annotations & _are(events.name, lambda name: name.startswith("gloo:"))
+        self._leave_out("gloo", int(gloo.sum()))
+        calls = annotations & ~steps & ~gloo & events.is_described
+        annotations &= ~(steps | gloo | calls)
+        is_call = _are(events.name, lambda name: _COMMUNICATION.match(name) is not None)
+        calls |= operators & (events.is_described | is_call)
+        operators &= ~_are(events.name, "record_param_comms".__eq__)
 
-    def _memory(self, event: Event) -> None:
-        """An allocation of torch, with what is allocated and reserved after it (bytes)."""
-        arguments, ts = event.get("args"), self._ns(event.get("ts"))
-        if (
-            not isinstance(arguments, dict)
-            or ts is None
-            or _whole(arguments.get("Device Type")) != 1
+        self._note_steps(events, np.flatnonzero(steps), lanes)
+        self._note_calls(events, np.flatnonzero(calls), lanes)
+        self._note_collective_kernels(events, kernels)
+        kept = kernels | launches | operators | annotations
+        names = np.full(len(events), NONE, np.int64)
+        names[kept] = self.names.numbers(events.name.filter(bool_array(kept)))
+        nothing = np.full(len(events), NONE, np.int64)
+        for spans, rows, keys in (
+            (self.kernels, kernels, events.correlation),
+            (self.launches, launches, events.correlation),
+            (self.operators, operators, events.external),
+            (self.annotations, annotations, nothing),
         ):
-            return
-        self.memory.append(ts)
-        self.memory.append(_whole(arguments.get("Total Allocated")))
-        self.memory.append(_whole(arguments.get("Total Reserved")))
+            columns = (events.start, events.duration, names, lanes, keys)
+            spans.add(*(column[rows] for column in columns))
+        copies = _are(events.category, _COPIES.__contains__)[kernels]
+        self.is_copy.frombytes(copies.astype("b").tobytes())
 
-    def _ns(self, microseconds: Any) -> int | None:
-        if isinstance(microseconds, int) and not isinstance(microseconds, bool):
-            return microseconds * 1_000 if abs(microseconds) < 1 << 53 else None
-        if not isinstance(microseconds, float) or not math.isfinite(microseconds):
-            return None
-        if abs(microseconds) >= 1 << 53:
-            return None
-        if abs(microseconds) >= 1e14:
-            self.is_coarse = True
-        return round(microseconds * 1_000)
+    def _stream_numbers(self, events: EventColumns, rows: Ints) -> Ints:
+        """Of kernels; old ones name their device as process and their stream as thread."""
+        device, stream = events.device[rows], events.stream[rows]
+        unsaid = np.flatnonzero((device == NONE) | (stream == NONE))
+        for row, (event, arguments) in zip(
+            unsaid.tolist(), events.parsed(rows[unsaid]), strict=True
+        ):
+            device[row] = whole(arguments.get("device", event.get("pid")))
+            stream[row] = whole(arguments.get("stream", event.get("tid")))
+        devices, streams = _encoded(device), _encoded(stream)
+        several = max(len(streams.dictionary), 1)
+        pairs = numpy_numbers(devices.indices) * np.int64(several) + numpy_numbers(streams.indices)
+        used = _encoded(pairs)
+        numbers = [
+            self.streams.number(
+                (
+                    devices.dictionary[pair // several].as_py(),
+                    streams.dictionary[pair % several].as_py(),
+                )
+            )
+            for pair in used.dictionary.to_pylist()
+        ]
+        found: Ints = np.array(numbers, np.int64)[numpy_numbers(used.indices)]
+        return found
 
-    def _leave_out(self, what: str) -> None:
-        if what in self.left_out or len(self.left_out) < 100:
-            self.left_out[what] = self.left_out.get(what, 0) + 1
+    def _note_steps(self, events: EventColumns, rows: Ints, lanes: Ints) -> None:
+        for row in rows.tolist():
+            step = _STEP.fullmatch(events.name[row].as_py())
+            if step is not None:
+                start, duration = int(events.start[row]), int(events.duration[row])
+                self.steps.append((int(step[1]), start, duration, int(lanes[row])))
+
+    def _note_calls(self, events: EventColumns, rows: Ints, lanes: Ints) -> None:
+        is_operator = _are(events.category, _OPERATORS.__contains__)[rows]
+        self.communication += map(
+            Communication,
+            events.start[rows].tolist(),
+            events.duration[rows].tolist(),
+            lanes[rows].tolist(),
+            events.name.take(number_array(rows)).to_pylist(),
+            np.where(is_operator, events.external[rows], NONE).tolist(),
+            (arguments for _, arguments in events.parsed(rows)),
+        )
+
+    def _note_collective_kernels(self, events: EventColumns, kernels: Bools) -> None:
+        named = _are(events.name, lambda name: name.startswith(("nccl", "rccl")))
+        rows = np.flatnonzero(kernels & (events.is_described | named))
+        numbers = len(self.kernels) + np.cumsum(kernels)[rows] - 1
+        found = zip(events.external[rows].tolist(), events.json(rows), strict=True)
+        self.of_kernels.update(zip(numbers.tolist(), found, strict=True))
+
+    def _name_threads(self, events: EventColumns, rows: Ints) -> None:
+        for thread, (_, arguments) in zip(
+            events.thread[rows].tolist(), events.parsed(rows), strict=True
+        ):
+            if arguments:
+                self.threads[thread] = str(arguments.get("name", ""))[:100]
+
+    def _note_memory(self, events: EventColumns, rows: Ints) -> None:
+        """Allocations of torch, each with what is allocated and reserved after it (bytes)."""
+        for start, (_, arguments) in zip(
+            events.start[rows].tolist(), events.parsed(rows), strict=True
+        ):
+            if whole(arguments.get("Device Type")) == 1:
+                bytes_ = whole(arguments.get("Total Allocated"))
+                self.memory.extend((start, bytes_, whole(arguments.get("Total Reserved"))))
+
+    def _leave_out_others(self, events: EventColumns, rows: Bools) -> None:
+        counts = Words()
+        numbers = counts.numbers(events.category.filter(bool_array(rows)))
+        for word, count in zip(counts.words, np.bincount(numbers).tolist(), strict=False):
+            self._leave_out(word, count)
+
+    def _leave_out(self, what: str, count: int) -> None:
+        if count and (what in self.left_out or len(self.left_out) < 100):
+            self.left_out[what] = self.left_out.get(what, 0) + count
 
 
-def _whole(value: Any) -> int:
-    """A whole number that fits into 32 bits or an id of 63, -1 for anything else."""
-    if isinstance(value, str) and value.lstrip("-").isdecimal() and len(value) < 19:
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 1 << 62:
-        return value
-    return -1
+def _are(words: pa.DictionaryArray, test: Callable[[str], bool]) -> Bools:
+    """Which words pass a test, that each different one is put to once."""
+    passed = np.array([test(word) for word in words.dictionary.to_pylist()], np.bool_)
+    found: Bools = passed[numpy_numbers(words.indices)]
+    return found
+
+
+def _encoded(numbers: npt.NDArray[np.int64]) -> pa.DictionaryArray:
+    return number_array(numbers).dictionary_encode()

@@ -24,6 +24,7 @@ from collectors.importers.kineto_labels import (
     outermost,
     tag_messages,
 )
+from tracer.arrays import number_array, word_array
 from tracer.schema import KERNELS, LAUNCHES, OPERATORS
 
 _ROWS: Final = 1 << 16
@@ -334,9 +335,10 @@ def _windows(events: KinetoEvents) -> tuple[Ints, Ints, Ints]:
 def _words(numbers: Ints, words: list[str]) -> pa.DictionaryArray:
     """The words of a batch by number, with no others in the dictionary."""
     used, indices = np.unique(numbers, return_inverse=True)
-    dictionary = pa.array([words[number] for number in used.tolist()], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(indices.reshape(-1), pa.int32()), dictionary)
+    dictionary = word_array([words[number] for number in used.tolist()])
+    places = number_array(indices.reshape(-1).astype(np.int32))
+    return pa.DictionaryArray.from_arrays(places, dictionary)
 
 
 def _nullable(values: Ints) -> pa.Array:
-    return pa.array(values, pa.int64(), mask=values < 0)
+    return number_array(values, values >= 0)

@@ -1,0 +1,88 @@
+"""The bytes of a list of JSON objects, cut between them: nothing is parsed, nothing is copied.
+
+A program that writes a trace writes the same bytes between any two events, such as `,\\n  {\\n
+"ph"`, and these cannot stand inside a JSON string: its quote would end the string, and letters
+follow it. In a nested list they can, which leaves pieces with unbalanced brackets: whoever parses
+a piece finds out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+SEPARATOR: Final = re.compile(r'[ \t\r\n]*(,[ \t\r\n]*\{[ \t\r\n]*"[A-Za-z_]+")')
+"""Between two objects, with the first key of the next. The key begins with a letter, since
+`{": "` can stand where one string ends and another begins."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Pieces:
+    """One object in each text; spaces may follow it.
+
+    Attributes:
+        texts: they lie in the bytes that were cut, which must live and stay as they are.
+        end: so many bytes were cut; the next piece begins there.
+    """
+
+    texts: pa.StringArray
+    end: int
+    _bytes: npt.NDArray[np.uint8]
+    _commas: npt.NDArray[np.int64]
+
+    def put_together(self) -> None:
+        """Give the bytes back the commas that were taken out of them."""
+        self._bytes[self._commas] = ord(",")
+
+
+def cut(content: bytearray, separator: bytes) -> Pieces | None:
+    """The objects in `content`, which begins with one and goes on for at least as long as one;
+    the last is left for the next time, since only what follows it shows that it is whole. None if
+    there is no separator in it.
+
+    Of `{"a": 1}, {"a": 2}, {"a"` the commas become spaces, which JSON allows after a value, so that
+    the pieces are `{"a": 1}  ` and `{"a": 2}  `. What is no UTF-8 is replaced by U+FFFD in place.
+    """
+    found = _cut(content, separator)
+    if found is not None and not _is_text(found.texts):
+        found.put_together()
+        whole, end = bytes(content[: found.end]), found.end
+        del found  # while it sees the bytes their number cannot change
+        content[:end] = whole.decode("utf-8", "replace").encode()
+        found = _cut(content, separator)
+    return found
+
+
+def _cut(content: bytearray, separator: bytes) -> Pieces | None:
+    view = np.frombuffer(content, np.uint8)
+    commas = _places(view, separator)
+    if not len(commas):
+        return None
+    begins = commas + separator.index(b"{")
+    offsets = np.concatenate([[0], begins]).astype(np.int32)
+    view[commas] = ord(" ")
+    texts = pa.StringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(content))
+    return Pieces(texts=texts, end=int(begins[-1]), _bytes=view, _commas=commas)
+
+
+def _places(view: npt.NDArray[np.uint8], separator: bytes) -> npt.NDArray[np.int64]:
+    """Where the separator begins, in order; it cannot overlap itself."""
+    brace = separator.index(b"{")
+    within = view[brace : max(len(view) - len(separator) + brace + 1, brace)]
+    places = np.flatnonzero(within == ord("{"))
+    for offset, byte in enumerate(separator):
+        places = places[view[places + offset] == byte]
+    return places
+
+
+def _is_text(texts: pa.StringArray) -> bool:
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True

@@ -1,0 +1,229 @@
+"""Kineto events are the same whether they were cut into pieces and read many at a time, or parsed
+one by one: for files as torch writes them, and for whatever else is valid JSON.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from collectors.importers import chrome_json, imported_run, kineto_files
+from collectors.importers.chrome_json import ChromeTrace
+from collectors.importers.event_pieces import SEPARATOR, cut
+from collectors.importers.formats import files_of, format_named, import_files
+from collectors.importers.kineto_columns import EventColumns, PieceReader, of_events
+from collectors.importers.kineto_events import KinetoEvents, Spans, Words
+from tests.support.kineto_toy import two_ranks
+from tests.test_repo.markdown import ROOT
+from tracer.errors import DamagedTrace
+
+RECORDED = sorted((ROOT / "tests/data/kineto").rglob("*.json.gz"))
+
+
+class _Reading:
+    """Reads files in both ways, in stretches of so many bytes."""
+
+    def __init__(self) -> None:
+        self.in_pieces = 0
+        self._reader = PieceReader()
+
+    def columns(self, pieces: pa.StringArray) -> EventColumns | None:
+        made = self._reader.columns(pieces)
+        self.in_pieces += 0 if made is None else len(made)
+        return made
+
+    def both(self, path: Path, stretch: int = 500) -> tuple[Any, Any]:
+        with patch.multiple(chrome_json, _CHUNK=50, _STRETCH=stretch):
+            return self._read(path, self.columns), self._read(path, lambda pieces: None)
+
+    def _read(
+        self, path: Path, of_pieces: Callable[[pa.StringArray], EventColumns | None]
+    ) -> dict[str, Any] | str:
+        events = KinetoEvents()
+        try:
+            for columns in ChromeTrace(path).stretches(of_pieces, of_events):
+                events.take(columns)
+        except DamagedTrace as error:
+            return str(error)
+        return _content(events)
+
+
+@pytest.fixture(scope="module")
+def reading() -> _Reading:
+    return _Reading()
+
+
+def _content(events: KinetoEvents) -> dict[str, Any]:
+    """All that was kept, as values that can be compared."""
+    found = {}
+    for name, value in vars(events).items():
+        if isinstance(value, Spans):
+            value = [getattr(value, column).tolist() for column in Spans.__slots__]
+        elif isinstance(value, Words):
+            value = value.words
+        elif isinstance(value, array):
+            value = value.tolist()
+        elif name == "left_out":
+            value = sorted(value.items())
+        found[name] = repr(value)  # NaN in arguments is equal to itself
+    found["of_kernels"] = repr(
+        [(row, id_, json.loads(text)) for row, (id_, text) in events.of_kernels.items()]
+    )
+    return found
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_recorded_files_are_read_in_pieces(path: Path, tmp_path: Path, reading: _Reading) -> None:
+    plain = tmp_path / "rank0.json"
+    plain.write_bytes(gzip.decompress(path.read_bytes()))
+    reading.in_pieces = 0
+    in_pieces, one_by_one = reading.both(plain, 20_000)
+    assert in_pieces == one_by_one
+    listed = len(json.loads(plain.read_text())["traceEvents"])
+    assert reading.in_pieces > 0.8 * listed
+
+
+NUMBERS = st.one_of(
+    st.sampled_from(
+        [
+            *(0, 1, 7, 12.5, 1e3, -1, True, None, "12", "-3", "--3", " 4", "1.5", "x", "", 3.0),
+            *(1e300, float("nan"), float("inf"), 2**53, 2**53 - 1, 2**62, 2**63, 2**64, 10**30),
+            *(1_790_000_000_000_123, 1_790_000_000_000_123.25, 9_007_199_254_741.0, -(2**70)),
+            *(9_007_199_254_743, [], [1], {}, {"ts": 5}, "Spans", "\u0661\u0662"),
+        ]
+    ),
+    st.integers(0, 1 << 40),
+    st.floats(0, 1e6),
+)
+WORDS = st.one_of(
+    st.sampled_from(
+        [
+            *("X", "M", "i", "cpu_op", "KERNEL", "gpu_memcpy", "user_annotation", "cuda_runtime"),
+            *("ProfilerStep#3", "gloo:x", "c10d::send", "nccl", "record_param_comms", "[memory]"),
+            *("thread_name", 'a "ts": 1', "},{", ', {"ph"', "é\u2028", "\ud800", "\\", "\n", ""),
+            *("n" * 400, None, 3, True, [], {}, {"name": 1}),
+        ]
+    ),
+    st.text(max_size=8),
+)
+ARGUMENTS = st.one_of(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                *("External id", "correlation", "device", "stream", "Device Type", "Seq", "x", ""),
+                *("Total Allocated", "Collective name", "name", "ts", "ph"),
+            ]
+        ),
+        st.one_of(NUMBERS, WORDS),
+        max_size=5,
+    ),
+    st.sampled_from([None, [], 3, "x", {"a": [{"ph": 1}, {"ph": 2}]}]),
+)
+EVENTS = st.one_of(
+    st.fixed_dictionaries(
+        {"ph": st.just("X")},
+        optional={
+            "cat": st.sampled_from(["kernel", "cpu_op", "user_annotation", "cuda_runtime", "x"]),
+            "name": WORDS,
+            "pid": NUMBERS,
+            "tid": NUMBERS,
+            "ts": st.floats(0, 1e9),
+            "dur": st.floats(0, 1e3),
+            "args": ARGUMENTS,
+        },
+    ),
+    st.dictionaries(st.sampled_from(["ph", "cat", "name"]), WORDS, max_size=3),
+    st.fixed_dictionaries(
+        {"ph": WORDS, "cat": WORDS, "name": WORDS, "ts": NUMBERS, "dur": NUMBERS},
+        optional={"tid": NUMBERS, "args": ARGUMENTS, "more": ARGUMENTS},
+    ),
+    st.sampled_from([3, None, [], "x"]),
+)
+HOW = st.fixed_dictionaries(
+    {"ensure_ascii": st.booleans(), "indent": st.sampled_from([None, None, 0, 2])},
+    optional={"separators": st.just((",", ":"))},
+)
+REPLACED = st.sampled_from(
+    [
+        *((b"", b""), (b'"dur":', b'"ts":'), (b'"stream"', b'"device"'), (b'"ph"', b'"p\\u0068"')),
+        *((b"}", b",}"), (b"NaN", b"nan"), (b'"tid": 7', b'"tid": 07'), (b"}, {", b"} {")),
+        *((b"x", b"\xff"), (b'"x"', b'"x'), (b'"args"', b'"args":{},"args"')),
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(EVENTS, min_size=3, max_size=30), HOW, REPLACED, st.integers(100, 3_000), st.booleans()
+)
+def test_odd_files_are_the_same_in_both_ways(
+    tmp_path_factory: pytest.TempPathFactory,
+    reading: _Reading,
+    events: list[Any],
+    how: dict[str, Any],
+    replaced: tuple[bytes, bytes],
+    stretch: int,
+    only_once: bool,
+) -> None:
+    """Valid JSON, and with some bytes replaced by others, also what is refused."""
+    text = json.dumps({"traceEvents": events, "traceName": [{"ph": 1}, {"ph": 2}]}, **how)
+    content = text.encode(errors="surrogatepass").replace(*replaced, 1 if only_once else -1)
+    path = tmp_path_factory.mktemp("odd") / "rank0.json"
+    path.write_bytes(content)
+    in_pieces, one_by_one = reading.both(path, stretch)
+    assert in_pieces == one_by_one
+
+
+@given(st.lists(st.text('ab,{}" \\\n:é'), min_size=1, max_size=20), st.integers(0, 3))
+@example(['x,\n{"ph"', "b"], 0)
+def test_pieces_are_the_objects_that_were_written(words: list[str], indent: int) -> None:
+    objects = [{"ph": word, "args": {"ph": word}} for word in [*words, "last"]]
+    text = ("," + " " * indent).join(map(json.dumps, objects))
+    found = SEPARATOR.match(text, len(json.dumps(objects[0])))
+    assert found is not None
+    content = bytearray(text.encode())
+    pieces = cut(content, found[1].encode())
+    assert pieces is not None
+    assert [json.loads(piece) for piece in pieces.texts.to_pylist()] == objects[:-1]
+    assert json.loads(content[pieces.end :]) == objects[-1]
+    pieces.put_together()
+    assert content == text.encode()
+
+
+def _import(source: Path, out: Path, threads: int) -> dict[str, bytes]:
+    kineto = format_named("kineto")
+    with (
+        patch.object(kineto_files, "_MOST_THREADS", threads),
+        patch.object(imported_run.secrets, "token_hex", lambda bytes_: "0" * 2 * bytes_),
+    ):
+        import_files(kineto, files_of(kineto, [source]), out)
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+def test_a_run_does_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
+    two_ranks(tmp_path / "traces")
+    for source in (tmp_path / "traces", ROOT / "tests/data/kineto/pp2-tp2-1f1b"):
+        one = _import(source, tmp_path / f"{source.name}-1", 1)
+        for again in range(3):
+            assert _import(source, tmp_path / f"{source.name}-2-{again}", 8) == one
+
+
+def test_the_first_of_several_bad_files_is_named_and_no_thread_is_left(tmp_path: Path) -> None:
+    two_ranks(tmp_path / "traces")
+    for number in (2, 3, 4):
+        (tmp_path / f"traces/rank{number}.json").write_text('{"traceEvents": [{"ph": "X"},')
+    with pytest.raises(DamagedTrace, match=r"rank2\.json: not a whole JSON trace"):
+        _import(tmp_path / "traces", tmp_path / "run", 8)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("import")]
+    assert not (tmp_path / "run").exists()
