@@ -94,29 +94,70 @@ def test_recorded_files_are_read_in_pieces(path: Path, tmp_path: Path, reading: 
     assert reading.in_pieces > 0.8 * listed
 
 
-NUMBERS = st.one_of(
-    st.sampled_from(
-        [
-            *(0, 1, 7, 12.5, 1e3, -1, True, None, "12", "-3", "--3", " 4", "1.5", "x", "", 3.0),
-            *(1e300, float("nan"), float("inf"), 2**53, 2**53 - 1, 2**62, 2**63, 2**64, 10**30),
-            *(1_790_000_000_000_123, 1_790_000_000_000_123.25, 9_007_199_254_741.0, -(2**70)),
-            *(9_007_199_254_743, [], [1], {}, {"ts": 5}, "Spans", "\u0661\u0662"),
-        ]
-    ),
-    st.integers(0, 1 << 40),
-    st.floats(0, 1e6),
+ODD_NUMBERS: list[Any] = [
+    *(0, 1, 7, 12.5, 1e3, -1, True, None, "12", "-3", "--3", " 4", "1.5", "x", "", 3.0, False),
+    *(1e300, float("nan"), float("inf"), 2**53, 2**53 - 1, 2**62, 2**63, 2**64, 10**30, -5),
+    *(1_790_000_000_000_123, 1_790_000_000_000_123.25, 9_007_199_254_741.0, -(2**70)),
+    *(9_007_199_254_743, [], [1], {}, {"ts": 5}, "Spans", "\u0661\u0662", -(2**53), 0.0005),
+]
+ODD_WORDS: list[Any] = [
+    *("X", "M", "i", "cpu_op", "KERNEL", "gpu_memcpy", "user_annotation", "cuda_runtime"),
+    *("ProfilerStep#3", "gloo:x", "c10d::send", "nccl", "record_param_comms", "[memory]"),
+    *("thread_name", 'a "ts": 1', "},{", ', {"ph"', "é\u2028", "\ud800", "\\", "\n", ""),
+    *("n" * 400, None, 3, True, [], {}, {"name": 1}, "inf", ", }"),
+]
+GOOD = {
+    "ph": "X", "cat": "kernel", "name": "n", "pid": 0, "tid": 7, "ts": 3.5, "dur": 2,
+    "args": {"External id": 5, "stream": 7, "device": 1, "correlation": 3},
+}  # fmt: skip
+ODD: dict[str, list[Any]] = {
+    **dict.fromkeys(("pid", "tid", "ts", "dur"), ODD_NUMBERS),
+    **dict.fromkeys(("cat", "name"), ODD_WORDS),
+    "args": [None, [], 3, "x", {}, {"a": [[1, {"b": {}}]] * 50}],
+    **dict.fromkeys(("args.External id", "args.correlation"), ODD_NUMBERS),
+    **dict.fromkeys(("args.stream", "args.device"), ODD_NUMBERS),
+    "args.Collective name": ODD_WORDS,
+    "args.name": ["x", '"', {"ph": 1}],
+}
+
+
+@pytest.mark.parametrize("key", ODD)
+@pytest.mark.parametrize("category", ["kernel", "cpu_op", "user_annotation", "Cuda_Runtime"])
+def test_each_odd_value_between_usual_events(
+    tmp_path: Path, reading: _Reading, key: str, category: str
+) -> None:
+    events: list[Any] = []
+    for value in ODD[key]:
+        odd = json.loads(json.dumps(GOOD | {"cat": category}))
+        (odd["args"] if "." in key else odd)[key.removeprefix("args.")] = value
+        without = json.loads(json.dumps(GOOD | {"cat": category}))
+        (without["args"] if "." in key else without).pop(key.removeprefix("args."), None)
+        events += [GOOD | {"cat": category}, odd, without]
+    path = tmp_path / "rank0.json"
+    path.write_text(json.dumps({"traceEvents": [*events, GOOD]}))
+    reading.in_pieces = 0
+    in_pieces, one_by_one = reading.both(path, 1_000)
+    assert in_pieces == one_by_one
+    assert reading.in_pieces > len(events) - 10
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    ['"ts": 4', '"name": "m"', '"args": {}', '"tid": 3', '"cat": "cpu_op"', '"dur" :1', '"ph": 3'],
 )
-WORDS = st.one_of(
-    st.sampled_from(
-        [
-            *("X", "M", "i", "cpu_op", "KERNEL", "gpu_memcpy", "user_annotation", "cuda_runtime"),
-            *("ProfilerStep#3", "gloo:x", "c10d::send", "nccl", "record_param_comms", "[memory]"),
-            *("thread_name", 'a "ts": 1', "},{", ', {"ph"', "é\u2028", "\ud800", "\\", "\n", ""),
-            *("n" * 400, None, 3, True, [], {}, {"name": 1}),
-        ]
-    ),
-    st.text(max_size=8),
-)
+def test_of_equal_keys_the_last_counts(tmp_path: Path, reading: _Reading, repeated: str) -> None:
+    usual = json.dumps(GOOD)
+    odd = [usual[:-1] + f", {repeated}}}", usual.replace('{"External id"', '{"stream": 9, "x"')]
+    path = tmp_path / "rank0.json"
+    path.write_text('{"traceEvents": [' + ", ".join([usual, *odd] * 9) + "]}")
+    reading.in_pieces = 0
+    in_pieces, one_by_one = reading.both(path, 1_000)
+    assert in_pieces == one_by_one
+    assert reading.in_pieces > 20
+
+
+NUMBERS = st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(0, 1 << 40), st.floats(0, 1e6))
+WORDS = st.one_of(st.sampled_from(ODD_WORDS), st.text(max_size=8))
 ARGUMENTS = st.one_of(
     st.dictionaries(
         st.sampled_from(
@@ -143,13 +184,12 @@ EVENTS = st.one_of(
             "args": ARGUMENTS,
         },
     ),
-    st.dictionaries(st.sampled_from(["ph", "cat", "name"]), WORDS, max_size=3),
     st.fixed_dictionaries(
         {"ph": WORDS, "cat": WORDS, "name": WORDS, "ts": NUMBERS, "dur": NUMBERS},
         optional={"tid": NUMBERS, "args": ARGUMENTS, "more": ARGUMENTS},
     ),
-    st.sampled_from([3, None, [], "x"]),
 )
+BETWEEN = st.one_of(st.just([]), st.just([]), st.just([{"name": "n", "ph": "X"}, 3, None, [{}]]))
 HOW = st.fixed_dictionaries(
     {"ensure_ascii": st.booleans(), "indent": st.sampled_from([None, None, 0, 2])},
     optional={"separators": st.just((",", ":"))},
@@ -163,22 +203,21 @@ REPLACED = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.lists(EVENTS, min_size=3, max_size=30), HOW, REPLACED, st.integers(100, 3_000), st.booleans()
-)
+@settings(max_examples=60, deadline=None)
+@given(st.lists(EVENTS, min_size=3, max_size=30), BETWEEN, HOW, REPLACED, st.integers(100, 3_000))
 def test_odd_files_are_the_same_in_both_ways(
     tmp_path_factory: pytest.TempPathFactory,
     reading: _Reading,
     events: list[Any],
+    others: list[Any],
     how: dict[str, Any],
     replaced: tuple[bytes, bytes],
     stretch: int,
-    only_once: bool,
 ) -> None:
     """Valid JSON, and with some bytes replaced by others, also what is refused."""
+    events = events[:20] + others + events[20:]
     text = json.dumps({"traceEvents": events, "traceName": [{"ph": 1}, {"ph": 2}]}, **how)
-    content = text.encode(errors="surrogatepass").replace(*replaced, 1 if only_once else -1)
+    content = text.encode(errors="surrogatepass").replace(*replaced, 1 + stretch % 2)
     path = tmp_path_factory.mktemp("odd") / "rank0.json"
     path.write_bytes(content)
     in_pieces, one_by_one = reading.both(path, stretch)
