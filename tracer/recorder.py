@@ -27,27 +27,46 @@ from tracer.rings import (
 from tracer.windows import Window
 
 _MOST_MOMENTS: Final = 1 << 12
+_MOST_NAMES: Final = 1 << 16
+_MOST_LANES: Final = 1 << 12
+"""Each thread that records has a lane by its name, and a record two bytes for its number."""
+
+_MOST_DTYPES: Final = 1 << 7
+"""One byte; torch has about forty."""
+
+OTHER: Final = "(other)"
+"""What is recorded in place of a name when there are too many of them."""
+
 _MOST_COUNTER_VALUES: Final = 1 << 16
 """Counter values held between two flushes; older ones are dropped beyond, and counted."""
 
 
 class Names:
-    """Interned strings of one column: the hot path carries small integers, the file words."""
+    """Interned strings of one column: the hot path carries small integers, the file words.
 
-    def __init__(self) -> None:
+    There are `most` of them, so that names which count something up neither fill the memory of the
+    training nor run over the column; all further ones are `other`.
+    """
+
+    def __init__(self, most: int = _MOST_NAMES, other: str = OTHER) -> None:
         self.words: list[str] = []
+        self.lock = threading.Lock()
         self._index: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._most = most
+        self._other = other
 
     def intern(self, word: str) -> int:
         """The index of `word`, added if new. A hit is one dictionary look-up."""
         found = self._index.get(word)
         if found is not None:
             return found
-        with self._lock:
+        with self.lock:
             if word not in self._index:
-                self.words.append(word)
-                self._index[word] = len(self.words) - 1
+                if len(self.words) >= self._most - 1:
+                    word = self._other
+                if word not in self._index:
+                    self.words.append(word)
+                    self._index[word] = len(self.words) - 1
             return self._index[word]
 
 
@@ -172,9 +191,9 @@ class Recorder:
         self.describe_schedule: Callable[[Any], None] = lambda schedule: None
         """Reads the plan of a pipeline schedule; set by the collector that knows schedules."""
         self.names = Names()
-        self.lanes = Names()
+        self.lanes = Names(_MOST_LANES, f"host:{OTHER}")
         self.groups = Names()
-        self.dtypes = Names()
+        self.dtypes = Names(_MOST_DTYPES)
         self.clock_samples: deque[tuple[int, str, int, int]] = deque(maxlen=_MOST_MOMENTS)
         """Comparisons of `clock` with another, as rows of `CLOCK_SCHEMA`, for the writer."""
         self.counter_values: deque[tuple[int, str, float]] = deque(maxlen=_MOST_COUNTER_VALUES)
@@ -303,6 +322,12 @@ class Recorder:
             )
         except Exception:  # of the error's own text, or of standard error
             self.failure = name
+
+    def forget_locks(self) -> None:
+        """In a forked child: what another thread held at the fork would never be given back."""
+        self.device_lock = threading.Lock()
+        for names in (self.names, self.lanes, self.groups, self.dtypes):
+            names.lock = threading.Lock()
 
     @property
     def dropped(self) -> int:

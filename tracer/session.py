@@ -337,6 +337,7 @@ def _stop_in_child() -> None:
     """A forked child (a data-loading worker) shares our buffers but has no writer: be silent."""
     global _current
     if _current is not None:
+        _current.recorder.forget_locks()
         _current.recorder.active = False
         _of_signals(Signals.uninstall)
         _after_fork()

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
-from tracer.recorder import Recorder
+from tracer.recorder import OTHER, Recorder, warn
 from tracer.rings import RECORD_BYTES, pack_event
 from tracer.schema import Kind
+
+_MOST_CLASSES: Final = 1 << 13
+"""Of one kind; a class takes 1.5 kB of the training's memory for good."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,20 +50,34 @@ class Span:
 class Spans:
     """Makes the spans of one recorder."""
 
-    __slots__ = ("_classes", "_recorder")
+    __slots__ = ("_classes", "_recorder", "_said")
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         # A list by kind, since the hash of an enum's member is a call of its own.
+        self._said = False
         self._classes: list[dict[str, type[Span]]] = [{} for _ in Kind]
 
     def span(self, kind: Kind, name: str) -> Span:
         """A `with` block that records itself, also when the block raises."""
+        classes = self._classes[kind]
         try:
-            return self._classes[kind][name]()
+            return classes[name]()
         except KeyError:
-            made = self._classes[kind][name] = _span_class(self._recorder, kind, name)
+            if len(classes) >= _MOST_CLASSES and name != OTHER:
+                return self._other(kind)
+            made = classes[name] = _span_class(self._recorder, kind, name)
             return made()
+
+    def _other(self, kind: Kind) -> Span:
+        """A name too many: said once, and recorded under a name that stands for all of these."""
+        if not self._said:
+            self._said = True
+            warn(
+                f"spans have more than {_MOST_CLASSES:,} names, and further ones are recorded as "
+                f"{OTHER!r}: name what is done, and count with t.counter"
+            )
+        return self.span(kind, OTHER)
 
 
 def _span_class(recorder: Recorder, kind: Kind, name: str) -> type[Span]:

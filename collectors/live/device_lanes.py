@@ -279,7 +279,12 @@ def hook_captures(patches: Patches, recorder: Recorder, graph_class: type) -> No
                 started.append(recorder.clock())
             except Exception as error:
                 recorder.fault(error)
-            return original(*args, **kwargs)
+            try:
+                return original(*args, **kwargs)
+            except BaseException:  # it has not begun, so that nobody will end it
+                recorder.capturing = max(0, recorder.capturing - 1)
+                started.clear()
+                raise
 
         return traced
 

@@ -37,13 +37,11 @@ def hook_object_collectives(patches: Patches, operations: Operations) -> None:
         function = getattr(distributed_c10d, name, None)
         if function is not None:
             label = name if kind is Kind.COLLECTIVE else kind.label
-            hooks[function] = _hook(operations, kind, label)
+            hooks[id(function)] = _hook(operations, kind, label)
     for module in list(sys.modules.values()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
-            try:
-                hook = hooks.get(value)
-            except TypeError:  # what cannot be hashed is not one of them
-                continue
+            # By identity: the hash of a stranger's object is a stranger's code, and may raise.
+            hook = hooks.get(id(value))
             if hook is not None:
                 patches.replace(module, name, hook)
 

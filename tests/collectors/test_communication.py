@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -209,6 +210,25 @@ def test_the_functions_for_objects_are_put_back_everywhere(tmp_path: Path, group
     with Tracer(tmp_path / "run"):
         assert dist.all_gather_object is not before[0]
     assert (dist.all_gather_object, object_imported_before) == before
+
+
+class _Proxy:
+    """As an object may be that stands for another one, which is not there yet."""
+
+    def __hash__(self) -> int:
+        raise RuntimeError("there is nothing yet")
+
+    __eq__ = None  # type: ignore[assignment]
+
+
+def test_strangers_objects_are_not_asked_while_hooks_go_in(
+    tmp_path: Path, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "request", _Proxy(), raising=False)
+    with Tracer(tmp_path / "run") as t:
+        OBJECTS["all_gather_object"]()
+    assert t.recorder.failure is None
+    assert [row["name"] for row in calls(tmp_path / "run", 0)] == ["all_gather_object"]
 
 
 def test_numbers_count_the_operations_of_a_group(tmp_path: Path, group: Group) -> None:

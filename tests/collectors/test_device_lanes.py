@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from collectors.live.device_lanes import Devices, hook_captures
 from collectors.live.patches import Patches
 from tracer.recorder import Recorder
@@ -147,6 +149,24 @@ def test_an_operation_is_timed_from_the_call_to_the_end_of_its_wait() -> None:
         ("wait", "device:7", 3_000_000, 1_000_000, 3, 42),
         ("collective", "device:7 communication", 0, 4_000_000, 3, 42),
     ]
+
+
+def test_a_capture_that_does_not_begin_leaves_nothing_switched_off() -> None:
+    _, recorder, devices = _made()
+
+    class Graph:
+        def capture_begin(self) -> None:
+            raise RuntimeError("another capture is at work")
+
+        def capture_end(self) -> None: ...
+
+    patches = Patches()
+    hook_captures(patches, recorder, Graph)
+    with pytest.raises(RuntimeError, match="another capture"):
+        Graph().capture_begin()
+
+    assert recorder.capturing == 0
+    assert devices.mark() is not None
 
 
 def test_nothing_is_marked_or_asked_while_a_graph_is_captured_but_one_marker() -> None:

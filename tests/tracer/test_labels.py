@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tests.support.reading import rows
-from tracer import Kind, Tracer, UsageError, Window
+from tracer import Kind, Tracer, UsageError, Window, spans
 
 
 def _counters(run: Path) -> list[dict[str, Any]]:
@@ -187,3 +188,41 @@ def test_windows_of_steps() -> None:
     assert [step for step in range(13) if window.holds(step)] == [1, 2, 6, 7, 11, 12]
     with pytest.raises(UsageError, match="every > steps"):
         Window(every=2, steps=2)
+
+
+def test_names_that_count_something_up_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(spans, "_MOST_CLASSES", 3)
+    with Tracer(tmp_path / "run", collectors=[]) as t:
+        for number in range(6):
+            with t.span(f"batch {number}"):
+                pass
+        with t.span("batch 1"):
+            pass
+        with t.span("load", kind=Kind.DATA):
+            pass
+
+    names = [row["name"] for row in rows(tmp_path / "run", 0)]
+    assert names == ["batch 0", "batch 1", "batch 2", *["(other)"] * 3, "batch 1", "load"]
+    assert capsys.readouterr().err.count("spans have more than 3 names") == 1
+
+
+def test_threads_without_end_share_the_last_lane(tmp_path: Path) -> None:
+    """A record holds the number of its lane in two bytes."""
+
+    def work(t: Tracer, number: int) -> None:
+        with t.span("work"):
+            threads.append(number)
+
+    threads: list[int] = []
+    with Tracer(tmp_path / "run", collectors=[]) as t:
+        most = t.recorder.lanes._most = len(t.recorder.lanes.words) + 3
+        for number in range(6):
+            thread = threading.Thread(target=work, args=(t, number), name=f"worker {number}")
+            thread.start()
+            thread.join()
+
+    lanes = [row["lane"] for row in rows(tmp_path / "run", 0, name="work")]
+    assert lanes == ["host:worker 0", "host:worker 1", *["host:(other)"] * 4]
+    assert most < 1 << 15

@@ -100,6 +100,39 @@ def test_loading_workers_under_a_tracer(tmp_path: Path, start: str) -> None:
     _assert_recorded_by_one_process(run)
 
 
+_FORKED_AT_A_BAD_TIME = """
+import os, sys, threading
+from tracer import Tracer
+
+held = threading.Event()
+
+def hold(locks):
+    for lock in locks:
+        lock.acquire()
+    held.set()
+    threading.Event().wait()
+
+with Tracer(sys.argv[1], collectors=[]) as t:
+    recorder = t.recorder
+    locks = [recorder.names.lock, recorder.lanes.lock, recorder.device_lock]
+    threading.Thread(target=hold, args=(locks,), daemon=True).start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        with t.span("a name that is new"), recorder.device_lock:
+            recorder.lanes.intern("new as well")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    print("trained", flush=True)
+    os._exit(0)  # the writer would wait for the locks
+"""
+
+
+def test_a_lock_that_was_held_at_the_fork_does_not_hold_the_child(tmp_path: Path) -> None:
+    done = run_python("-c", _FORKED_AT_A_BAD_TIME, tmp_path / "run")
+    assert (done.stdout, done.stderr) == ("trained\n", "")
+
+
 @pytest.mark.parametrize(("start", "overwrite"), [("spawn", False), ("forkserver", True)])
 def test_a_tracer_at_module_level_is_none_in_the_workers(
     tmp_path: Path, start: str, overwrite: bool
