@@ -127,12 +127,13 @@ class ChromeTrace:
 
 
 def is_chrome_json(path: Path, *words: bytes) -> bool:
-    """Whether the file begins as JSON and one of `words` stands in its first part."""
-    with _opened(path) as (_, unpacked):
-        try:
-            start = unpacked.read(_CHUNK)
-        except (EOFError, zlib.error, OSError):
-            return False
+    """Whether the file begins as JSON and one of `words` stands in its first part; also where it
+    is cut off: reading it says so, and a rank does not vanish.
+    """
+    start = b""
+    with _opened(path) as (_, unpacked), contextlib.suppress(EOFError, zlib.error, OSError):
+        while len(start) < _CHUNK and (more := unpacked.read1(_CHUNK - len(start))):
+            start += more
     return start.lstrip()[:1] in (b"{", b"[") and any(word in start for word in words)
 
 

@@ -1,6 +1,6 @@
 """`rankscope`: one command per file of this folder, all registered in `COMMANDS`.
 
-Exit codes: 0 fine, 1 a finding (a gate that failed), 2 bad usage or input.
+Exit codes: 0 fine, 1 a finding (a gate that failed), 2 bad usage or input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import click
 from tracer.errors import RankscopeError
 
 BAD_INPUT: Final = 2
+INTERRUPTED: Final = 130
+"""As a shell has it; not click's 1, which a gate would take for a finding."""
 
 COMMANDS: Final = {
     "run": "dashboard.cli.run",
@@ -69,7 +71,14 @@ def rankscope() -> None:
 def main() -> None:
     """The command line: our own errors become one line on standard error and exit code 2."""
     try:
-        rankscope()
+        code = rankscope(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("rankscope: interrupted", err=True)
+        sys.exit(INTERRUPTED)
     except RankscopeError as error:
         click.echo(f"rankscope: {error}", err=True)
         sys.exit(BAD_INPUT)
+    sys.exit(code if isinstance(code, int) else 0)

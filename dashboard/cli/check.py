@@ -12,6 +12,7 @@ import click
 from dashboard.analysis.whole_run.integrity import violations
 from dashboard.cli.opening import open_run
 from dashboard.cli.options import json_option, run_argument
+from dashboard.cli.tables import counted
 
 FINDING: Final = 1
 
@@ -37,5 +38,6 @@ def check(path: Path | str, as_json: bool) -> None:
         for violation in found:
             where = "run" if violation.rank is None else f"rank {violation.rank}"
             click.echo(f"{where}: {violation.check}: {violation.text}")
-        click.echo(f"{run.name}: {len(found) or 'no'} findings in {len(run.ranks)} ranks")
+        said = counted(len(found), "finding") if found else "no findings"
+        click.echo(f"{run.name}: {said} in {counted(len(run.ranks), 'rank')}")
     sys.exit(FINDING if found else 0)

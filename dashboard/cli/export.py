@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from dashboard.analysis.whole_run.views import VIEWS
 from dashboard.cli.options import chosen_steps, opened, run_argument, steps_option
+from dashboard.cli.tables import counted, size
 from dashboard.export.files import STANDARD_OUTPUT
 from dashboard.export.formats import FORMATS, default_name
 from dashboard.export.formats import export as write
@@ -112,5 +113,5 @@ def export(
 
 def _size(target: Path) -> str:
     paths = [path for path in target.rglob("*") if path.is_file()] if target.is_dir() else [target]
-    size = sum(path.stat().st_size for path in paths)
-    return f"{size / 1e6:,.1f} MB" + (f" in {len(paths)} files" if target.is_dir() else "")
+    written = size(float(sum(path.stat().st_size for path in paths)))
+    return f"{written} in {counted(len(paths), 'file')}" if target.is_dir() else written

@@ -12,6 +12,7 @@ from dashboard.analysis.layouts.layouts import Layouts, explore_layouts
 from dashboard.analysis.layouts.prediction import (
     BUBBLE,
     DATA,
+    OUTSIDE,
     PIPELINE,
     TENSOR,
     LayoutPrediction,
@@ -22,6 +23,7 @@ from dashboard.cli.tables import console, ms, percent, show, table
 _SHARES = {TENSOR: "tp %", PIPELINE: "pp %", DATA: "dp %", BUBBLE: "bubble %"}
 """Of the step, what is shown of it, and as what."""
 _MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
+_OTHER = "other"
 
 
 @click.command("layouts")
@@ -97,9 +99,8 @@ def _print(found: Layouts, top: int) -> None:
         out,
         table(
             "Layouts, ms; least per microbatch (mb) first; tp, pp, dp: communication\n"
-            + (
-                "act.: activations held, as recorded = 1" if memory == "act." else "GB: peak memory"
-            ),
+            + ("act.: activations held, as recorded = 1" if memory == "act." else "GB: peak memory")
+            + (f"; limit {_OTHER}: {OUTSIDE}" if OUTSIDE in {row.limit for row in shown} else ""),
             columns,
             rows,
         ),
@@ -137,6 +138,7 @@ def _row(
         f"{prediction.activations:.2g}×"
         if prediction.peak_bytes is None
         else f"{prediction.peak_bytes / 1e9:.3g}",
-        prediction.limit.removesuffix(" communication").split()[0],
-        "".join(sorted(marks.get(said, "…") for said in prediction.assumed)),
+        _OTHER if prediction.limit == OUTSIDE else prediction.limit.removesuffix(" communication"),
+        "".join(mark for said, mark in marks.items() if said in prediction.assumed)
+        + "…" * any(said not in marks for said in prediction.assumed),
     ]

@@ -38,6 +38,7 @@ from dashboard.cli.options import (
 from dashboard.cli.report_html import write_html
 from dashboard.cli.tables import (
     console,
+    counted,
     gbps,
     ms,
     percent,
@@ -182,7 +183,8 @@ def _warm_up(run: Run, steps: Collection[int] | None) -> WarmUp | None:
 
 def _header(run: Run) -> Text:
     meta = run.meta
-    said = [f"{run.name}: {len(run.ranks)} of {meta.world_size} ranks, {len(run.steps)} steps"]
+    steps = counted(len(run.steps), "step")
+    said = [f"{run.name}: {len(run.ranks)} of {meta.world_size} ranks, {steps}"]
     if meta.mesh is not None:
         shape = zip(meta.mesh.names, meta.mesh.shape, strict=True)
         said.append("mesh " + " × ".join(f"{name} {length}" for name, length in shape))
@@ -222,7 +224,7 @@ def _accounting(accounting: Accounting, width: int) -> Iterator[Table]:
         times.append([str(rank), window, *in_ms])
         shares.append([str(rank), *parts, total])
         both.append([str(rank), window, *cells, total])
-    of = f"(mean of {steps} steps)"
+    of = f"(mean of {counted(steps, 'step')})"
     title = f"Time per step and rank, ms and share of the step {of}"
     one = table(title, ["rank", "step", *used, "sum"], both)
     if width_of(one) <= width:

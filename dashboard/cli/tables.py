@@ -88,6 +88,11 @@ def gbps(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
+def counted(number: int, what: str) -> str:
+    """1 → `1 step`, 1200 → `1,200 steps`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def size(value: float | None) -> str:
     """Bytes in decimal units: 4096 → `4.1 kB`."""
     if value is None:

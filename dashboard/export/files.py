@@ -23,15 +23,17 @@ _GZIP_LEVEL: Final = 4
 @contextlib.contextmanager
 def replacing_file(out: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `out` at the end; on an error, or Ctrl-C, what
-    was at `out` before is still there. It is compressed if the name of `out` ends with `.gz`.
+    was at `out` before is still there. It is compressed if the name of `out` ends with `.gz`. The
+    directory is made if it does not exist.
 
     Raises:
-        UsageError: `out` cannot be written: it is a directory, its own does not exist, or the disk
+        UsageError: `out` cannot be written: it is a directory, its own cannot be made, or the disk
             is full.
     """
     if out.is_dir():
         raise UsageError(f"{out}: is a directory; name a file (-o FILE)")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as part, part.open("wb") as file:
             if out.suffix == ".gz":
                 with gzip.GzipFile(out.stem, "wb", _GZIP_LEVEL, file, mtime=0) as compressed:

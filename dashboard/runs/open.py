@@ -234,12 +234,26 @@ def _event_files(directory: Path) -> dict[int, Path]:
         if rank <= MAX_RANK and path.name == events_file(rank)
     }
     if not files:
+        inside = _runs_inside(directory)
+        if inside:
+            raise TraceError(f"{directory}: no run, but these in it are, name one: {inside}")
         raise TraceError(
             f"{directory}: no {events_file(0)} or other rank files here; record a run with "
             f"`torchrun … -m tracer --out {directory} train.py`, or name its directory "
             "(or one with another tool's traces, see `rankscope import --help`)"
         )
     return dict(sorted(files.items()))
+
+
+def _runs_inside(directory: Path) -> str:
+    """The runs in a directory of runs, by name; empty where it has none."""
+    having = [
+        str(path)
+        for path in sorted(directory.iterdir())
+        if not path.name.startswith(".") and _holds_events(path)
+    ]
+    more = ["…"] if len(having) > _NAMED_AT_MOST else []
+    return ", ".join([*having[:_NAMED_AT_MOST], *more])
 
 
 def _read_streams(

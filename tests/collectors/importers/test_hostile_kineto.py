@@ -58,6 +58,21 @@ def test_hostile_files_are_refused_in_words(tmp_path: Path, what: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["rank0.json"]
 
 
+def test_a_file_of_a_directory_that_was_cut_off_is_named_and_not_passed_over(
+    tmp_path: Path,
+) -> None:
+    """A copy that did not finish: else its rank is missing without a word."""
+    whole = RECORDED.read_bytes()
+    (tmp_path / "rank0.json.gz").write_bytes(whole)
+    (tmp_path / "rank1.json.gz").write_bytes(whole[: len(whole) // 2])
+    files = files_of(KINETO, [tmp_path])
+    assert [path.name for path in files] == ["rank0.json.gz", "rank1.json.gz"]
+    with pytest.raises(DamagedTrace, match=r"rank1\.json\.gz: not a whole JSON trace"):
+        import_files(KINETO, files, tmp_path / "run")
+    (tmp_path / "rank1.json.gz").write_bytes(gzip.compress(HEAD + EVENT * 100)[:-20])
+    assert len(files_of(KINETO, [tmp_path])) == 2, "less than a first part was packed"
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_damage_anywhere_in_a_recorded_trace(data: st.DataObject) -> None:

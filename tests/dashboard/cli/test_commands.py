@@ -247,3 +247,70 @@ def test_a_first_step_that_bends_the_means_is_said_with_the_mend() -> None:
         assert "the run's first" not in rankscope(command, sample, "--step", "1:").stdout
     of_json = json.loads(rankscope("report", sample, "--json").stdout)["run"]["warm_up"]
     assert (of_json["step"], of_json["next_step"]) == (0, 1)
+
+
+def test_a_directory_of_runs_names_them(path: str) -> None:
+    """Who mistypes finds the name; what is no run is not named."""
+    above = Path(path).parent
+    (above / "no run").mkdir(exist_ok=True)
+    done = rankscope("report", str(above))
+    assert done.returncode == 2
+    assert f"{above}: no run, but these in it are, name one: " in done.stderr
+    assert path in done.stderr
+    assert "no run/" not in done.stderr
+
+
+def test_an_interrupted_command_says_so_and_is_no_finding() -> None:
+    """Interrupted while it works, it exits as a shell has it; 1 would be a gate that failed."""
+    code = (
+        "import signal, os, dashboard.analysis.replay.whatif as m\n"
+        "from dashboard.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "m.step_times = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "main()\n"
+    )
+    sample = Path(__file__).parents[3] / "sample_traces" / "pp2-tp2-1f1b"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "whatif", str(sample)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.strip() == "rankscope: interrupted"
+
+
+def test_layouts_say_what_limits_them_in_words_that_are_explained(tmp_path: Path) -> None:
+    """A microbatch takes 30 of the 65 µs that a step of one takes; 35 are outside of the plan."""
+    events, at = [], 0
+    for step in range(4):
+        common = {"stage": 0, "microbatch": 0, "step": step}
+        events += [
+            Event(start=at, duration=65, kind="step", name="step", step=step),
+            Event(start=at, duration=10, kind="forward", name="F", **common),
+            Event(start=at + 10, duration=20, kind="backward", name="B", **common),
+            Event(start=at + 30, duration=2, kind="optimizer", name="SGD.step", step=step),
+        ]
+        at += 65
+    plan = {
+        "name": "Schedule1F1B",
+        "stages": 1,
+        "microbatches": 1,
+        "virtual_stages": 1,
+        "pipeline_size": 1,
+        "plan": {"0": ["0F0", "0B0"]},
+    }
+    run = write_run(
+        tmp_path / "run",
+        {0: events},
+        facts={0: RankFacts(coordinates={"pp": 0}, stages=(0,))},
+        mesh={"names": ["pp"], "shape": [1], "coordinates": {"0": [0]}},
+        schedule=plan,
+        scale=1000,
+    )
+    done = rankscope("layouts", str(run))
+    assert done.returncode == 0, done.stderr
+    assert "limit other: optimizer and other work" in done.stdout
+    (row,) = (line for line in done.stdout.splitlines() if "recorded" in line and "p1" in line)
+    assert row.split()[-1] == "other"

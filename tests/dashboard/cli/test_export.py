@@ -28,7 +28,8 @@ def run(*arguments: str, catch: bool = False) -> Result:
 def test_the_file_has_the_name_of_the_run_and_is_said(path: str) -> None:
     done = run(path, "--to", "perfetto")
     assert done.exit_code == 0
-    assert done.stderr == "toy.pftrace: 0.0 MB\n"
+    written = Path("toy.pftrace").stat().st_size
+    assert done.stderr == f"toy.pftrace: {written / 1000:.1f} kB\n"
     assert parse_perfetto(Path("toy.pftrace")).processes
     assert run(path, "--to", "chrome", "--step", "1", "--rank", "0,2").exit_code == 0
     rows = read_chrome(Path("toy.json.gz"))
@@ -50,7 +51,7 @@ def test_csv_to_standard_output(path: str) -> None:
         (["--to", "chrome", "--table", "steps"], "tables go to: parquet, csv"),
         (["--to", "chrome", "-o", "-"], "cannot be written to standard output"),
         (["--to", "csv", "--table", "steps", "--table", "p2p"], "holds one table"),
-        (["--to", "chrome", "-o", "nowhere/a.json"], "nowhere/a.json: cannot be written: No such"),
+        (["--to", "chrome", "-o", "toy/run.json/a.json"], "a.json: cannot be written: "),
         (["--to", "chrome", "-o", "toy"], "toy: is a directory"),
         (["--to", "parquet", "-o", "toy"], "toy: exists already"),
         (["--to", "csv", "--step", "7"], "no complete step in 7:8"),
@@ -91,3 +92,15 @@ def test_a_word_that_is_no_rank_is_bad_usage(path: str) -> None:
     done = run(path, "--to", "csv", "--rank", "x")
     assert done.exit_code == 2
     assert "'x' is not a list of ranks" in done.stderr
+
+
+def test_directories_on_the_way_are_made_and_sizes_are_said_in_their_unit(path: str) -> None:
+    """Whatever the format: a directory as of Parquet, or one file."""
+    for to, target in (("chrome", "new/way/a.json"), ("csv", "other/a.csv"), ("parquet", "p/q")):
+        done = run(path, "--to", to, "-o", target)
+        assert done.exit_code == 0, done.stderr
+        assert done.stderr.startswith(f"{target}: ")
+        files = [file for file in Path(target).rglob("*") if file.is_file()] or [Path(target)]
+        size = sum(file.stat().st_size for file in files)
+        assert f": {size / 1000:.1f} kB" in done.stderr
+    assert f" in {len(files)} files" in done.stderr
