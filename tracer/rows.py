@@ -14,6 +14,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tracer.arrays import word_array
 from tracer.schema import KINDS
 from tracer.text import MAX_WORD, plain_text
 
@@ -115,7 +116,7 @@ def _impossible(field: pa.Field, column: pa.ChunkedArray) -> dict[str, pa.Chunke
             found[f"{field.name} is not in {low} … {high}"] = pc.fill_null(outside, False)
     words = _words(column) if field.name == "kind" else None
     if words is not None:
-        unknown = pc.invert(pc.is_in(words, pa.array(KINDS)))
+        unknown = pc.invert(pc.is_in(words, word_array(KINDS)))
         if pc.any(unknown).as_py():
             rows = [pc.fill_null(unknown.take(chunk.indices), False) for chunk in column.chunks]
             found["kind is none of the format's"] = pa.chunked_array(rows, pa.bool_())

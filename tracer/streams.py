@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,9 @@ _CODEC: Final = pa.Codec("zstd", compression_level=6)
 ones take 10 and lz4 takes 17, for 0.2 µs more on the writer thread (docs/decisions.md)."""
 
 
+_ONE_THREAD: Final = ipc.IpcReadOptions(use_threads=False)
+"""Batches are small: handing each column to another thread takes longer than reading it, on a busy
+machine a hundred times as long."""
 _NUMBER: Final = re.compile("[0-9]{1,9}")
 
 
@@ -124,8 +128,20 @@ class StreamContent:
         return int(_metadata(self.schema, "rank"))
 
 
-def read_stream(path: Path, content: str) -> StreamContent:
-    """Read all that is readable of one `.arrows` file, memory-mapped.
+Choose = Callable[[pa.RecordBatch], pa.RecordBatch]
+"""Leaves out rows of a batch."""
+
+
+def read_stream(
+    path: Path,
+    content: str,
+    *,
+    columns: Sequence[str] | None = None,
+    choose: Choose = lambda batch: batch,
+) -> StreamContent:
+    """Read all that is readable of one `.arrows` file, memory-mapped; or only these columns, which
+    takes less time, and of each batch only what `choose` leaves, so that no more is in memory.
+    What is wrong with the rest is then not found.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -140,12 +156,17 @@ def read_stream(path: Path, content: str) -> StreamContent:
         mapped = file.read_buffer()
         limit = expansion(memoryview(mapped))
         try:
-            reader = ipc.open_stream(mapped.slice(0, limit.readable))
+            reader = ipc.open_stream(mapped.slice(0, limit.readable), options=_ONE_THREAD)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise NotATrace(f"{path}: not an Arrow stream ({_first_line(error)})") from error
         _check_schema(path, reader.schema, content)
         wanted = SCHEMAS[content].with_metadata(reader.schema.metadata)
-        batches, damage = _read_batches(reader, wanted)
+        if columns is not None:
+            places = [reader.schema.get_field_index(name) for name in columns]
+            options = ipc.IpcReadOptions(use_threads=False, included_fields=places)
+            reader = ipc.open_stream(mapped.slice(0, limit.readable), options=options)
+            wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
+        batches, damage = _read_batches(reader, wanted, choose)
         if damage is None and limit.readable < mapped.size:
             damage = (
                 f"damaged after {_rows(batches):,} rows: claims {limit.unpacked / 1e9:,.1f} GB of "
@@ -155,7 +176,7 @@ def read_stream(path: Path, content: str) -> StreamContent:
 
 
 def _read_batches(
-    reader: ipc.RecordBatchStreamReader, wanted: pa.Schema
+    reader: ipc.RecordBatchStreamReader, wanted: pa.Schema, choose: Choose
 ) -> tuple[list[pa.RecordBatch], str | None]:
     """The good batches, and what stopped the reading if it was not the end of the stream."""
     good: list[pa.RecordBatch] = []
@@ -163,7 +184,7 @@ def _read_batches(
         try:
             batch = reader.read_next_batch()
             _validate(batch)
-            good.append(without_null_words(batch, wanted))
+            good.append(choose(without_null_words(batch, wanted)))
         except StopIteration:
             return good, None
         except (pa.ArrowException, OSError, ValueError) as error:

@@ -27,7 +27,8 @@ def union(*sets: Intervals) -> Intervals:
     spans = spans[spans[:, 1] > spans[:, 0]]
     if len(spans) == 0:
         return EMPTY
-    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    if not bool((spans[1:, 0] >= spans[:-1, 0]).all()):
+        spans = spans[np.argsort(spans[:, 0], kind="stable")]
     reach = np.maximum.accumulate(spans[:, 1])
     opens = np.concatenate([[True], spans[1:, 0] > reach[:-1]])
     first = np.flatnonzero(opens)

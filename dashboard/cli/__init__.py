@@ -6,38 +6,55 @@ Exit codes: 0 fine, 1 a finding (a gate that failed), 2 bad usage or input, 130 
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Final
 
 import click
 
+from dashboard.cli.without_pandas import without_pandas
 from tracer.errors import RankscopeError
 
 BAD_INPUT: Final = 2
 INTERRUPTED: Final = 130
 """As a shell has it; not click's 1, which a gate would take for a finding."""
+_EXPORT: Final = "export"
+"""Hands tables to other people's packages, which may want pandas."""
 
 COMMANDS: Final = {
-    "run": "dashboard.cli.run",
-    "report": "dashboard.cli.report",
-    "gather": "dashboard.cli.gather",
-    "compare": "dashboard.cli.compare",
-    "dashboard": "dashboard.cli.dashboard",
-    "critical-path": "dashboard.cli.critical_path",
-    "bandwidth": "dashboard.cli.bandwidth",
-    "calibrate": "dashboard.cli.calibrate",
-    "whatif": "dashboard.cli.whatif",
-    "layouts": "dashboard.cli.layouts",
-    "memory": "dashboard.cli.memory",
-    "kernels": "dashboard.cli.kernels",
-    "stragglers": "dashboard.cli.stragglers",
-    "check": "dashboard.cli.check",
-    "query": "dashboard.cli.query",
-    "import": "dashboard.cli.import_",
-    "export": "dashboard.cli.export",
-    "metrics": "dashboard.cli.metrics",
+    "run": ("dashboard.cli.run", "Run a training script with the tracer around it."),
+    "report": ("dashboard.cli.report", "Say where the step time of RUN went, on which rank."),
+    "gather": (
+        "dashboard.cli.gather",
+        "Join directories with some ranks of a run each; pack them.",
+    ),
+    "compare": ("dashboard.cli.compare", "Show what changed from run A to run B, in ms per step."),
+    "dashboard": ("dashboard.cli.dashboard", "Show recorded runs in the browser."),
+    "critical-path": ("dashboard.cli.critical_path", "Sum up what the critical path was spent on."),
+    "bandwidth": (
+        "dashboard.cli.bandwidth",
+        "Say what each link takes, carries, and which are slow.",
+    ),
+    "calibrate": ("dashboard.cli.calibrate", "Measure what the links of RUN can do."),
+    "whatif": ("dashboard.cli.whatif", "Predict the step time if something were otherwise."),
+    "layouts": ("dashboard.cli.layouts", "Predict the step for other splits over ranks."),
+    "memory": ("dashboard.cli.memory", "Say how much memory each rank took at most, for what."),
+    "kernels": ("dashboard.cli.kernels", "Say what each device did, and which kernels took most."),
+    "stragglers": (
+        "dashboard.cli.stragglers",
+        "Find what holds up the steps, and price each cause.",
+    ),
+    "check": ("dashboard.cli.check", "Verify that what the ranks recorded fits together."),
+    "query": ("dashboard.cli.query", "Ask one or several RUNs in SQL."),
+    "import": ("dashboard.cli.import_", "Make a run of what another tool recorded."),
+    _EXPORT: ("dashboard.cli.export", "Write RUN in a format that other tools read."),
+    "metrics": (
+        "dashboard.cli.metrics",
+        "Print the numbers of the last step, or keep telling them.",
+    ),
 }
-"""Command → the module that defines it, under the module's own name."""
+"""Command → the module that defines it, under the module's own name, and what it does, so that the
+list of commands loads none of them."""
 
 
 class _Lazy(click.Group):
@@ -47,11 +64,15 @@ class _Lazy(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
+        module, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(module), module.rpartition(".")[2])
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,7 +92,8 @@ def rankscope() -> None:
 def main() -> None:
     """The command line: our own errors become one line on standard error and exit code 2."""
     try:
-        code = rankscope(standalone_mode=False)
+        with nullcontext() if sys.argv[1:2] == [_EXPORT] else without_pandas():
+            code = rankscope(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dashboard.cli.progress import Advance, count_progress
-from dashboard.cluster import Dask, Elsewhere, Place, Processes
 from dashboard.run import Run
 from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from dashboard.cluster import Place
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,12 +53,18 @@ class Where:
         """
         if self.scheduler is not None and self.workers is not None:
             raise UsageError("--scheduler and --workers exclude each other: name one")
+        from dashboard.cluster import Dask, Processes
+
         if self.scheduler is not None:
             return Dask(self.scheduler)
         return Processes(self.workers) if self.workers is not None else None
 
     def work(self, run: Run, together: Sequence[Callable[..., Any]]) -> None:
         """From now on these analyses of the run are worked out there, all at once."""
+        if (self.scheduler, self.workers) == (None, None):
+            return
+        from dashboard.cluster import Elsewhere
+
         place = self.place
         if place is not None:
             run.elsewhere = Elsewhere(

@@ -35,7 +35,6 @@ from dashboard.cli.options import (
     said_of_warm_up,
     steps_option,
 )
-from dashboard.cli.report_html import write_html
 from dashboard.cli.tables import (
     console,
     counted,
@@ -88,6 +87,8 @@ def report(
         click.echo(json.dumps(report_json(run, chosen), indent=1))
         return
     if html is not None:
+        from dashboard.cli.report_html import write_html  # plotly takes a tenth of a second
+
         write_html(run, chosen, _text(run, chosen), html)
         click.echo(f"Wrote {html}")
         return

@@ -1,10 +1,12 @@
-"""Tables of events of which a part can be had without reading the rest."""
+"""Tables of events of which a part can be had without reading the rest, and their numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 
@@ -12,7 +14,23 @@ import pyarrow as pa
 class ByColumn(Protocol):
     """Tables of which a part can be had without the rest."""
 
-    def part(self, rank: int, columns: Collection[str], steps: Collection[int] | None) -> pa.Table:
-        """`rank` and these columns of at least the rows of these steps (of all rows if None), in
-        order of start.
+    def part(
+        self,
+        rank: int,
+        columns: Collection[str],
+        steps: Collection[int] | None,
+        kinds: Collection[str] | None = None,
+    ) -> pa.Table:
+        """`rank` and these columns of at least the rows of these steps and kinds (of all where
+        None), in order of start.
         """
+
+
+def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column without nulls, as it lies in memory if it is one chunk. `to_numpy` gives the same
+    and imports pandas for it, where that is installed.
+    """
+    chunks = [np.from_dlpack(chunk) for chunk in column.chunks]
+    if len(chunks) == 1:
+        return chunks[0]
+    return np.concatenate(chunks) if chunks else np.zeros(0, column.type.to_pandas_dtype())

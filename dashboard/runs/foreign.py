@@ -8,14 +8,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-from collectors.importers.formats import VERSION, Format, import_files, recognized
-from dashboard.runs.caches import Fingerprint, fingerprint, replacing, writable_place
+from dashboard.runs.caches import Fingerprint, fingerprint, places, replacing, writable_place
 from tracer.errors import TraceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from collectors.importers.formats import Format
 
 _FOLDER: Final = "imported"
 _FILE: Final = "imported.json"
@@ -28,6 +29,13 @@ def imported(path: Path) -> Path | None:
     Raises:
         TraceError: the files are damaged, of several formats, or the cache cannot be written.
     """
+    kept = _kept(path)
+    if kept is not None:
+        return kept
+    from rich.console import Console
+
+    from collectors.importers.formats import VERSION, recognized
+
     found = recognized(path)
     if found is None:
         return None
@@ -40,20 +48,42 @@ def imported(path: Path) -> Path | None:
         )
     run, about = place / _FOLDER / path.resolve().name, place / _FILE
     known = {"version": VERSION, "format": found[0].name, "files": _fingerprint(path)}
-    if not (run.is_dir() and _said(about) == known):
-        about.unlink(missing_ok=True)
-        import_with_progress(
-            *found, run, console=Console(stderr=True, quiet=not sys.stderr.isatty()), overwrite=True
-        )
-        with contextlib.suppress(OSError), replacing(about) as part:
-            part.write_text(json.dumps(known), encoding="utf-8")
+    about.unlink(missing_ok=True)
+    import_with_progress(
+        *found, run, console=Console(stderr=True, quiet=not sys.stderr.isatty()), overwrite=True
+    )
+    with contextlib.suppress(OSError), replacing(about) as part:
+        part.write_text(json.dumps(known), encoding="utf-8")
     return run
+
+
+def _kept(path: Path) -> Path | None:
+    """The run that was made of these files as they are now."""
+    for place in places(path):
+        run, said = place / _FOLDER / path.resolve().name, _said(place / _FILE)
+        if said is not None and run.is_dir():
+            from collectors.importers.formats import VERSION
+
+            made_of = VERSION, _fingerprint(path)
+            if isinstance(said, dict) and (said.get("version"), said.get("files")) == made_of:
+                return run
+    return None
 
 
 def import_with_progress(
     format: Format, files: Sequence[Path], out: Path, *, console: Console, **how: Any
 ) -> None:
     """Import, with a progress bar that counts bytes of the files."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from collectors.importers.formats import import_files
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         total = sum(path.stat().st_size for path in files)

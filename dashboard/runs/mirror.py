@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +50,8 @@ def fetch(
     Raises:
         TraceError: the store cannot be read, or the disk not be written to.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     directory = mirror_of(store)
     wanted = [name for name in names if name in seen and OF_A_RUN.fullmatch(name)]
     try:

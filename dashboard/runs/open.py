@@ -17,33 +17,31 @@ from dashboard.runs.alignment import align
 from dashboard.runs.caches import Fingerprint, fingerprint
 from dashboard.runs.foreign import imported
 from dashboard.runs.horizon import recorded_until
-from dashboard.runs.opened import KEPT_BYTES, MANY_EVENTS, LazyTables, Opened, recall, remember
-from dashboard.runs.problems import Problem
+from dashboard.runs.opened import KEPT_BYTES, MANY_EVENTS, Opened, recall, remember
+from dashboard.runs.problems import Problem, problem_of
 from dashboard.runs.recording import (
     Recording,
     clock_problem,
-    counted_from,
     on_common_clock,
     steps_of,
 )
 from dashboard.runs.skimming import for_clocks, operations_looked_at
+from dashboard.runs.stream_tables import Choose, StreamTables
 from dashboard.runs.words import have
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
-from tracer.schema import MAX_RANK, RUN_FILE, clock_file, events_file, facts_file
+from tracer.schema import EVENT_SCHEMA, MAX_RANK, RUN_FILE, clock_file, events_file, facts_file
 from tracer.streams import StreamContent, read_stream
 
 _EVENTS_NAME: Final = re.compile(r"rank-([0-9]{5,7})\.arrows")
-
 
 _LISTED: Final = 8
 """Missing ranks in a row that are named one by one."""
 _NAMED_AT_MOST: Final = 16
 """Files in one message: with all 10,000 of them it could not be read."""
 
-MOST_AT_ONCE: Final = 8_000_000
-"""Bytes of event files whose events are held in memory together: some hundred MB when they are
-unpacked."""
+MOST_AT_ONCE: Final = 1_000_000
+"""Bytes of event files whose events are held in memory together: some 20 MB when unpacked."""
 
 AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
@@ -63,8 +61,8 @@ def open_recording(
         NewerFormat: a newer Rankscope wrote it.
     """
     directory = Path(path)
-    if not _holds_events(directory):
-        directory = imported(directory) or directory
+    made = None if _holds_events(directory) else imported(directory)
+    directory = made or directory
     files = _event_files(directory)
     if whole_steps:
         return _read(directory, files, make, whole_steps=True)
@@ -75,7 +73,7 @@ def open_recording(
         known = _skimmed(directory, files)
     run = _read(directory, files, make) if known is None else recalled(known, directory, make, seen)
     run.files = seen
-    if fresh and run.event_count >= MANY_EVENTS:
+    if fresh and (made is not None or run.event_count >= MANY_EVENTS):
         remember(run)
     return run
 
@@ -165,13 +163,23 @@ def recalled(
     world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
 
     def events(rank: int) -> pa.Table:
+        return prepared(rank, _events_of(rank, files[rank]))
+
+    def part(rank: int, columns: Collection[str], choose: Choose) -> pa.Table:
         path = files[rank]
-        table = _events_of(rank, path).table
-        facts = path.stat()
-        if [facts.st_size, facts.st_mtime_ns] != seen[path.name]:
-            raise DamagedTrace(f"{path}: has changed since the run was opened; open the run again")
-        moved = on_common_clock(table, rank, known.clock.maps[rank])
-        return counted_from(moved, known.begin)
+        if any((found.file, found.rank) == (path.name, rank) for found in known.problems):
+            return events(rank)  # which rows of it can be, only all of its columns say
+        names = [n for n in EVENT_SCHEMA.names if n in {*columns, "start", "duration"}]
+        stream = _events_of(rank, path, columns=names, choose=choose)
+        if stream.problem or stream.left_out:
+            raise _changed(path)
+        return prepared(rank, stream)
+
+    def prepared(rank: int, stream: StreamContent) -> pa.Table:
+        facts = stream.path.stat()
+        if [facts.st_size, facts.st_mtime_ns] != seen[stream.path.name]:
+            raise _changed(stream.path)
+        return on_common_clock(stream.table, rank, known.clock.maps[rank], known.begin)
 
     return make.recalled(
         path=directory,
@@ -180,11 +188,17 @@ def recalled(
         problems=known.problems,
         clock=known.clock,
         begin=known.begin,
-        tables=LazyTables(known.ranks, events, kept_bytes=kept_bytes),
+        tables=StreamTables(
+            known.ranks, events, part, event_count=known.event_count, kept_bytes=kept_bytes
+        ),
         event_count=known.event_count,
         steps=known.steps,
         recorded_until=known.recorded_until,
     )
+
+
+def _changed(path: Path) -> DamagedTrace:
+    return DamagedTrace(f"{path}: has changed since the run was opened; open the run again")
 
 
 def _until_last_step(rank: int, table: pa.Table) -> pa.Table:
@@ -285,11 +299,11 @@ def _read_streams(
     return streams
 
 
-def _events_of(rank: int, path: Path) -> StreamContent:
+def _events_of(rank: int, path: Path, **how: Any) -> StreamContent:
     """The events in `path`, which must be those of `rank`: a copy under another rank's name would
     count one rank twice.
     """
-    stream = read_stream(path, "events")
+    stream = read_stream(path, "events", **how)
     if stream.rank != rank:
         raise DamagedTrace(
             f"{path}: holds the events of rank {stream.rank}; copy the file of rank {rank} here"
@@ -392,11 +406,6 @@ def two_runs(a: Path, run_a: str, b: Path, run_b: str) -> TraceError:
         f"{a} is of run {run_a}, {b} of run {run_b}: "
         "two runs in one directory; move the files of one of them elsewhere"
     )
-
-
-def problem_of(path: Path, rank: int | None, message: str) -> Problem:
-    """A problem of the file at `path`."""
-    return Problem(file=path.name, rank=rank, message=message)
 
 
 def _without(path: Path, error: object) -> str:

@@ -24,7 +24,6 @@ from dashboard.runs.open import (
     clocks_of,
     facts_of,
     meta_of,
-    problem_of,
     report_missing,
     two_runs,
 )
@@ -40,7 +39,7 @@ from dashboard.runs.opened import (
 )
 from dashboard.runs.packed import NAME, PackedRank, packed_file
 from dashboard.runs.packed_tables import PackedTables
-from dashboard.runs.problems import Problem
+from dashboard.runs.problems import Problem, problem_of
 from dashboard.runs.recording import clock_problem, steps_of
 from dashboard.runs.stores import Store
 from tracer.errors import DamagedTrace, NewerFormat, TraceError

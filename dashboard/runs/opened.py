@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 """To be raised with every change of what is kept, or of what opening a run finds."""
 FILE: Final = "opened.json"
-MANY_EVENTS: Final = 1_000_000
-"""From so many on it is worth a file: reading them takes half a second and more."""
+MANY_EVENTS: Final = 200_000
+"""From so many on it is worth a file, as an index of the timeline is."""
 
 
 KEPT_BYTES: Final = 1_000_000_000
@@ -84,6 +84,11 @@ class LazyTables(Mapping[int, pa.Table]):
                 oldest = next(iter(self._tables))
                 del self._tables[oldest], self._bytes[oldest]
             return table
+
+    def holds(self, rank: int) -> bool:
+        """Whether the events of the rank are kept just now."""
+        with self._lock:
+            return rank in self._tables
 
     def once(self, rank: int) -> pa.Table:
         """The events of a rank for who goes through all ranks: they are not kept."""

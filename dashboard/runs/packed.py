@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dashboard.runs.stores import Store
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace
@@ -50,6 +49,8 @@ def packed_file(rank: int) -> str:
 
 def pack(stream: StreamContent, sink: pa.NativeFile, *, rows: int = ROWS) -> None:
     """Write the rows of a stream to `sink`, with what was found wrong with it."""
+    import pyarrow.parquet as pq  # where it is needed: a run as recorded does without
+
     start = stream.table["start"].to_numpy()
     table = stream.table
     if len(start) > 1 and not bool((start[1:] >= start[:-1]).all()):
@@ -89,6 +90,8 @@ class PackedRank:
     """
 
     def __init__(self, store: Store, name: str) -> None:
+        import pyarrow.parquet as pq
+
         self.name = name
         self._where = f"{store}/{name}"
         self.fetched = 0

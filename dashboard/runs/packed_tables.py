@@ -55,7 +55,13 @@ class PackedTables(Mapping[int, pa.Table]):
     def __len__(self) -> int:
         return len(self._maps)
 
-    def part(self, rank: int, columns: Collection[str], steps: Collection[int] | None) -> pa.Table:
+    def part(
+        self,
+        rank: int,
+        columns: Collection[str],
+        steps: Collection[int] | None,
+        kinds: Collection[str] | None = None,
+    ) -> pa.Table:
         """See `ByColumn` (columns.py)."""
         with self._lock:
             packed = self._rank(rank)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -15,3 +16,8 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message}"
+
+
+def problem_of(path: Path, rank: int | None, message: str) -> Problem:
+    """A problem of the file at `path`."""
+    return Problem(file=path.name, rank=rank, message=message)

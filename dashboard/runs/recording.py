@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from dashboard.runs.alignment import BY_MEETINGS, ClockAlignment, align
 from dashboard.runs.caches import Fingerprint
 from dashboard.runs.clock_map import ClockMap
-from dashboard.runs.columns import ByColumn
+from dashboard.runs.columns import ByColumn, numbers
 from dashboard.runs.counters import read_counters
 from dashboard.runs.problems import Problem
 from dashboard.runs.words import have
+from tracer.arrays import number_array
 from tracer.run_files import RankFacts, RunMeta
 from tracer.schema import counters_file
 
@@ -161,7 +162,7 @@ class Recording:
             *(("step",) if steps is not None else ()),
             *(("kind",) if kinds is not None else ()),
         ]
-        return self.tables.part(rank, {*columns, *chooses}, steps)
+        return self.tables.part(rank, {*columns, *chooses}, steps, kinds)
 
     def answer(
         self,
@@ -200,24 +201,21 @@ class Recording:
         return max((int(end) for end in ends if end is not None), default=0)
 
 
-def on_common_clock(table: pa.Table, rank: int, clock: ClockMap) -> pa.Table:
+def on_common_clock(table: pa.Table, rank: int, clock: ClockMap, begin: int = 0) -> pa.Table:
     """A rank's events, a column `rank` before the others, in order of their start on the common
-    clock. Both ends of an event are put on it, so that what met still meets.
+    clock, in ns since `begin`. Both ends of an event are put on it, so that what met still meets.
     """
-    raw = table["start"].to_numpy()
-    start, end = (clock.to_common(times) for times in (raw, raw + table["duration"].to_numpy()))
-    order = np.argsort(start, kind="stable")
-    moved = table.take(pa.array(order))
-    for name, values in (("start", start), ("duration", end - start)):
-        index = table.schema.get_field_index(name)
-        moved = moved.set_column(index, name, pa.array(values[order]))
-    return moved.add_column(0, "rank", pa.array(np.full(table.num_rows, rank, np.int32)))
-
-
-def counted_from(table: pa.Table, begin: int) -> pa.Table:
-    """The events with `start` in ns since `begin`."""
-    index = table.schema.get_field_index("start")
-    return table.set_column(index, "start", pa.array(table["start"].to_numpy() - begin))
+    raw = numbers(table["start"])
+    start = clock.to_common(raw)
+    length = table["duration"]
+    if len(clock.times) > 1:  # else all times are moved alike
+        length = number_array(clock.to_common(raw + numbers(length)) - start)
+    for name, values in (("start", number_array(start - begin)), ("duration", length)):
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    table = table.combine_chunks()
+    if not bool((start[1:] >= start[:-1]).all()):
+        table = table.take(number_array(np.argsort(start, kind="stable")))
+    return table.add_column(0, "rank", number_array(np.full(table.num_rows, rank, np.int32)))
 
 
 def _aligned(
@@ -230,7 +228,12 @@ def _aligned(
         rank: on_common_clock(table, rank, clock.maps[rank]) for rank, table in tables.items()
     }
     begin = min((table["start"][0].as_py() for table in aligned.values() if len(table)), default=0)
-    return {rank: counted_from(table, begin) for rank, table in aligned.items()}, begin
+    return {rank: _counted_from(table, begin) for rank, table in aligned.items()}, begin
+
+
+def _counted_from(table: pa.Table, begin: int) -> pa.Table:
+    index = table.schema.get_field_index("start")
+    return table.set_column(index, "start", number_array(numbers(table["start"]) - begin))
 
 
 def steps_of(table: pa.Table) -> set[int]:
@@ -250,13 +253,14 @@ def _select(
     kinds: Collection[str] | None,
     columns: Collection[str] | None,
 ) -> pa.Table:
+    rows = []
     if steps is not None:
-        table = table.filter(pc.is_in(table["step"], pa.array(list(steps), pa.int32())))
+        rows.append(pc.is_in(table["step"], number_array(np.array(sorted(steps), np.int32))))
     if kinds is not None:
-        table = table.filter(have(table["kind"], kinds))
+        rows.append(have(table["kind"], kinds))
     if columns is not None:
         table = table.select(list(dict.fromkeys(("rank", *columns))))
-    return table
+    return table.filter(reduce(pc.and_, rows)) if rows else table
 
 
 def clock_problem(clock: ClockAlignment) -> tuple[Problem, ...]:

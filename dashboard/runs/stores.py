@@ -14,15 +14,17 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from dashboard.runs.caches import Fingerprint
 from tracer.errors import TraceError, UsageError
 from tracer.text import plain_text
+
+if TYPE_CHECKING:
+    import pyarrow.fs as pafs
 
 _URI: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
 _SQUEEZED: Final = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")
@@ -63,6 +65,8 @@ class Store:
         Raises:
             TraceError: the store cannot be read.
         """
+        import pyarrow.fs as pafs  # where it is needed: opening a directory does without
+
         with self._explained():
             chosen = pafs.FileSelector(self._root, allow_not_found=True)
             found = self._files.get_file_info(chosen)
@@ -180,6 +184,8 @@ def store_at(location: str | os.PathLike[str]) -> Store:
         UsageError: the address makes no sense, or pyarrow cannot reach such stores.
         TraceError: the store cannot be reached.
     """
+    import pyarrow.fs as pafs
+
     said = location_of(location)
     if isinstance(said, Path):
         path = Path(os.path.abspath(said))

@@ -33,7 +33,8 @@ from dashboard.analysis.intervals import (
     union,
 )
 from dashboard.analysis.operations import category_of
-from dashboard.analysis.time_spent.kernels import COMPUTE, device_kernels, operators
+from dashboard.analysis.time_spent.kernels import COMPUTE, device_kernels, of_purpose, operators
+from dashboard.runs.columns import numbers
 from dashboard.runs.words import have, where
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
 
@@ -108,7 +109,7 @@ def divide(claims: Claims, begin: int, end: int) -> Iterator[tuple[str, Interval
 
 def spans_of(table: pa.Table) -> Intervals:
     """The time that any of these events takes."""
-    return intervals(table["start"].to_numpy(), table["duration"].to_numpy())
+    return intervals(numbers(table["start"]), numbers(table["duration"]))
 
 
 def _of(events: pa.Table, *kinds: str) -> pa.Table:
@@ -117,8 +118,7 @@ def _of(events: pa.Table, *kinds: str) -> pa.Table:
 
 def _computing(device: pa.Table) -> pa.Table:
     """The kernels that compute."""
-    kernels = device_kernels(device)
-    return kernels.filter(pc.equal(kernels["purpose"], COMPUTE)).drop_columns(["purpose"])
+    return of_purpose(device_kernels(device), COMPUTE)
 
 
 def _begun_outside(rows: pa.Table, spans: pa.Table) -> pa.Table:

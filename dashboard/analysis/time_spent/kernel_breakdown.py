@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import Intervals, intersect, measure, subtract, union
 from dashboard.analysis.results import Result
-from dashboard.analysis.time_spent.kernels import COMMUNICATION, COMPUTE, MEMORY
+from dashboard.analysis.time_spent.kernels import COMMUNICATION, COMPUTE, MEMORY, purpose_of
 from dashboard.analysis.time_spent.temporal_breakdown import kernels_by_rank, purpose_spans
 
 if TYPE_CHECKING:
@@ -90,13 +90,12 @@ def _at_once(spans: dict[str, Intervals]) -> Iterator[tuple[str, int]]:
 
 
 def _by_name(rank: int, kernels: pa.Table) -> pa.Table:
-    plain = kernels.set_column(
-        kernels.schema.get_field_index("name"), "name", kernels["name"].cast(pa.string())
-    )
-    duration = plain["duration"].cast(pa.float64())
+    names = kernels["name"].combine_chunks()
+    durations = kernels["duration"]
+    exact = durations.cast(pa.float64())
     grouped = (
-        plain.append_column("exact", duration)
-        .group_by(["purpose", "name"])
+        pa.table({"number": names.indices, "duration": durations, "exact": exact})
+        .group_by("number")
         .aggregate(
             [
                 ("duration", "count"),
@@ -109,10 +108,11 @@ def _by_name(rank: int, kernels: pa.Table) -> pa.Table:
         )
     )
     deviation = grouped["exact_stddev"].fill_null(0.0)
+    found = names.dictionary.take(grouped["number"].combine_chunks()).to_pylist()
     columns = {
         "rank": pa.array([rank] * grouped.num_rows, pa.int32()),
-        "purpose": grouped["purpose"],
-        "name": grouped["name"],
+        "purpose": [purpose_of(name) for name in found],
+        "name": found,
         "count": grouped["duration_count"],
         "sum_ns": grouped["duration_sum"],
         "mean_ns": grouped["exact_mean"],

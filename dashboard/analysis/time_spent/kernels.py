@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import intervals
-from dashboard.runs.words import have, where
+from dashboard.runs.words import fulfil, have, where
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS, KERNELS, LAUNCHES, OPERATORS
 
 if TYPE_CHECKING:
@@ -39,20 +39,14 @@ def purpose_of(name: str) -> str:
     return OTHER if _OTHER.match(name) else COMPUTE
 
 
-def purposes(names: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The purpose of each row, given names (dictionary-encoded)."""
-    plain = names.cast(pa.string())
-    unique = pc.unique(plain)
-    found = pa.array([purpose_of(name) for name in unique.to_pylist()], pa.string())
-    return found.take(pc.index_in(plain, unique).combine_chunks())
+def of_purpose(kernels: pa.Table, purpose: str) -> pa.Table:
+    """The rows of kernels with that purpose."""
+    return kernels.filter(fulfil(kernels["name"], lambda name: purpose_of(name) == purpose))
 
 
 def device_kernels(events: pa.Table) -> pa.Table:
-    """The rows of kernels and copies on a device, each with its `purpose`; needs the columns kind,
-    lane and name.
-    """
-    rows = _on_lanes(events, "device:", KERNELS)
-    return rows.append_column("purpose", purposes(rows["name"]))
+    """The rows of kernels and copies on a device; needs the columns kind and lane."""
+    return _on_lanes(events, "device:", KERNELS)
 
 
 def operators(events: pa.Table) -> pa.Table:
@@ -91,6 +85,5 @@ def category_of_operators(run: Recording, rank: int) -> str:
 
 
 def _on_lanes(events: pa.Table, start: str, end: str) -> pa.Table:
-    kinds, lanes = (events[name].cast(pa.string()) for name in ("kind", "lane"))
-    wanted = pc.and_(pc.equal(kinds, "kernel"), pc.starts_with(lanes, start))
-    return events.filter(pc.and_(wanted, pc.ends_with(lanes, end)))
+    there = fulfil(events["lane"], lambda lane: lane.startswith(start) and lane.endswith(end))
+    return events.filter(pc.and_(have(events["kind"], ("kernel",)), there))

@@ -12,7 +12,7 @@ These are the definitions of Holistic Trace Analysis (`get_temporal_breakdown` a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +29,10 @@ from dashboard.analysis.time_spent.kernels import (
     MEMORY,
     PURPOSES,
     device_kernels,
+    of_purpose,
 )
+from dashboard.runs.columns import numbers
+from tracer.arrays import number_array
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -75,13 +78,15 @@ def temporal_breakdown(run: Recording, steps: Collection[int] | None = None) -> 
     non-compute 10, overlap 5/15.
     """
     rows = [_of_rank(rank, kernels) for rank, kernels in kernels_by_rank(run, steps)]
-    return TemporalBreakdown(ranks=pa.Table.from_pylist(rows, schema=_RANKS))
+    return TemporalBreakdown(
+        ranks=pa.table([_column(field, rows) for field in _RANKS], schema=_RANKS)
+    )
 
 
 def kernels_by_rank(
     run: Recording, steps: Collection[int] | None
 ) -> Iterator[tuple[int, pa.Table]]:
-    """The device kernels of each rank that has any, with their `purpose`."""
+    """The device kernels of each rank that has any."""
     wanted = [step for step in run.steps if steps is None or step in steps]
     for rank in run.ranks:
         events = run.events(ranks=[rank], steps=wanted, kinds=("kernel",), columns=_COLUMNS)
@@ -93,7 +98,7 @@ def kernels_by_rank(
 def purpose_spans(kernels: pa.Table) -> dict[str, Intervals]:
     """When kernels of each purpose ran."""
     return {
-        purpose: spans_of(kernels.filter(pc.equal(kernels["purpose"], purpose)))
+        purpose: spans_of(of_purpose(kernels.select(["name", "start", "duration"]), purpose))
         for purpose in PURPOSES
     }
 
@@ -101,7 +106,7 @@ def purpose_spans(kernels: pa.Table) -> dict[str, Intervals]:
 def _of_rank(rank: int, kernels: pa.Table) -> Mapping[str, Any]:
     spans = purpose_spans(kernels)
     busy = measure(union(*spans.values()))
-    total = sum(_extent(part) for part in _chains(kernels))
+    total = sum(_extents(kernels))
     compute, communication = measure(spans[COMPUTE]), measure(spans[COMMUNICATION])
     overlapped = measure(intersect(spans[COMMUNICATION], spans[COMPUTE]))
     return {
@@ -117,17 +122,21 @@ def _of_rank(rank: int, kernels: pa.Table) -> Mapping[str, Any]:
     }
 
 
-def _chains(kernels: pa.Table) -> Iterator[pa.Table]:
-    """The kernels of each run of consecutive steps that have any: between two kernel windows
-    nothing is known of the device.
+def _column(field: pa.Field, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
+    values = [row[field.name] for row in rows]
+    known = np.array([value is not None for value in values], np.bool_)
+    filled = [0 if value is None else value for value in values]
+    plain = np.array(filled, field.type.to_pandas_dtype())
+    return number_array(plain, None if known.all() else known)
+
+
+def _extents(kernels: pa.Table) -> Iterator[int]:
+    """From the first start to the last end in each run of consecutive steps that have kernels:
+    between two kernel windows nothing is known of the device.
     """
-    numbers = np.unique(kernels["step"].to_numpy())
-    for chain in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
-        first, last = pa.scalar(chain[0]), pa.scalar(chain[-1])
-        step = kernels["step"]
-        yield kernels.filter(pc.and_(pc.greater_equal(step, first), pc.less_equal(step, last)))
-
-
-def _extent(kernels: pa.Table) -> int:
-    start = kernels["start"].to_numpy()
-    return int((start + kernels["duration"].to_numpy()).max() - start.min())
+    step, start = numbers(kernels["step"]), numbers(kernels["start"])
+    end = start + numbers(kernels["duration"])
+    known = np.unique(step)
+    for chain in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+        inside = (step >= chain[0]) & (step <= chain[-1])
+        yield int(end[inside].max() - start[inside].min())

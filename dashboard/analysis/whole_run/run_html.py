@@ -10,7 +10,9 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.results import table_html
 from dashboard.analysis.time_spent.accounting import account
-from dashboard.runs.opened import MANY_EVENTS
+
+MANY_EVENTS: Final = 1_000_000
+"""Of so many the table would take a second and more."""
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
