@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import Any, Final
 
@@ -59,9 +59,16 @@ def time_by_size(links: Links, theme: Theme = "light") -> go.Figure:
         title_text=f"time, {unit.label}",
         type="log",
         tickformat=".2~r",
-        dtick=log_ticks(time for trace in shown for time in trace.y),
+        dtick=log_ticks(time for trace in shown for time in _reached(trace)),
     )
     return made
+
+
+def _reached(trace: go.Scatter) -> Iterator[float]:
+    """The ends of the whiskers, which the axis shows too."""
+    bars = trace.error_y
+    for middle, up, down in zip(trace.y, bars.array, bars.arrayminus, strict=True):
+        yield from (middle - down, middle + up)
 
 
 def _add(

@@ -84,7 +84,7 @@ def findings(run: Recording, steps: Collection[int] | None = None) -> list[Findi
     stragglers = [*_stragglers(run, steps)]
     explained = sum(finding.ms_per_step for finding in stragglers)
     found = [
-        *_imbalance(run, graph),
+        *_imbalance(run, graph, steps),
         *stragglers,
         *_variation(run, graph, explained),
         *_communication(run, graph),
@@ -100,7 +100,7 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def _imbalance(run: Recording, graph: Graph) -> Iterator[Finding]:
+def _imbalance(run: Recording, graph: Graph, steps: Collection[int] | None) -> Iterator[Finding]:
     totals = _of_fastest_ranks(graph)
     if len(totals) < 2:
         return
@@ -118,9 +118,25 @@ def _imbalance(run: Recording, graph: Graph) -> Iterator[Finding]:
         evidence=(
             f"stage {slowest} computes {per_step[0]:.1f} ms per step, the median of the other "
             f"stages {per_step[1]:.1f} ms",
+            *_if_its_machine_is_slow(run, steps, slowest),
         ),
         page="/pipeline",
     )
+
+
+def _if_its_machine_is_slow(
+    run: Recording, steps: Collection[int] | None, stage: int
+) -> Iterator[str]:
+    """What the search for stragglers says of a stage that only one rank holds: nobody can tell
+    whether its part of the model is larger or its machine slower, and the two are worth different
+    sums.
+    """
+    for found in run.answer(find_stragglers, steps).found:
+        if found.cause == "slow stage" and found.stage == stage and found.rank is not None:
+            yield (
+                f"if it is the machine of rank {found.rank} that is slow, as fast as the others it "
+                f"would save {found.ms_per_step:.1f} ms"
+            )
 
 
 def _of_fastest_ranks(graph: Graph) -> dict[int, int]:

@@ -20,6 +20,7 @@ from dashboard.analysis.comparing.trend import trend
 from dashboard.analysis.pipeline.schedule import step_schedule
 from dashboard.analysis.whole_run.work_by_step import work_by_step
 from dashboard.figures import compare, overview
+from dashboard.figures.base import log_ticks
 from dashboard.figures.communication import (
     busbw_by_size,
     message_bytes,
@@ -365,3 +366,16 @@ def test_the_fit_is_the_bandwidth_that_alpha_and_beta_say(run: Run) -> None:
     assert drawn.name == "pp:0-1 p2p, α–β fit"
     assert (drawn.x[0], drawn.x[-1]) == pytest.approx((10_000, 40e6))
     assert (drawn.y[0], drawn.y[-1]) == pytest.approx((0.8, 40_000 / 10_010))
+
+
+def test_the_ticks_of_times_are_chosen_for_the_whiskers_too() -> None:
+    """Whiskers of the sample reach over decades where its medians do not: with a tick at every
+    digit the labels lay over each other.
+    """
+    run = open_run("sample_traces/pp4-1f1b-slow-stage")
+    figure = time_by_size(links(run))
+    (points,) = (trace for trace in figure.data if trace.mode == "markers")
+    ends = zip(points.y, points.error_y.arrayminus, points.error_y.array, strict=True)
+    reached = [end for middle, down, up in ends for end in (middle - down, middle + up)]
+    assert figure.layout.yaxis.dtick == log_ticks(reached)
+    assert max(reached) / min(reached) > max(points.y) / min(points.y)

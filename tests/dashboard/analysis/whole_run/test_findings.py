@@ -18,11 +18,11 @@ from tracer.schema import RUN_FILE
 SAMPLES = Path("sample_traces")
 
 
-def _pair(path: Path, works: tuple[int, int], *, call: int = 0) -> Path:
-    """Two stages on two ranks that work, meet in an all_reduce of `call` ms, and end: 3 steps."""
+def _pair(path: Path, works: tuple[int, int], *, call: int = 0, steps: int = 3) -> Path:
+    """Two stages on two ranks that work, meet in an all_reduce of `call` ms, and end."""
     events: dict[int, list[Event]] = {0: [], 1: []}
     length = max(works) + call
-    for step in range(3):
+    for step in range(steps):
         at = step * length
         for rank, work in enumerate(works):
             common = {"step": step}
@@ -52,6 +52,15 @@ def test_a_slow_stage_on_paper(tmp_path: Path) -> None:
     assert found[0].confidence == "high"
     assert found[0].evidence[0] == (
         "stage 1 computes 50.0 ms per step, the median of the other stages 30.0 ms"
+    )
+
+
+def test_what_a_slow_machine_would_be_worth_stands_beside_balancing(tmp_path: Path) -> None:
+    """Stages work 30 and 50: balanced, 10 are saved; were stage 1 as fast as the other one, 20."""
+    found = findings(open_run(_pair(tmp_path / "run", (30, 50), call=1, steps=8)))
+    assert found[0].ms_per_step == 10.0
+    assert found[0].evidence[1] == (
+        "if it is the machine of rank 1 that is slow, as fast as the others it would save 20.0 ms"
     )
 
 
