@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from dashboard.cli.progress import Advance, count_progress
 from dashboard.run import Run
+from dashboard.runs.opened import MANY_EVENTS, LazyTables
+from dashboard.runs.packed_tables import PackedTables
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from dashboard.cluster import Place
+
+_KEPT_BYTES: Final = 128 << 20
+"""Of events in memory. A command goes through the ranks once, one after the other, and then looks
+at the few steps that are replayed."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,7 +44,7 @@ _OPTIONS = (
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Where:
-    """Who does the work: this process, if nothing is said."""
+    """Who does the work: if nothing is said, this process, and of a large run part by part."""
 
     scheduler: str | None
     workers: int | None
@@ -61,15 +67,18 @@ class Where:
 
     def work(self, run: Run, together: Sequence[Callable[..., Any]]) -> None:
         """From now on these analyses of the run are worked out there, all at once."""
-        if (self.scheduler, self.workers) == (None, None):
+        if (self.scheduler, self.workers) == (None, None) and run.event_count < MANY_EVENTS:
             return
-        from dashboard.cluster import Elsewhere
+        from dashboard.cluster import Elsewhere, InProcess
 
         place = self.place
-        if place is not None:
-            run.elsewhere = Elsewhere(
-                run, place, together, steps_per_task=self.steps_per_task, watch=_watch
-            )
+        if place is None:
+            place = InProcess()
+            if isinstance(run.tables, (LazyTables, PackedTables)):
+                run.tables.kept_bytes = _KEPT_BYTES
+        run.elsewhere = Elsewhere(
+            run, place, together, steps_per_task=self.steps_per_task, watch=_watch
+        )
 
 
 def where_options(command: Command) -> Command:

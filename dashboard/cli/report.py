@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import click
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
 
-from dashboard.analysis.communication.bandwidth import Bandwidth, measure_bandwidth
+from dashboard.analysis.communication.bandwidth import bandwidth_summary, measure_bandwidth
 from dashboard.analysis.coverage import incidents
 from dashboard.analysis.pipeline.bubble_summary import mean_parts, ratios
 from dashboard.analysis.pipeline.bubbles import Bubbles, measure_bubbles
@@ -53,6 +54,8 @@ from dashboard.runs.attempts import other_attempts
 
 _HTML_WIDTH: Final = 140
 _TOGETHER: Final = (account, measure_bubbles, measure_bandwidth, flops_utilization, findings)
+"""What --json writes, and --html draws."""
+_PRINTED: Final = (account, measure_bubbles, bandwidth_summary, flops_utilization, findings)
 
 
 @click.command()
@@ -81,7 +84,7 @@ def report(
       rankscope report s3://bucket/a --scheduler tcp://host:8786
     """
     run = open_run(path)
-    Where(**where).work(run, _TOGETHER)
+    Where(**where).work(run, _PRINTED if html is None and not as_json else _TOGETHER)
     chosen = chosen_steps(run, steps)
     if as_json:
         click.echo(json.dumps(report_json(run, chosen), indent=1))
@@ -168,8 +171,8 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
         if bubbles.theory is not None and bubbles.theory.over_ideal is not None:
             sources = filter(None, (bubbles.theory.source, bubbles.theory.note))
             yield Text(f"Theory: {'; '.join(sources)}", style="dim")
-    bandwidth = run.bandwidth(steps)
-    if bandwidth.summary.num_rows:
+    bandwidth = run.answer(bandwidth_summary, steps)
+    if bandwidth.num_rows:
         yield _bandwidth(bandwidth)
     flops = run.answer(flops_utilization, steps)
     if flops.per_rank is not None:
@@ -214,7 +217,7 @@ class _Spent:
 def _accounting(accounting: Accounting, width: int) -> Iterator[Table]:
     """Times and shares in one table, or in two where one would be wider than the line."""
     spent = _spent(accounting)
-    steps = len(set(accounting.windows["step"].to_pylist()))
+    steps = pc.count_distinct(accounting.windows["step"]).as_py()
     used = [c for c in CATEGORIES if any(found.by_category[c] for found in spent.values())]
     times, shares, both = [], [], []
     for rank, found in spent.items():
@@ -252,11 +255,17 @@ def _by_dimension(found: pa.Table) -> Table:
 def _spent(accounting: Accounting) -> dict[int, _Spent]:
     """By rank, in order."""
     found: dict[int, _Spent] = {}
-    for row in accounting.windows.to_pylist():
-        found.setdefault(row["rank"], _Spent()).window += row["duration"]
-    for row in accounting.table.to_pylist():
-        found[row["rank"]].by_category[row["category"]] += row["duration"]
+    for row in _summed(accounting.windows, "rank"):
+        found[row["rank"]] = _Spent(window=row["duration_sum"])
+    for row in _summed(accounting.table, "rank", "category"):
+        found[row["rank"]].by_category[row["category"]] += row["duration_sum"]
     return found
+
+
+def _summed(table: pa.Table, *keys: str) -> list[dict[str, Any]]:
+    grouped = table.group_by(list(keys), use_threads=False).aggregate([("duration", "sum")])
+    rows: list[dict[str, Any]] = grouped.to_pylist()
+    return rows
 
 
 def _bubble_parts(bubbles: Bubbles) -> Table:
@@ -282,8 +291,9 @@ def _bubble_parts(bubbles: Bubbles) -> Table:
 def _culprits(bubbles: Bubbles) -> dict[int, str]:
     """By rank, the peer that most of its stalls are for, and how much of them."""
     stalls: dict[int, Counter[int]] = {}
-    for row in bubbles.stalls.to_pylist():
-        stalls.setdefault(row["rank"], Counter())[row["culprit_rank"]] += row["stall_ns"]
+    summed = bubbles.stalls.group_by(["rank", "culprit_rank"], use_threads=False)
+    for row in summed.aggregate([("stall_ns", "sum")]).to_pylist():
+        stalls.setdefault(row["rank"], Counter())[row["culprit_rank"]] += row["stall_ns_sum"]
     found = {}
     for rank, by_culprit in stalls.items():
         culprit, most = by_culprit.most_common(1)[0]
@@ -304,7 +314,7 @@ def _bubble_ratios(bubbles: Bubbles) -> Table:
     return table("Bubble ratios of the pipeline (median of the steps)", columns, rows)
 
 
-def _bandwidth(bandwidth: Bandwidth) -> Table:
+def _bandwidth(summary: pa.Table) -> Table:
     rows = [
         [
             row["group"],
@@ -317,7 +327,7 @@ def _bandwidth(bandwidth: Bandwidth) -> Table:
             gbps(row["busbw_skew_free"]),
             ms(row["skew_ns_mean"]),
         ]
-        for row in bandwidth.summary.to_pylist()
+        for row in summary.to_pylist()
     ]
     columns = ["group", "op", "count", "median\nsize", "algbw", "busbw"]
     title = "Bandwidth, GB/s (1e9 B/s): as seen, then free of arrival skew; mean skew in ms"

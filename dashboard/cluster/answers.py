@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Final
 
 from dashboard.analysis.pipeline.actions import pipelines
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
-from dashboard.cluster.places import Advance, Place
+from dashboard.cluster.communication import add_shares, asks_for_bandwidth
+from dashboard.cluster.places import Advance, InProcess, Place
 from dashboard.cluster.summaries import (
     SUMMARIZED,
     Analysis,
@@ -37,7 +39,8 @@ class Elsewhere:
     """Answers `run.answer` by the work of other processes; install it as `run.elsewhere`.
 
     together: the analyses that are worked out at once when one of them is asked for; others are
-        left to this process.
+        left to this process. In process, only those that are made of parts, and of the steps that
+        are asked for first: for others it has no better way.
     steps_per_task: of how many steps of a rank one task takes care; by default as many as have
         `EVENTS_PER_TASK` events.
     """
@@ -53,7 +56,8 @@ class Elsewhere:
     ) -> None:
         self._run = run
         self._place = place
-        self._together = together
+        self._here = isinstance(place, InProcess)
+        self._together = [a for a in together if a in SUMMARIZED or not self._here]
         self._steps_per_task = steps_per_task
         self._watch = watch
         self._known: dict[tuple[Analysis, tuple[int, ...]], Any] = {}
@@ -63,13 +67,16 @@ class Elsewhere:
         if analysis not in self._together or not steps or not self._run.ranks:
             return None
         if (analysis, steps) not in self._known:
+            if self._here and self._known:
+                return None
             self._known |= {(a, steps): found for a, found in self._asked(steps).items()}
         return self._known[analysis, steps]
 
     def _asked(self, steps: tuple[int, ...]) -> dict[Analysis, Any]:
         run = self._run
         asked = [analysis for analysis in self._together if analysis in SUMMARIZED]
-        tasks = {"run": Task(call=given, arguments=(opening_of(run),))}
+        shared = run if self._here else opening_of(run)
+        tasks = {"run": Task(call=given, arguments=(shared,))}
         alone = {
             analysis: f"whole-{analysis.__name__}"
             for analysis in self._together
@@ -78,16 +85,17 @@ class Elsewhere:
         for analysis, name in alone.items():
             tasks[name] = Task(call=whole, arguments=(analysis, steps), needs=("run",))
         wanted = list(alone.values())
-        ends: tuple[str, str | None] | None = None
+        ends = _Ends()
         if asked:
             ends = _partitioned(tasks, run, steps, asked, self._windows(steps))
-            wanted += [name for name in ends if name is not None]
+            wanted += ends.names()
         with self._watch(f"Analysing {run.name}", len(tasks)) as advance:
             done = self._place.do(tasks, wanted, advance)
         found = {analysis: done[name] for analysis, name in alone.items()}
-        if ends is not None:
-            bubbles = None if ends[1] is None else done[ends[1]]
-            found |= finished(run, done[ends[0]], bubbles)
+        if ends.summary is not None:
+            bubbles = None if ends.bubbles is None else done[ends.bubbles]
+            matched = [done[name] for name in ends.matched]
+            found |= finished(run, done[ends.summary], bubbles, matched)
         return found
 
     def _windows(self, steps: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -98,32 +106,53 @@ class Elsewhere:
         return [steps[at : at + length] for at in range(0, len(steps), length)]
 
 
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _Ends:
+    """The tasks that have the joined summary, the bubbles of all pipelines, and what each share of
+    communication comes to.
+    """
+
+    summary: str | None = None
+    bubbles: str | None = None
+    matched: Sequence[str] = ()
+
+    def names(self) -> list[str]:
+        return [name for name in (self.summary, self.bubbles, *self.matched) if name is not None]
+
+
 def _partitioned(
     tasks: dict[str, Task],
     run: Recording,
     steps: tuple[int, ...],
     asked: Collection[Analysis],
     windows: Sequence[tuple[int, ...]],
-) -> tuple[str, str | None]:
-    """Add the tasks for all ranks; the names of those that have the joined summary, and bubbles."""
+) -> _Ends:
+    """Add the tasks for all ranks."""
     names = tuple(analysis.__name__ for analysis in asked)
-    leaves = []
+    parts: dict[int, list[str]] = {rank: [] for rank in run.ranks}
+    leaves, picks = [], {}
     for rank in run.ranks:
         for place, window in enumerate(windows):
             part = f"part-{rank}-{place}"
             arguments = (rank, window, steps, names)
             tasks[part] = Task(call=summarize, arguments=arguments, needs=("run",))
+            parts[rank].append(part)
             leaves.append(f"summary-{rank}-{place}")
-            tasks[leaves[-1]] = Task(call=summary_of, needs=(part,))
+            picks[leaves[-1]] = Task(call=summary_of, needs=(part,), picks=True)
             if measure_bubbles in asked:
-                tasks[f"actions-{rank}-{place}"] = Task(call=pipeline_part_of, needs=(part,))
+                picks[f"actions-{rank}-{place}"] = Task(
+                    call=pipeline_part_of, needs=(part,), picks=True
+                )
+    tasks |= picks
     summary = tree(tasks, "joined", leaves, joined_summaries)
+    matched = add_shares(tasks, run, parts, names) if asks_for_bandwidth(names) else []
     if measure_bubbles not in asked:
-        return summary, None
+        return _Ends(summary=summary, matched=matched)
     of_pipelines = []
     for number, (group, ranks) in enumerate(pipelines(run).items()):
         for place in range(len(windows)):
             of_pipelines.append(f"bubbles-{number}-{place}")
             needs = ("run", *(f"actions-{rank}-{place}" for rank in ranks))
             tasks[of_pipelines[-1]] = Task(call=bubbles_of, arguments=(group,), needs=needs)
-    return summary, tree(tasks, "pipelines", of_pipelines, stacked_bubbles)
+    bubbles = tree(tasks, "pipelines", of_pipelines, stacked_bubbles)
+    return _Ends(summary=summary, bubbles=bubbles, matched=matched)

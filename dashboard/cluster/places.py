@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from dashboard.cluster.tasks import Task, Tasks, users
+from dashboard.cluster.shelf import Shelf
+from dashboard.cluster.tasks import Tasks, users
 from tracer.errors import RankscopeError, TraceError, UsageError
 from tracer.text import plain_text
 
@@ -38,19 +40,63 @@ class Place(Protocol):
         """
 
 
+class _Work:
+    """Tasks under way, and the results that others still need."""
+
+    def __init__(self, tasks: Tasks, wanted: Collection[str], results: Shelf) -> None:
+        self.tasks = tasks
+        self.done: set[str] = set()
+        self._wanted = frozenset(wanted)
+        self._results = results
+        self._left = users(tasks)
+        self._picks: dict[str, list[str]] = defaultdict(list)
+        for name, task in tasks.items():
+            if task.picks:
+                self._picks[task.needs[0]].append(name)
+
+    def waiting(self) -> list[str]:
+        """The tasks that are not done, in order; without those that pick."""
+        return [n for n, task in self.tasks.items() if n not in self.done and not task.picks]
+
+    def is_ready(self, name: str) -> bool:
+        """Whether all that it needs is done."""
+        return self.done.issuperset(self.tasks[name].needs)
+
+    def needed(self, name: str) -> list[Any]:
+        """The results that it needs."""
+        return [self._results[need] for need in self.tasks[name].needs]
+
+    def wanted(self) -> dict[str, Any]:
+        """The results that were asked for."""
+        return {name: self._results[name] for name in self._wanted}
+
+    def keep(self, name: str, result: Any) -> int:
+        """A task is done: what others pick out of its result is done with it. How many that are."""
+        picks = self._picks[name]
+        for pick in picks:
+            self._results[pick] = self.tasks[pick](result)
+        self._left[name] -= len(picks)
+        if self._left[name] or name in self._wanted:
+            self._results[name] = result
+        self.done.update((name, *picks))
+        for need in self.tasks[name].needs:
+            self._left[need] -= 1
+            if not self._left[need] and need not in self._wanted:
+                del self._results[need]
+        return 1 + len(picks)
+
+
 @dataclass(frozen=True)
 class InProcess:
     """One task after the other, here."""
 
     def do(self, tasks: Tasks, wanted: Collection[str], advance: Advance) -> dict[str, Any]:
         """See `Place`."""
-        results: dict[str, Any] = {}
-        left = users(tasks)
-        for name, task in tasks.items():
-            results[name] = task(*(results[needed] for needed in task.needs))
-            _drop(results, left, task, wanted)
-            advance(1)
-        return results
+        with Shelf() as results:
+            work = _Work(tasks, wanted, results)
+            for name in work.waiting():
+                advance(work.keep(name, tasks[name](*work.needed(name))))
+            return work.wanted()
 
 
 @dataclass(frozen=True)
@@ -63,40 +109,33 @@ class Processes:
 
     def do(self, tasks: Tasks, wanted: Collection[str], advance: Advance) -> dict[str, Any]:
         """See `Place`."""
-        results: dict[str, Any] = {}
-        left, done = users(tasks), set[str]()
-        for attempt in range(_RETRIES + 1):
-            try:
-                for name, result in self._completed(tasks, results, done):
-                    results[name] = result
-                    done.add(name)
-                    _drop(results, left, tasks[name], wanted)
-                    advance(1)
-                return results
-            except BrokenProcessPool:
-                if attempt == _RETRIES:
-                    break
+        with Shelf() as results:
+            work = _Work(tasks, wanted, results)
+            for attempt in range(_RETRIES + 1):
+                try:
+                    for name, result in self._completed(work):
+                        advance(work.keep(name, result))
+                    return work.wanted()
+                except BrokenProcessPool:
+                    if attempt == _RETRIES:
+                        break
         raise TraceError(
-            f"a process was lost {_RETRIES + 1} times, last after {len(done)} of {len(tasks)} "
+            f"a process was lost {_RETRIES + 1} times, last after {len(work.done)} of {len(tasks)} "
             "tasks: is there memory for as many as --workers says? --steps-per-task makes tasks "
             "smaller"
         )
 
-    def _completed(
-        self, tasks: Tasks, results: dict[str, Any], done: set[str]
-    ) -> Iterator[tuple[str, Any]]:
+    def _completed(self, work: _Work) -> Iterator[tuple[str, Any]]:
         """Each task that was not done before, as it is done."""
         fresh = multiprocessing.get_context("spawn")  # a fork of Arrow's threads may hang
         with ProcessPoolExecutor(self.count, mp_context=fresh) as pool:
             running: dict[Future[Any], str] = {}
-            waiting = [name for name in tasks if name not in done]
+            waiting = work.waiting()
             try:
                 while waiting or running:
-                    ready = [n for n in waiting if all(need in done for need in tasks[n].needs)]
+                    ready = [name for name in waiting if work.is_ready(name)]
                     for name in ready[: 2 * self.count - len(running)]:
-                        task = tasks[name]
-                        needed = (results[need] for need in task.needs)
-                        running[pool.submit(task, *needed)] = name
+                        running[pool.submit(work.tasks[name], *work.needed(name))] = name
                         waiting.remove(name)
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         yield running.pop(future), future.result()
@@ -181,16 +220,6 @@ def _fail(address: str, future: Any) -> None:
     if error is None:
         raise TraceError(f"{address}: the scheduler was lost, or has dropped a task")
     raise TraceError(f"{address}: a task failed: {type(error).__name__}: {_line(error)}") from error
-
-
-def _drop(
-    results: dict[str, Any], left: dict[str, int], task: Task, wanted: Collection[str]
-) -> None:
-    """Forget what the task was the last one to need."""
-    for needed in task.needs:
-        left[needed] -= 1
-        if not left[needed] and needed not in wanted:
-            results.pop(needed, None)
 
 
 def _line(error: BaseException) -> str:

@@ -1,28 +1,21 @@
 """What a worker tells of one rank in some steps, and how that of all becomes the answers.
 
-A part's summary is small beside its events: numbers per step, the actions of the pipeline, one row
-per operation of communication. What lies across ranks is put together afterwards: collectives and
-messages by joining (partial_communication.py), bubbles from the actions of a pipeline's ranks.
+A part's summary is small beside its events: numbers per step. What lies across ranks goes to where
+it meets: actions to their pipeline, and operations of communication to their share of the groups
+(communication.py), where they become sums.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dashboard.analysis.communication.bandwidth import Bandwidth, bandwidth_of, measure_bandwidth
-from dashboard.analysis.communication.partial_communication import (
-    PartialCommunication,
-    joined,
-    partial_communication,
-)
-from dashboard.analysis.operations import operations
-from dashboard.analysis.pipeline.actions import Action, pipeline_actions
+from dashboard.analysis.communication.bandwidth import bandwidth_summary, measure_bandwidth
+from dashboard.analysis.communication.partial_communication import PartialCommunication
+from dashboard.analysis.pipeline.actions import action_table
 from dashboard.analysis.pipeline.bubbles import (
     Bubbles,
     Receives,
@@ -33,9 +26,16 @@ from dashboard.analysis.pipeline.bubbles import (
 )
 from dashboard.analysis.time_spent.accounting import Accounting, account
 from dashboard.analysis.time_spent.time_by_operation import time_by_operation
+from dashboard.cluster.communication import (
+    Matched,
+    asks_for_bandwidth,
+    bandwidths,
+    communication_of,
+)
+from dashboard.cluster.opened import opened
 from dashboard.runs import Recording
 from dashboard.runs.part import part_of
-from dashboard.runs.reopening import Opening, reopened
+from dashboard.runs.reopening import Opening
 
 Analysis: TypeAlias = Callable[..., Any]
 
@@ -43,6 +43,7 @@ SUMMARIZED: Final[tuple[Analysis, ...]] = (
     account,
     measure_bubbles,
     measure_bandwidth,
+    bandwidth_summary,
     time_by_operation,
 )
 """The analyses that are put together from parts."""
@@ -50,10 +51,10 @@ SUMMARIZED: Final[tuple[Analysis, ...]] = (
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class PipelinePart:
-    """Of one rank in some steps: its actions by step, and its receives."""
+    """Of one rank in some steps: its actions (`action_table`), and its receives."""
 
     rank: int
-    actions: Mapping[int, Sequence[Action]]
+    actions: pa.Table
     received: Receives
 
 
@@ -62,8 +63,18 @@ class Summary:
     """Of some ranks in some steps; None where it was not asked for."""
 
     accounting: Accounting | None = None
-    communication: PartialCommunication | None = None
     by_operation: pa.Table | None = None
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Found:
+    """Of one rank in some steps: what is joined with that of all others, what goes to its pipeline,
+    and what goes to the shares of communication, by their places.
+    """
+
+    summary: Summary
+    pipeline: PipelinePart | None
+    communication: Mapping[int, PartialCommunication]
 
 
 def summarize(
@@ -71,61 +82,58 @@ def summarize(
     steps: tuple[int, ...],
     chosen: tuple[int, ...],
     asked: Collection[str],
-    opening: Opening,
-) -> tuple[Summary, PipelinePart | None]:
+    opening: Opening | Recording,
+) -> Found:
     """One rank in `steps`, of the `chosen` steps of the run; `asked`: names of `SUMMARIZED`."""
-    part = part_of(_run(opening), rank, steps)
-    return Summary(
-        accounting=account(part, steps) if account.__name__ in asked else None,
+    run = opened(opening)
+    part = part_of(run, rank, steps)
+    return Found(
+        summary=Summary(
+            accounting=account(part, steps) if account.__name__ in asked else None,
+            by_operation=(
+                time_by_operation(part, steps) if time_by_operation.__name__ in asked else None
+            ),
+        ),
+        pipeline=(
+            PipelinePart(
+                rank=rank,
+                actions=action_table(part, steps),
+                received=receives(part, rank, chosen),
+            )
+            if measure_bubbles.__name__ in asked
+            else None
+        ),
         communication=(
-            _communication(part, steps, chosen) if measure_bandwidth.__name__ in asked else None
+            communication_of(run, part, rank, steps, chosen) if asks_for_bandwidth(asked) else {}
         ),
-        by_operation=(
-            time_by_operation(part, steps) if time_by_operation.__name__ in asked else None
-        ),
-    ), (
-        PipelinePart(
-            rank=rank,
-            actions=pipeline_actions(part, steps),
-            received=receives(part, rank, chosen),
-        )
-        if measure_bubbles.__name__ in asked
-        else None
     )
 
 
-def summary_of(found: tuple[Summary, PipelinePart | None]) -> Summary:
+def summary_of(found: Found) -> Summary:
     """What of a part goes up the tree."""
-    return found[0]
+    return found.summary
 
 
-def pipeline_part_of(found: tuple[Summary, PipelinePart | None]) -> PipelinePart | None:
+def pipeline_part_of(found: Found) -> PipelinePart | None:
     """What of a part goes to its pipeline."""
-    return found[1]
+    return found.pipeline
 
 
 def joined_summaries(*parts: Summary) -> Summary:
     """Of several parts, in order of rank, and of step within a rank."""
     accounting = [part.accounting for part in parts if part.accounting is not None]
-    communication = [part.communication for part in parts if part.communication is not None]
     by_operation = [part.by_operation for part in parts if part.by_operation is not None]
     return Summary(
         accounting=_joined_accounting(accounting) if accounting else None,
-        communication=joined(communication) if communication else None,
-        by_operation=pa.concat_tables(by_operation).combine_chunks() if by_operation else None,
+        by_operation=_stacked(by_operation) if by_operation else None,
     )
 
 
-def bubbles_of(group: str, opening: Opening, *parts: PipelinePart) -> Bubbles:
+def bubbles_of(group: str, opening: Opening | Recording, *parts: PipelinePart) -> Bubbles:
     """Of the ranks of one pipeline in some steps."""
-    actions: dict[int, list[Action]] = {step: [] for step in parts[0].actions}
-    for part in parts:
-        for step, mine in part.actions.items():
-            actions[step] += mine
-    for mine in actions.values():
-        mine.sort(key=lambda action: (action.start, action.rank))
+    actions = pa.concat_tables([part.actions for part in parts]).unify_dictionaries()
     received = {part.rank: part.received for part in parts}
-    return pipeline_bubbles(_run(opening), group, actions, received)
+    return pipeline_bubbles(opened(opening), group, actions, received)
 
 
 def stacked_bubbles(*parts: Bubbles) -> Bubbles:
@@ -137,58 +145,31 @@ def stacked_bubbles(*parts: Bubbles) -> Bubbles:
     return Bubbles(**tables, theory=None)
 
 
-def finished(run: Recording, summary: Summary, bubbles: Bubbles | None) -> dict[Analysis, Any]:
+def finished(
+    run: Recording, summary: Summary, bubbles: Bubbles | None, matched: Sequence[Matched]
+) -> dict[Analysis, Any]:
     """The answers by analysis."""
     found: dict[Analysis, Any] = {
         account: summary.accounting,
         time_by_operation: summary.by_operation,
-        measure_bandwidth: _bandwidth(run, summary.communication),
         measure_bubbles: None if bubbles is None else joined_bubbles(run, [bubbles]),
+        **bandwidths(matched),
     }
     return {analysis: answer for analysis, answer in found.items() if answer is not None}
 
 
 def whole(analysis: Analysis, steps: tuple[int, ...], opening: Opening) -> Any:
     """An analysis that is not made of parts, asked of the whole run by one worker."""
-    return _run(opening).answer(analysis, steps)
+    return opened(opening).answer(analysis, steps)
 
 
-def given(opening: Opening) -> Opening:
+def given(opening: Opening | Recording) -> Opening | Recording:
     """The task that hands the run to the others."""
     return opening
 
 
-@lru_cache(maxsize=2)
-def _reopened(source: str, run_id: str, sizes: tuple[int, ...], opening: _ByIdentity) -> Recording:
-    return reopened(opening.opening)
-
-
-class _ByIdentity:
-    """An opening that is told from others by what stands beside it."""
-
-    def __init__(self, opening: Opening) -> None:
-        self.opening = opening
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-def _run(opening: Opening) -> Recording:
-    """The run, opened once per process."""
-    sizes = tuple(number for facts in opening.seen.values() for number in facts)
-    return _reopened(opening.source, opening.known.run_id, sizes, _ByIdentity(opening))
-
-
-def _communication(
-    part: Recording, steps: Sequence[int], chosen: Sequence[int]
-) -> PartialCommunication:
-    """Operations that were issued in `steps`; they may end in any of the `chosen` ones."""
-    found = operations(part, chosen)
-    mine = pc.is_in(found["step"], pa.array(sorted(steps), pa.int32()))
-    return partial_communication(found.filter(mine))
+def _stacked(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 def _joined_accounting(parts: Sequence[Accounting]) -> Accounting:
@@ -197,7 +178,3 @@ def _joined_accounting(parts: Sequence[Accounting]) -> Accounting:
         for field in fields(Accounting)
     }
     return Accounting(**tables)
-
-
-def _bandwidth(run: Recording, found: PartialCommunication | None) -> Bandwidth | None:
-    return None if found is None else bandwidth_of(run, found)

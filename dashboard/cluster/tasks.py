@@ -11,11 +11,16 @@ from dashboard.analysis.reduction import FAN_IN
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Task:
-    """`call(*arguments, *results of needs)`. It has no effects, so that it may be done again."""
+    """`call(*arguments, *results of needs)`. It has no effects, so that it may be done again.
+
+    picks: it only takes something out of the one result that it needs, which is better done where
+    that lies, and at once.
+    """
 
     call: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
     needs: tuple[str, ...] = ()
+    picks: bool = False
 
     def __call__(self, *needed: Any) -> Any:
         """Do it."""

@@ -53,7 +53,7 @@ class Opened:
 
 class LazyTables(Mapping[int, pa.Table]):
     """Events by rank; those of a rank are read when they are asked for. What was asked for last is
-    kept, as much as `kept_bytes` hold.
+    kept, as much as `kept_bytes` hold, which may be changed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LazyTables(Mapping[int, pa.Table]):
     ) -> None:
         self._ranks = frozenset(ranks)
         self._read = read
-        self._kept_bytes = kept_bytes
+        self.kept_bytes = kept_bytes
         self._tables: dict[int, pa.Table] = {}
         self._bytes: dict[int, int] = {}
         self._lock = Lock()
@@ -80,7 +80,7 @@ class LazyTables(Mapping[int, pa.Table]):
                 return kept
             table = self._tables[rank] = self._read(rank)
             self._bytes[rank] = table.nbytes
-            while sum(self._bytes.values()) > self._kept_bytes and len(self._tables) > 1:
+            while sum(self._bytes.values()) > self.kept_bytes and len(self._tables) > 1:
                 oldest = next(iter(self._tables))
                 del self._tables[oldest], self._bytes[oldest]
             return table

@@ -39,7 +39,7 @@ class PackedTables(Mapping[int, pa.Table]):
         self._maps = dict(maps)
         self._begin = begin
         self._open_rank = open_rank
-        self._kept_bytes = kept_bytes
+        self.kept_bytes = kept_bytes
         self._opened: dict[int, PackedRank] = {}
         self._kept: dict[_Place, pa.ChunkedArray] = {}
         self._bytes = 0
@@ -154,7 +154,7 @@ class PackedTables(Mapping[int, pa.Table]):
                 self._kept[rank, group, name] = rows[name]
 
     def _forget(self) -> None:
-        while self._bytes > self._kept_bytes and self._kept:
+        while self._bytes > self.kept_bytes and self._kept:
             oldest = next(iter(self._kept))
             self._bytes -= self._kept.pop(oldest).nbytes
 

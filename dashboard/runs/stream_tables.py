@@ -38,7 +38,7 @@ class StreamTables(LazyTables):
     ) -> None:
         super().__init__(ranks, read, kept_bytes=kept_bytes)
         self._read_part = read_part
-        self._finds_room = event_count * _EVENT_BYTES <= kept_bytes
+        self._bytes_of_all = event_count * _EVENT_BYTES
         self._asked: set[int] = set()
 
     def part(
@@ -49,7 +49,8 @@ class StreamTables(LazyTables):
         kinds: Collection[str] | None = None,
     ) -> pa.Table:
         """See `ByColumn` (columns.py)."""
-        if self.holds(rank) or (rank in self._asked and self._finds_room):
+        finds_room = self._bytes_of_all <= self.kept_bytes
+        if self.holds(rank) or (rank in self._asked and finds_room):
             return self[rank]
         if rank not in self._ranks:
             raise KeyError(rank)

@@ -11,7 +11,7 @@ seen* uses the mean time of the members from their own arrival to completion: wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.analysis.communication.bandwidth_totals import BUS_FACTORS, summary_of, totals_of
 from dashboard.analysis.communication.partial_communication import (
     P2P,
     UNKNOWN_GROUP,
@@ -36,21 +37,17 @@ from dashboard.analysis.results import Result
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-__all__ = ["BUS_FACTORS", "P2P", "UNKNOWN_GROUP", "Bandwidth", "bandwidth_of", "measure_bandwidth"]
-
-_SHARE: Final[Callable[[int], float]] = lambda n: (n - 1) / n  # noqa: E731 - one entry of a table
-BUS_FACTORS: Final[dict[str, Callable[[int], float]]] = {
-    "all_reduce": lambda n: 2 * (n - 1) / n,
-    "all_gather": _SHARE,
-    "reduce_scatter": _SHARE,
-    "all_to_all": _SHARE,
-    "gather": _SHARE,
-    "scatter": _SHARE,
-    "broadcast": lambda n: 1.0,
-    "reduce": lambda n: 1.0,
-    P2P: lambda n: 1.0,
-}
-"""busbw / algbw for n ranks; operations without payload (barrier) have no bandwidth."""
+__all__ = [
+    "BUS_FACTORS",
+    "P2P",
+    "UNKNOWN_GROUP",
+    "Bandwidth",
+    "bandwidth_of",
+    "bandwidth_summary",
+    "complete_operations",
+    "in_order",
+    "measure_bandwidth",
+]
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -80,13 +77,32 @@ def measure_bandwidth(run: Recording, steps: Collection[int] | None = None) -> B
     return bandwidth_of(run, reduced(parts, joined))
 
 
+def bandwidth_summary(run: Recording, steps: Collection[int] | None = None) -> pa.Table:
+    """`Bandwidth.summary`, for who does not need the operations: by parts, it needs no row of them
+    (dashboard.cluster).
+    """
+    return run.answer(measure_bandwidth, steps).summary
+
+
 def bandwidth_of(run: Recording, found: PartialCommunication) -> Bandwidth:
     """The bandwidth of the operations that the parts of all ranks, joined, tell of."""
+    rows, lost = complete_operations(run, found)
+    return Bandwidth(operations=in_order([rows]), summary=summary_of(totals_of(rows, lost)))
+
+
+def complete_operations(run: Recording, found: PartialCommunication) -> tuple[pa.Table, Lost]:
+    """The operations of which all members are there, in no order: as `Bandwidth.operations`, and
+    seen_sum, the time as seen by all members together. And what is left out.
+    """
     members = {name: len(g.ranks) for f in run.facts.values() for name, g in f.groups.items()}
     collectives, incomplete = _collectives(found.collectives, members)
     messages, half = _messages(found.sends, found.receives)
-    rows = pa.concat_tables([collectives, messages]).sort_by(_ORDER)
-    return Bandwidth(operations=rows, summary=_summary(rows, found.lost + incomplete + half))
+    return pa.concat_tables([collectives, messages]), found.lost + incomplete + half
+
+
+def in_order(parts: Sequence[pa.Table]) -> pa.Table:
+    """`Bandwidth.operations` of all parts of `complete_operations`."""
+    return pa.concat_tables(parts).drop_columns("seen_sum").sort_by(_ORDER)
 
 
 _ORDER: Final = [(key, "ascending") for key in ("start", "group", "op", "seq", "src", "dst")]
@@ -113,7 +129,8 @@ def _collectives(table: pa.Table, members: dict[str, int]) -> tuple[pa.Table, Lo
         last=table["last"].to_numpy(),
         end=table["end"].to_numpy(),
         watched=table["watched_from"].to_numpy(),
-        seen=table["seen"].to_numpy() / expected[complete],
+        seen_sum=table["seen"].to_numpy(),
+        seen_by=expected[complete],
         culprit=table["culprit"],
         src=nothing,
         dst=nothing,
@@ -143,7 +160,8 @@ def _messages(sends: pa.Table, receives: pa.Table) -> tuple[pa.Table, Lost]:
         last=np.maximum(sent, posted),
         end=end,
         watched=both["watched_from_recv"].to_numpy(),
-        seen=(end - posted).astype(np.float64),
+        seen_sum=end - posted,
+        seen_by=np.ones(both.num_rows, np.int64),
         culprit=pa.array(
             np.where(late_sender, both["src"].to_numpy(), both["dst"].to_numpy()).astype(np.int32)
         ),
@@ -175,14 +193,15 @@ def _rows(
     last: npt.NDArray[np.int64],
     end: npt.NDArray[np.int64],
     watched: npt.NDArray[np.int64],
-    seen: npt.NDArray[np.float64],
+    seen_sum: npt.NDArray[np.int64],
+    seen_by: npt.NDArray[np.int64],
     culprit: pa.ChunkedArray | pa.Array,
     src: pa.ChunkedArray | pa.Array,
     dst: pa.ChunkedArray | pa.Array,
 ) -> pa.Table:
     size = pc.fill_null(bytes_.cast(pa.float64()), np.nan).to_numpy()
     factor = _factors(op.to_pylist(), n)
-    transfer = end - last
+    transfer, seen = end - last, seen_sum / seen_by
     algbw_seen, algbw_free = _per(size, seen), _per(size, transfer)
     return pa.table(
         {
@@ -206,6 +225,7 @@ def _rows(
             "culprit_rank": culprit,
             "src": src,
             "dst": dst,
+            "seen_sum": seen_sum,
         }
     )
 
@@ -227,69 +247,3 @@ def _per(
 
 def _bandwidth(values: npt.NDArray[np.float64]) -> pa.Array:
     return pa.array(values, pa.float64(), mask=np.isnan(values))
-
-
-_SUMMARY: Final = pa.schema(
-    [
-        ("group", pa.string()),
-        ("dim", pa.string()),
-        ("op", pa.string()),
-        ("n", pa.int32()),
-        ("count", pa.int64()),
-        ("bytes_total", pa.int64()),
-        ("bytes_median", pa.float64()),
-        ("algbw_seen", pa.float64()),
-        ("busbw_seen", pa.float64()),
-        ("algbw_skew_free", pa.float64()),
-        ("busbw_skew_free", pa.float64()),
-        ("skew_ns_mean", pa.float64()),
-        ("incomplete", pa.int64()),
-    ]
-)
-
-
-def _summary(found: pa.Table, lost: Lost) -> pa.Table:
-    places: dict[tuple[str, str], list[int]] = {key: [] for key in lost}
-    pairs = zip(found["group"].to_pylist(), found["op"].to_pylist(), strict=True)
-    for place, pair in enumerate(pairs):
-        places.setdefault(pair, []).append(place)
-    rows = []
-    for (group, op), mine in sorted(places.items()):
-        chosen = found.take(pa.array(mine, pa.int64()))
-        n = chosen["n"][0].as_py() if chosen.num_rows else 0
-        row = {"group": group, "dim": group.partition(":")[0], "op": op, "n": n}
-        rows.append(row | _totals(chosen, op, n) | {"incomplete": lost.get((group, op), 0)})
-    return pa.Table.from_pylist(rows, schema=_SUMMARY)
-
-
-def _totals(chosen: pa.Table, op: str, n: int) -> dict[str, float | int | None]:
-    """Total bytes over total time; rows whose transfer took no time do not count as skew-free, and
-    those of unknown size (some imported ones) neither way.
-    """
-    if chosen.num_rows == 0:
-        return {"count": 0, "bytes_total": 0}
-    known = pc.is_valid(chosen["bytes"]).to_numpy()
-    size = pc.fill_null(chosen["bytes"], 0).to_numpy()
-    transfer = chosen["transfer_ns"].to_numpy()
-    real = known & (transfer > 0)
-    seen = _gbps(size.sum(), chosen["seen_ns"].to_numpy()[known].sum())
-    free = _gbps(size[real].sum(), transfer[real].sum())
-    factor = BUS_FACTORS[op](n) if op in BUS_FACTORS else None
-    return {
-        "count": chosen.num_rows,
-        "bytes_total": int(size.sum()),
-        "bytes_median": float(np.median(size[known])) if known.any() else None,
-        "algbw_seen": seen if factor is not None else None,
-        "busbw_seen": _times(seen, factor),
-        "algbw_skew_free": free if factor is not None else None,
-        "busbw_skew_free": _times(free, factor),
-        "skew_ns_mean": float(chosen["skew_ns"].to_numpy().mean()),
-    }
-
-
-def _gbps(size: float, time: float) -> float | None:
-    return float(size) / float(time) if time > 0 else None
-
-
-def _times(bandwidth: float | None, factor: float | None) -> float | None:
-    return None if bandwidth is None or factor is None else bandwidth * factor

@@ -32,6 +32,7 @@ from dashboard.analysis.comparing.mean_difference import (
     mean_difference,
 )
 from dashboard.analysis.comparing.run_differences import Difference, run_differences
+from dashboard.analysis.comparing.sums_by_key import keys_of, sums_by_key
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
 from dashboard.analysis.results import Result
 from dashboard.analysis.roles import Matching, Weights, match
@@ -52,7 +53,6 @@ job on one machine differed by 0.8 % (standard deviation, docs/measurements/comp
 one in twenty by more than 2 %."""
 RELEVANT_BEYOND_REPEATS: Final = 0.005
 """The same where recordings of A say themselves how much they differ."""
-_NS_PER_MS: Final = 1e6
 
 _NUMBERS: Final = [
     ("a_ms", pa.float64()),
@@ -299,7 +299,7 @@ def _headlines(sides: _Sides) -> list[dict[str, Any]]:
 def _times(run: Recording, steps: Sequence[int], weights: Weights) -> Samples:
     """Weighted means over ranks, ms; shape (steps, 1 + categories)."""
     keys = [(name,) for name in CATEGORIES]
-    samples = _by_key(run.answer(account, steps).table, steps, weights, keys, ("category",))
+    samples = sums_by_key(run.answer(account, steps).table, steps, weights, keys, ("category",))
     return np.column_stack([samples.sum(axis=1), samples])
 
 
@@ -313,37 +313,16 @@ def _bubble_ratio(run: Recording, steps: Sequence[int]) -> Samples | None:
     return np.array([by_step[step] for step in steps])
 
 
-def _by_key(
-    table: pa.Table,
-    steps: Sequence[int],
-    weights: Weights,
-    keys: Sequence[tuple[Any, ...]],
-    columns: Sequence[str],
-) -> Samples:
-    """Rows of rank, step, `columns`, duration → weighted means over ranks, ms; (steps, keys)."""
-    row = {step: i for i, step in enumerate(steps)}
-    column = {key: i for i, key in enumerate(keys)}
-    samples = np.zeros((len(steps), len(keys)))
-    for entry in table.to_pylist():
-        key = tuple(entry[name] for name in columns)
-        weight = weights.get(entry["rank"], 0)
-        samples[row[entry["step"]], column[key]] += weight * entry["duration"] / _NS_PER_MS
-    return samples
-
-
 def _operations(sides: _Sides, matching: Matching, marked: Collection[str]) -> pa.Table:
     every = (*sides.a, sides.b)
     tables = [run.answer(time_by_operation, steps) for run, steps, _ in every]
     if not matching.same_stages:
         tables = [_without_stage(table) for table in tables]
-    keys = sorted(
-        {tuple(r[name] for name in _OPERATION) for table in tables for r in table.to_pylist()},
-        key=str,
-    )
+    keys = sorted({key for table in tables for key in keys_of(table, _OPERATION)}, key=str)
     if not keys:
         return _OPERATIONS.empty_table()
     samples = [
-        _by_key(table, steps, weights, keys, _OPERATION)
+        sums_by_key(table, steps, weights, keys, _OPERATION)
         for table, (_, steps, weights) in zip(tables, every, strict=True)
     ]
     rows = [

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dashboard.analysis.dimensions import coordinate, role_of
+from dashboard.runs.words import where
 from tracer.schema import COMPUTE_KINDS
 
 if TYPE_CHECKING:
@@ -32,6 +36,20 @@ class Action:
         return self.start + self.duration
 
 
+_COLUMNS: Final = ("step", "kind", "stage", "microbatch", "start", "duration")
+_TABLE: Final = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("step", pa.int32()),
+        ("kind", pa.dictionary(pa.int32(), pa.string())),
+        ("stage", pa.int32()),
+        ("microbatch", pa.int32()),
+        ("start", pa.int64()),
+        ("duration", pa.int64()),
+    ]
+)
+
+
 def pipeline_actions(
     run: Recording,
     steps: Collection[int] | None = None,
@@ -47,21 +65,41 @@ def pipeline_actions(
     F0 host:main 0-2, device:7 1-11   F0 1-11
     """
     wanted = [step for step in run.steps if steps is None or step in steps]
-    columns = ("step", "kind", "stage", "microbatch", "start", "duration", "lane")
-    events = run.events(ranks=ranks, steps=wanted, kinds=COMPUTE_KINDS, columns=columns)
-    on_host: dict[tuple[int, int], list[Action]] = defaultdict(list)
-    on_device: dict[tuple[int, int], list[Action]] = defaultdict(list)
-    for row in events.to_pylist():
-        lanes = on_device if row.pop("lane").startswith("device:") else on_host
-        if row["stage"] is not None and row["microbatch"] is not None:
-            lanes[row["step"], row["rank"]].append(Action(**row))
-    found: dict[int, list[Action]] = {step: [] for step in wanted}
-    for key in on_host.keys() | on_device.keys():
-        of_device, of_host = on_device.get(key, []), on_host.get(key, [])
-        found[key[0]] += of_device if len(of_device) >= len(of_host) else of_host
-    for actions in found.values():
-        actions.sort(key=lambda action: (action.start, action.rank))
-    return found
+    return {step: [] for step in wanted} | dict(by_step(action_table(run, wanted, ranks)))
+
+
+def action_table(
+    run: Recording, steps: Collection[int], ranks: Collection[int] | None = None
+) -> pa.Table:
+    """The same as a table, 36 bytes an action: rank, step, kind, stage, microbatch, start and
+    duration (ns); each rank's in order of start.
+    """
+    chosen = [rank for rank in run.ranks if ranks is None or rank in ranks]
+    parts = [_of_rank(run, rank, steps) for rank in chosen]
+    return pa.concat_tables([_TABLE.empty_table(), *parts]).unify_dictionaries()
+
+
+def by_step(actions: pa.Table) -> Iterator[tuple[int, list[Action]]]:
+    """Each step of an `action_table` with its actions in order of start, made when it is asked for:
+    as objects they take ten times the memory.
+    """
+    actions = actions.sort_by([(name, "ascending") for name in ("step", "start", "rank")])
+    steps, begins, counts = np.unique(
+        actions["step"].to_numpy(), return_index=True, return_counts=True
+    )
+    for step, begin, count in zip(steps.tolist(), begins.tolist(), counts.tolist(), strict=True):
+        yield step, [Action(**row) for row in actions.slice(begin, count).to_pylist()]
+
+
+def _of_rank(run: Recording, rank: int, steps: Collection[int]) -> pa.Table:
+    events = run.events(ranks=[rank], steps=steps, kinds=COMPUTE_KINDS, columns=(*_COLUMNS, "lane"))
+    events = events.filter(pc.and_(pc.is_valid(events["stage"]), pc.is_valid(events["microbatch"])))
+    on_device = where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:"))
+    device = on_device.to_numpy().astype(np.bool_)
+    _, step = np.unique(events["step"].to_numpy(), return_inverse=True)
+    by_device = np.bincount(step, device) >= np.bincount(step, ~device)
+    told = events.filter(pa.array(device == by_device[step]))
+    return told.select(_TABLE.names).cast(_TABLE)
 
 
 def covers_all_stages(run: Recording, actions: Collection[Action]) -> bool:

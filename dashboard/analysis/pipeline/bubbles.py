@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,8 +21,9 @@ from dashboard.analysis.intervals import EMPTY, Intervals, complement, intervals
 from dashboard.analysis.operations import operations
 from dashboard.analysis.pipeline.actions import (
     Action,
+    action_table,
+    by_step,
     covers_all_stages,
-    pipeline_actions,
     pipelines,
 )
 from dashboard.analysis.pipeline.equal_stages import mean_lengths, with_lengths
@@ -32,7 +34,7 @@ from dashboard.analysis.results import Result
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-Receives: TypeAlias = tuple[Intervals, list[int]]
+Receives: TypeAlias = tuple[Intervals, npt.NDArray[np.int32]]
 
 WARM_UP: Final = "warm_up"
 STALL: Final = "stall"
@@ -96,14 +98,15 @@ class Bubbles(Result):
 
 def measure_bubbles(run: Recording, steps: Collection[int] | None = None) -> Bubbles:
     """Measure every complete step (or those of `steps`) of every pipeline of the run."""
+    wanted = [step for step in run.steps if steps is None or step in steps]
     return joined_bubbles(
         run,
         [
             pipeline_bubbles(
                 run,
                 group,
-                pipeline_actions(run, steps, ranks=ranks),
-                {rank: receives(run, rank, steps) for rank in ranks},
+                action_table(run, wanted, ranks),
+                {rank: receives(run, rank, wanted) for rank in ranks},
             )
             for group, ranks in pipelines(run).items()
         ],
@@ -113,18 +116,16 @@ def measure_bubbles(run: Recording, steps: Collection[int] | None = None) -> Bub
 def pipeline_bubbles(
     run: Recording,
     group: str,
-    actions: Mapping[int, Sequence[Action]],
+    actions: pa.Table,
     received: Mapping[int, Receives],
 ) -> Bubbles:
-    """Those of one pipeline in some steps. actions: of all its ranks, by step, each step's in order
-    of start. received: by rank, what `receives` gives.
+    """Those of one pipeline in some steps. actions: the `action_table` of all its ranks.
+    received: by rank, what `receives` gives.
     """
     rows: list[dict[str, Any]] = []
     stalls: list[dict[str, Any]] = []
     ratios: list[dict[str, Any]] = []
-    for step, mine in actions.items():
-        if not mine:
-            continue
+    for step, mine in by_step(actions):
         measured = [_measure_rank(run, rank, mine, received, stalls, step) for rank in received]
         key = {"step": step, "group": group}
         rows += [key | row for row in measured]
@@ -232,7 +233,7 @@ def receives(run: Recording, rank: int, steps: Collection[int] | None = None) ->
     table = table.sort_by("end")
     start = pc.coalesce(table["wait_start"], table["start"]).to_numpy()
     spans = np.stack([start, table["end"].to_numpy()], axis=1).astype(np.int64)
-    return spans, table["peer"].to_pylist()
+    return spans, table["peer"].to_numpy()
 
 
 def _culprits(rank: int, gaps: Intervals, received: Receives) -> Counter[int]:
@@ -242,5 +243,5 @@ def _culprits(rank: int, gaps: Intervals, received: Receives) -> Counter[int]:
     for begin, end in gaps.tolist():
         last = int(np.searchsorted(spans[:, 1], end, side="right")) - 1
         waited = last >= 0 and spans[last, 1] > begin
-        found[peers[last] if waited else rank] += end - begin
+        found[int(peers[last]) if waited else rank] += end - begin
     return found

@@ -6,9 +6,10 @@ depends on how long F, B and W take (the zero-bubble family), this gives it for 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +18,7 @@ from dashboard.analysis.pipeline.actions import Action
 from dashboard.analysis.pipeline.plan_bound import replay
 from dashboard.analysis.pipeline.plans import KIND_OF, plan_of
 from dashboard.analysis.pipeline.theory import Theory
+from dashboard.runs.words import where
 from tracer.run_files import SchedulePlan
 from tracer.schema import COMPUTE_KINDS
 
@@ -57,15 +59,31 @@ def equal_stages(
 
 def mean_lengths(run: Recording, steps: Collection[int]) -> dict[str, float]:
     """By kind, the mean length of actions in these steps, ns; on the device where that did them."""
+    sums: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+    counts: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+    for rank in run.ranks:
+        for row in _lengths(run, rank, steps):
+            sums[row["on_device"]][row["kind"]] += row["ns_sum"]
+            counts[row["on_device"]][row["kind"]] += row["ns_count"]
+    which = bool(counts[True])
+    return {kind: sums[which][kind] / count for kind, count in counts[which].items()}
+
+
+def _lengths(run: Recording, rank: int, steps: Collection[int]) -> list[dict[str, Any]]:
+    """Of one rank: on_device, kind, ns_sum and ns_count."""
     columns = ("kind", "duration", "lane", "stage", "microbatch")
-    events = run.events(steps=steps, kinds=COMPUTE_KINDS, columns=columns)
+    events = run.events(ranks=[rank], steps=steps, kinds=COMPUTE_KINDS, columns=columns)
     events = events.filter(pc.and_(pc.is_valid(events["stage"]), pc.is_valid(events["microbatch"])))
-    on_device = pc.starts_with(events["lane"].cast(pa.string()), "device:")
-    if pc.any(on_device).as_py():
-        events = events.filter(on_device)
-    kinds = pa.table({"kind": events["kind"].cast(pa.string()), "ns": events["duration"]})
-    means = kinds.group_by("kind", use_threads=False).aggregate([("ns", "mean")])
-    return dict(zip(means["kind"].to_pylist(), means["ns_mean"].to_pylist(), strict=True))
+    lengths = pa.table(
+        {
+            "on_device": where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:")),
+            "kind": events["kind"].cast(pa.string()),
+            "ns": events["duration"],
+        }
+    )
+    summed = lengths.group_by(["on_device", "kind"], use_threads=False)
+    found: list[dict[str, Any]] = summed.aggregate([("ns", "sum"), ("ns", "count")]).to_pylist()
+    return found
 
 
 def with_lengths(theory: Theory, schedule: SchedulePlan, ns: Mapping[str, float]) -> Theory:

@@ -25,11 +25,11 @@ def plan_bound(actions: Sequence[Action]) -> int | None:
 
     None if the actions cannot be replayed (one is missing, so that the order contradicts itself).
     """
-    replayed = replay(actions)
+    replayed = _starts(actions)
     if replayed is None:
         return None
-    begin = min((action.start for action in replayed), default=0)
-    return max((action.end for action in replayed), default=0) - begin
+    begin = min((start for _, start in replayed), default=0)
+    return max((start + action.duration for action, start in replayed), default=0) - begin
 
 
 def replay(actions: Sequence[Action]) -> list[Action] | None:
@@ -37,6 +37,13 @@ def replay(actions: Sequence[Action]) -> list[Action] | None:
 
     The replay begins at 0. None if they cannot be replayed.
     """
+    replayed = _starts(actions)
+    if replayed is None:
+        return None
+    return [replace(action, start=start) for action, start in replayed]
+
+
+def _starts(actions: Sequence[Action]) -> list[tuple[Action, int]] | None:
     queues: dict[int, list[Action]] = defaultdict(list)
     for action in sorted(actions, key=lambda action: action.start):
         queues[action.rank].append(action)
@@ -44,7 +51,7 @@ def replay(actions: Sequence[Action]) -> list[Action] | None:
     done: dict[_Key, int] = {}
     free = dict.fromkeys(queues, 0)
     position = dict.fromkeys(queues, 0)
-    replayed: list[Action] = []
+    replayed: list[tuple[Action, int]] = []
     while len(replayed) < len(actions):
         before = len(replayed)
         for rank, queue in queues.items():
@@ -58,7 +65,7 @@ def replay(actions: Sequence[Action]) -> list[Action] | None:
                 for key in _provides(action):
                     done[key] = free[rank]
                 position[rank] += 1
-                replayed.append(replace(action, start=start))
+                replayed.append((action, start))
         if len(replayed) == before:
             return None
     return replayed

@@ -38,7 +38,8 @@ _TABLE: Final = pa.schema(
         ("duration", pa.int64()),
     ]
 )
-
+_WORDS: Final = ("category", "kind", "name")
+"""Kept as dictionaries: there are few, and millions of rows in a long run."""
 
 _NOTHING: Final = pa.table(
     {"kind": [""], "name": [OTHERWISE], "stage": pa.array([None], pa.int32())}
@@ -61,11 +62,12 @@ def time_by_operation(run: Recording, steps: Collection[int] | None = None) -> p
                                            idle, no operation, stage 0    10
     """
     windows = step_windows(run, steps)
-    parts = [_TABLE.empty_table()]
+    parts = [_with_words(_TABLE.empty_table())]
     for rank in run.ranks:
         mine = windows.filter(pc.equal(windows["rank"], rank))
-        parts += _of_rank(run, rank, mine) if mine.num_rows else ()
-    return _summed(pa.concat_tables(parts))
+        if mine.num_rows:
+            parts.append(_with_words(_summed(pa.concat_tables(_of_rank(run, rank, mine)))))
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
 
 
 def _of_rank(run: Recording, rank: int, windows: pa.Table) -> Iterator[pa.Table]:
@@ -133,3 +135,11 @@ def _summed(rows: pa.Table) -> pa.Table:
     summed = rows.group_by(keys, use_threads=False).aggregate([("duration", "sum")])
     named = summed.select([*keys, "duration_sum"]).rename_columns(_TABLE.names)
     return named.sort_by([(key, "ascending") for key in keys])
+
+
+def _with_words(rows: pa.Table) -> pa.Table:
+    for name in _WORDS:
+        rows = rows.set_column(
+            rows.column_names.index(name), name, rows[name].combine_chunks().dictionary_encode()
+        )
+    return rows

@@ -1,0 +1,110 @@
+"""Communication by parts: what each rank tells goes to its shares, where it becomes sums.
+
+Each share has all that any rank tells of its operations (dashboard.analysis.communication.shares),
+and joins that sixteen ranks at a time. Of what comes out, only sums by group, operation and size
+are joined with those of other shares; the operations themselves only where somebody asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.analysis.communication.bandwidth import (
+    Bandwidth,
+    bandwidth_summary,
+    complete_operations,
+    in_order,
+    measure_bandwidth,
+)
+from dashboard.analysis.communication.bandwidth_totals import (
+    BandwidthTotals,
+    added,
+    summary_of,
+    totals_of,
+)
+from dashboard.analysis.communication.partial_communication import (
+    PartialCommunication,
+    joined,
+    partial_communication,
+)
+from dashboard.analysis.communication.shares import shared, shares
+from dashboard.analysis.operations import operations
+from dashboard.cluster.opened import opened
+from dashboard.cluster.tasks import Task, tree
+from dashboard.runs import Recording
+from dashboard.runs.reopening import Opening
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Matched:
+    """Of one share: the sums, and the operations (`complete_operations`) if they are asked for."""
+
+    totals: BandwidthTotals
+    rows: pa.Table | None
+
+
+def asks_for_bandwidth(asked: Collection[str]) -> bool:
+    """Whether these names of analyses are among those that need what is matched here."""
+    return measure_bandwidth.__name__ in asked or bandwidth_summary.__name__ in asked
+
+
+def add_shares(
+    tasks: dict[str, Task], run: Recording, parts: Mapping[int, Sequence[str]], asked: Sequence[str]
+) -> list[str]:
+    """Add the tasks of all shares; the names of those that have them matched. parts: by rank, the
+    tasks that summarize it, in order of step.
+    """
+    matched = []
+    for place, share in enumerate(shares(run)):
+        told = []
+        for rank in share.ranks:
+            for part in parts[rank]:
+                told.append(f"share-{place}-of-{part}")
+                tasks[told[-1]] = Task(call=_told, arguments=(place,), needs=(part,), picks=True)
+        whole = tree(tasks, f"share-{place}", told, _joined)
+        matched.append(f"matched-{place}")
+        arguments = (measure_bandwidth.__name__ in asked,)
+        tasks[matched[-1]] = Task(call=_matched, arguments=arguments, needs=("run", whole))
+    return matched
+
+
+def communication_of(
+    run: Recording, part: Recording, rank: int, steps: Sequence[int], chosen: Sequence[int]
+) -> dict[int, PartialCommunication]:
+    """What a part of a rank tells each share: the operations that it issued in `steps`; they may
+    end in any of the `chosen` ones.
+    """
+    found = operations(part, chosen)
+    mine = pc.is_in(found["step"], pa.array(sorted(steps), pa.int32()))
+    return shared(partial_communication(found.filter(mine)), rank, shares(run))
+
+
+def bandwidths(matched: Sequence[Matched]) -> dict[Callable[..., Any], Any]:
+    """The answers that all shares together give."""
+    if not matched:
+        return {}
+    summary = summary_of(added([part.totals for part in matched]))
+    rows = [part.rows for part in matched if part.rows is not None]
+    found: dict[Callable[..., Any], Any] = {bandwidth_summary: summary}
+    if rows:
+        found[measure_bandwidth] = Bandwidth(operations=in_order(rows), summary=summary)
+    return found
+
+
+def _told(place: int, found: Any) -> PartialCommunication:
+    told: PartialCommunication = found.communication[place]
+    return told
+
+
+def _joined(*parts: PartialCommunication) -> PartialCommunication:
+    return joined(parts)
+
+
+def _matched(with_rows: bool, opening: Opening | Recording, found: PartialCommunication) -> Matched:
+    rows, lost = complete_operations(opened(opening), found)
+    return Matched(totals=totals_of(rows, lost), rows=rows if with_rows else None)

@@ -1,0 +1,61 @@
+"""Results beyond what fits in memory come back as they were."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dashboard.cluster.shelf import Shelf, bytes_of
+from tracer.errors import TraceError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A result as tasks have them."""
+
+    table: pa.Table
+    by_place: dict[int, np.ndarray]
+
+
+def _part(number: int) -> Part:
+    """80,000 bytes in the table, 20,000 in the array."""
+    table = pa.table({"number": np.full(10_000, number, np.int64)})
+    return Part(table, {7: np.full(2_500, number, np.int64)})
+
+
+def test_what_exceeds_the_memory_lies_in_a_file_until_it_is_taken() -> None:
+    with Shelf(kept_bytes=250_000) as shelf:
+        for number in range(5):
+            shelf[f"part-{number}"] = _part(number)
+        assert (shelf.held, shelf.written) == (200_000, 3), "two of 100,000 bytes fit"
+        for number in (4, 0, 2):
+            found, expected = shelf[f"part-{number}"], _part(number)
+            assert found.table.equals(expected.table)
+            assert (found.by_place[7] == expected.by_place[7]).all()
+        del shelf["part-0"], shelf["part-4"]
+        shelf["part-5"] = _part(5)
+        assert (shelf.held, shelf.written) == (200_000, 3), "there is room again"
+        assert list(shelf) == ["part-1", "part-2", "part-3", "part-5"]
+
+
+def test_small_results_stay_as_they_are() -> None:
+    with Shelf(kept_bytes=0) as shelf:
+        small = {"sum": 12}
+        shelf["small"] = small
+        assert shelf["small"] is small
+
+
+def test_bytes_are_those_of_tables_and_arrays() -> None:
+    assert bytes_of(_part(1)) == 100_000
+    assert bytes_of((_part(1), [_part(2)], "text", None)) == 200_000
+
+
+def test_no_place_for_the_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with Shelf(kept_bytes=0) as shelf, pytest.raises(TraceError, match="TMPDIR"):
+        shelf["part"] = _part(1)
