@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dashboard.cli.dashboard import start_server
+from dashboard.run import Run
+from dashboard.runs.follow import Follower
 from tests.support.toy import Event, RankFacts, write_counters, write_run
 from tracer.schema import events_file
 
@@ -141,7 +143,14 @@ def address(
     toy_run: Path, sample_runs: list[Path], damaged_run: Path, odd_runs: list[Path]
 ) -> Iterator[str]:
     """A running dashboard: the toy is run 0; the samples, the damaged and the odd ones follow."""
-    server, url = start_server([toy_run, *sample_runs, damaged_run, *odd_runs])
+    with served([toy_run, *sample_runs, damaged_run, *odd_runs]) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def served(runs: Sequence[Path], *, followers: Sequence[Follower[Run]] = ()) -> Iterator[str]:
+    """The address of a dashboard that shows these runs, until the end of the block."""
+    server, url = start_server(runs, followers=followers)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield url.rstrip("/")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dashboard.cli.dashboard import start_server
 from dashboard.run import Run, open_run
 from dashboard.runs.follow import Follower
-from tests.browser.conftest import PATIENCE_MS, Tab
+from tests.browser.conftest import PATIENCE_MS, Tab, served
 from tests.support.launching import ROOT, environment
 from tests.test_repo.markdown import ROOT as REPO
 
@@ -47,16 +45,11 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
         command, cwd=REPO, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     follower = Follower(path, Run)
-    server, url = start_server([path], followers=[follower])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield Recording(path, url.rstrip("/"), process)
-    process.terminate()
-    process.wait()
-    follower.stop()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served([path], followers=[follower]) as url:
+        yield Recording(path, url, process)
+        process.terminate()
+        process.wait()
+        follower.stop()
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,12 @@ Eight ranks, pp 2 x dp 2 x tp 2; rank 5 works longest, then rank 2.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from dashboard.cli.dashboard import start_server
-from tests.browser.conftest import MS, Tab, watched_tab
+from tests.browser.conftest import MS, Tab, served, watched_tab
 from tests.browser.timeline_page import AXIS, query, search_for, shown_ranks, until
 from tests.support.toy import Event, RankFacts, write_run
 
@@ -42,13 +40,8 @@ def mesh_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             for rank in RANKS
         },
     )  # fmt: skip
-    server, url = start_server([run])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield url.rstrip("/")
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served([run]) as url:
+        yield url
 
 
 @pytest.fixture
