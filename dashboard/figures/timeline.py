@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from dashboard.figures.base import empty, figure, legend_above
 from dashboard.figures.theme import KINDS, SURFACES, Theme
 from dashboard.figures.units import time_text, time_unit
-from dashboard.timeline.lanes import nesting_depth
+from dashboard.timeline.nesting import nesting_depth
 from tracer.schema import COMPUTE_KINDS
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from flask import Flask, Response, jsonify, request
 
 from dashboard.analysis.replay.path_stays import path_stays, stays_between
 from dashboard.analysis.time_spent.claims import CATEGORIES
-from dashboard.analysis.time_spent.selection import select
 from dashboard.analysis.whole_run.overlays import bubbles_between, counters_between, plan_between
 from dashboard.pages.timeline_requests import (
     asked_number,
@@ -23,6 +22,7 @@ from dashboard.pages.timeline_requests import (
 )
 from dashboard.timeline.same import same_elsewhere
 from dashboard.timeline.search import Hits, hit, search, ticks
+from dashboard.timeline.selection import selected
 from dashboard.timeline.window import MAX_WIDTH
 from tracer.errors import UsageError
 
@@ -74,7 +74,7 @@ def register(server: Flask, runs: Sequence[Run], timelines: Timelines) -> None:
     @server.get(f"{base}/selection")
     @refuse_with_400
     def selection(index: int) -> Response:
-        return jsonify(_selection(_run(runs, index)))
+        return jsonify(_selection(_run(runs, index), timelines[index]))
 
     @server.get(f"{base}/search")
     @refuse_with_400
@@ -128,9 +128,9 @@ def _width() -> int:
     return asked_number("width", 1, MAX_WIDTH)
 
 
-def _selection(run: Run) -> dict[str, Any]:
+def _selection(run: Run, timeline: Timeline) -> dict[str, Any]:
     """The statistics of [t0, t1) on the ranks `ranks=0-3,5` (all by default), as plain values."""
-    found = select(run, *asked_span(), _asked_ranks(run))
+    found = selected(run, timeline, *asked_span(), _asked_ranks(run))
     spent: dict[int, dict[str, int]] = {}
     for row in found.accounting.to_pylist():
         spent.setdefault(row["rank"], {})[row["category"]] = row["duration"]

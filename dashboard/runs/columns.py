@@ -1,8 +1,8 @@
-"""Tables of events of which a part can be had without reading the rest, and their numbers."""
+"""Tables of events of which a part can be had, or all without being kept, and their numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +24,19 @@ class ByColumn(Protocol):
         """`rank` and these columns of at least the rows of these steps and kinds (of all where
         None), in order of start.
         """
+
+
+@runtime_checkable
+class Once(Protocol):
+    """Tables that are kept for the next who asks, unless they are asked for here."""
+
+    def once(self, rank: int) -> pa.Table:
+        """The events of a rank for who goes through all ranks: they are not kept."""
+
+
+def once(tables: Mapping[int, pa.Table], rank: int) -> pa.Table:
+    """The events of a rank; who goes through all ranks holds one at a time in memory."""
+    return tables.once(rank) if isinstance(tables, Once) else tables[rank]
 
 
 def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:

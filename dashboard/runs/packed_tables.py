@@ -49,6 +49,14 @@ class PackedTables(Mapping[int, pa.Table]):
     def __getitem__(self, rank: int) -> pa.Table:
         return self.part(rank, _COLUMNS, None)
 
+    def once(self, rank: int) -> pa.Table:
+        """See `Once` (columns.py)."""
+        maps = {rank: self._maps[rank]}
+        alone = PackedTables(maps, self._begin, self._open_rank, kept_bytes=0)
+        table = alone[rank]
+        self.fetched += alone.fetched
+        return table
+
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._maps))
 

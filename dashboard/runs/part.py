@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.runs.columns import once
 from dashboard.runs.packed_tables import PackedTables
 from dashboard.runs.recording import Recording
 from dashboard.runs.words import have, where
@@ -40,7 +41,17 @@ def part_of(run: Recording, rank: int, steps: Sequence[int]) -> Recording:
         DamagedTrace: the rank's file is damaged, or has changed since the run was opened.
     """
     whole = len(steps) == len(run.steps)
-    table = _all(run, rank) if whole else _rows(run, rank, steps)
+    return _of(run, rank, _all(run, rank) if whole else _rows(run, rank, steps), steps)
+
+
+def alone(run: Recording, rank: int) -> Recording:
+    """One rank in all steps, for who goes through all ranks: its events are in memory as long as
+    this is.
+    """
+    return _of(run, rank, once(run.tables, rank), run.steps)
+
+
+def _of(run: Recording, rank: int, table: pa.Table, steps: Sequence[int]) -> Recording:
     part = Recording.recalled(
         path=run.path,
         meta=run.meta,

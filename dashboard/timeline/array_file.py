@@ -13,7 +13,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,17 +29,98 @@ class BadArrayFile(ValueError):
     """The file is damaged, of another version, or not of this kind."""
 
 
+class Array(Protocol):
+    """What is filled piece by piece: an array in memory, or one in a file."""
+
+    def __getitem__(self, at: slice, /) -> NDArray[Any]:
+        """A stretch of it."""
+
+    def __setitem__(self, at: slice | int, values: NDArray[Any], /) -> None:
+        """Fill a stretch of it."""
+
+
+class Store(Protocol):
+    """Where named arrays are made."""
+
+    def allocate(self, name: str, dtype: Any, shape: tuple[int, ...]) -> Array:
+        """An array of zeros."""
+
+    def keep(self, name: str, array: NDArray[Any]) -> None:
+        """An array that is there already."""
+
+
+class MemoryStore:
+    """Arrays in memory, by name."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, NDArray[Any]] = {}
+
+    def allocate(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        """An array of zeros."""
+        self.arrays[name] = np.zeros(shape, dtype)
+        return self.arrays[name]
+
+    def keep(self, name: str, array: NDArray[Any]) -> None:
+        """An array that is there already."""
+        self.arrays[name] = array
+
+
+class FileArray:
+    """An array in a file, read and written in slices of its first axis. Nothing of it stays in
+    memory, as it would with a memory map.
+    """
+
+    def __init__(self, file: int, kind: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> None:
+        self._file = file
+        self._kind = kind
+        self._offset = offset
+        self.shape = shape
+        self._inner = math.prod(shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __setitem__(self, at: slice | int, values: NDArray[Any]) -> None:
+        low, high = self._limits(at)
+        content = np.ascontiguousarray(values, self._kind).reshape(-1)
+        if len(content) != (high - low) * self._inner:
+            raise ValueError(f"{len(content):,} values do not fit into {low:,} to {high:,}")
+        rest, place = content.view(np.uint8).data, self._place(low)
+        while rest:
+            written = os.pwrite(self._file, rest, place)
+            rest, place = rest[written:], place + written
+
+    def __getitem__(self, at: slice) -> NDArray[Any]:
+        low, high = self._limits(at)
+        found = np.empty(((high - low) * self._inner,), self._kind)
+        rest, place = found.view(np.uint8).data, self._place(low)
+        while rest:
+            read = os.preadv(self._file, [rest], place)
+            if not read:
+                raise OSError("the file has become shorter while it was written")
+            rest, place = rest[read:], place + read
+        return found.reshape(high - low, *self.shape[1:])
+
+    def _limits(self, at: slice | int) -> tuple[int, int]:
+        if isinstance(at, slice):
+            low, high, _ = at.indices(len(self))
+            return low, max(low, high)
+        return at, at + 1
+
+    def _place(self, at: int) -> int:
+        return self._offset + at * self._inner * self._kind.itemsize
+
+
 class ArrayWriter:
-    """Makes arrays in a file; without `finish` it is not readable."""
+    """Makes arrays in a file, which must be there; without `finish` it is not readable."""
 
     def __init__(self, path: Path, version: int) -> None:
-        self._path = path
+        self._file = path.open("r+b", buffering=0)
         self._version = version
         self._size = _ALIGNMENT
         self._places: dict[str, tuple[str, int, tuple[int, ...]]] = {}
-        self._arrays: list[np.memmap[Any, Any]] = []
 
-    def allocate(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    def allocate(self, name: str, dtype: Any, shape: tuple[int, ...]) -> FileArray:
         """An array of zeros in the file.
 
         Raises:
@@ -48,33 +129,30 @@ class ArrayWriter:
         kind = np.dtype(dtype).newbyteorder("<")
         size = math.prod(shape) * kind.itemsize
         self._places[name] = (kind.str, self._size, shape)
-        if size == 0:
-            return np.zeros(shape, kind)
-        with self._path.open("r+b") as file:
-            # a file with holes would end the process by a signal when the disk is full
-            os.posix_fallocate(file.fileno(), self._size, size)
-        array = np.memmap(self._path, kind, "r+", self._size, shape)
-        self._arrays.append(array)
+        array = FileArray(self._file.fileno(), kind, self._size, shape)
+        if size:  # a disk that is full says so now, not when half of the work is done
+            os.posix_fallocate(self._file.fileno(), self._size, size)
         self._size += size + -size % _ALIGNMENT
         return array
 
     def keep(self, name: str, array: NDArray[Any]) -> None:
         """Write a copy of the array."""
-        self.allocate(name, array.dtype, array.shape)[...] = array
+        self.allocate(name, array.dtype, array.shape)[:] = array
 
     def finish(self, head: dict[str, Any]) -> None:
         """Write the head, which must be what JSON can say, and all arrays to the disk."""
-        for array in self._arrays:
-            array.flush()
         text = json.dumps({"said": head, "arrays": self._places}).encode()
-        with self._path.open("r+b") as file:
-            file.seek(self._size)
-            file.write(text)
-            file.seek(0)
-            crc = zlib.crc32(text)
-            file.write(_HEADER.pack(_MAGIC, self._version, crc, self._size, len(text)))
-            file.flush()
-            os.fsync(file.fileno())
+        header = _HEADER.pack(_MAGIC, self._version, zlib.crc32(text), self._size, len(text))
+        FileArray(self._file.fileno(), np.dtype(np.uint8), self._size, (len(text),))[:] = (
+            np.frombuffer(text, np.uint8)
+        )
+        os.pwrite(self._file.fileno(), header, 0)
+        os.fsync(self._file.fileno())
+        self.close()
+
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
 
 
 def read_arrays(path: Path, version: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -1,41 +1,31 @@
 """The timeline of a large run as a file: made when it is first needed, mapped into memory then.
 
-The file holds the arrays of `Timeline` and `Occupancy` as they are, so that opening it reads the
-lanes, names and steps, and a window reads the pages that it touches. One made of other files, by
-another version, or damaged in its head or its length, is made anew.
+The file holds the arrays of `Timeline` as they are, so that opening it reads the lanes, names and
+steps, and a window reads the pages that it touches. One made of other files, by another version, or
+damaged in its head or its length, is made anew.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 from dashboard.runs.caches import places, replacing, writable_place
 from dashboard.timeline.array_file import ArrayWriter, BadArrayFile, read_arrays
-from dashboard.timeline.lanes import (
-    COLUMNS,
-    FEW_EVENTS,
-    Lane,
-    Step,
-    Timeline,
-    build_timeline,
-)
-from dashboard.timeline.occupancy import Occupancy
+from dashboard.timeline.build import build_timeline, timeline_from, write_timeline
+from dashboard.timeline.lanes import FEW_EVENTS, Timeline
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-VERSION: Final = 1
-"""To be raised with every change of what the file holds or of how rows are laid out."""
+VERSION: Final = 2
+"""To be raised with every change of what the file holds, of how rows are laid out, or of which
+events claim time for which category (analysis/time_spent/claims.py), which it keeps the sums of."""
 FILE: Final = "timeline.index"
 
-_OCCUPANCY: Final = ("series_offsets", "series_kind", "wide_offsets")
-"""Arrays of `Occupancy` that are small, and made in memory first."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -81,26 +71,9 @@ def _known(run: Recording) -> Timeline | None:
 
 
 def _write(run: Recording, path: Path, advance: Callable[[int], object]) -> None:
-    with replacing(path) as part:
-        writer = ArrayWriter(part, VERSION)
-        timeline = build_timeline(run, allocate=writer.allocate, advance=advance, few_events=-1)
-        occupancy = timeline.occupancy
-        assert occupancy is not None
-        for name in _OCCUPANCY:
-            writer.keep(name, getattr(occupancy, name))
-        writer.keep("offsets", timeline.offsets)
-        steps = [(step.rank, step.step, step.start, step.duration) for step in timeline.steps]
-        writer.keep("steps", np.array(steps, np.int64).reshape(-1, 4))
-        writer.finish(
-            {
-                "files": run.files,
-                "lanes": [asdict(lane) for lane in timeline.lanes],
-                "names": timeline.names,
-                "span": timeline.span,
-                "levels": len(occupancy.levels),
-                **{name: getattr(occupancy, name) for name in ("origin", "base", "classes")},
-            }
-        )
+    with replacing(path) as part, closing(ArrayWriter(part, VERSION)) as writer:
+        head = write_timeline(run, writer, advance=advance, few_events=-1)
+        writer.finish({"files": run.files, **head})
 
 
 def _read(run: Recording, path: Path) -> Timeline:
@@ -108,28 +81,4 @@ def _read(run: Recording, path: Path) -> Timeline:
     head, arrays = read_arrays(path, VERSION)
     if head["files"] != run.files:
         raise BadArrayFile(f"{path}: made of other files than there are now")
-    occupancy = Occupancy(
-        origin=head["origin"],
-        base=head["base"],
-        classes=head["classes"],
-        levels=tuple(arrays[f"level_{level}"] for level in range(head["levels"])),
-        wide=arrays["wide"],
-        **{name: arrays[name] for name in _OCCUPANCY},
-    )
-    return Timeline(
-        lanes=tuple(_lane(lane) for lane in head["lanes"]),
-        names=tuple(head["names"]),
-        steps=tuple(
-            Step(rank=rank, step=step, start=start, duration=duration)
-            for rank, step, start, duration in arrays["steps"].tolist()
-        ),
-        span=(head["span"][0], head["span"][1]),
-        tables=run.tables,
-        offsets=arrays["offsets"],
-        **{name: arrays[name][: int(arrays["offsets"][-1])] for name in COLUMNS},
-        occupancy=occupancy,
-    )
-
-
-def _lane(said: dict[str, Any]) -> Lane:
-    return Lane(**said | {"stages": tuple(said["stages"])})
+    return timeline_from(head, arrays, run.tables)

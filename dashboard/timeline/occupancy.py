@@ -9,7 +9,7 @@ one by one. So a window reads as many values as it has pixels, however many even
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Protocol
@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dashboard.timeline.array_file import Array, Store
 from dashboard.timeline.segments import ranges, touching
 
 Ints = NDArray[np.int64]
@@ -38,27 +39,12 @@ class Events(Protocol):
     """The columns that are read here; see `Timeline`."""
 
     @property
-    def offsets(self) -> Ints:
-        """Where each row's events begin, and where the last one's end."""
-
-    @property
     def start(self) -> Ints:
         """ns."""
 
     @property
     def duration(self) -> Ints:
         """ns."""
-
-    @property
-    def kind(self) -> NDArray[np.uint8]:
-        """Place in `KINDS`."""
-
-
-class Allocate(Protocol):
-    """Makes an array of zeros: in memory, or in a file."""
-
-    def __call__(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        """The array, which is kept under that name."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -95,39 +81,60 @@ class Fills:
 
 
 def build_occupancy(
-    events: Events,
+    columns: Mapping[str, Array],
+    offsets: Sequence[int],
     span: tuple[int, int],
-    allocate: Allocate,
+    store: Store,
     advance: Callable[[int], object] = lambda events: None,
-) -> Occupancy:
-    """The pyramid of these rows; `advance` is told the events of each row when it is done."""
-    rows = len(events.offsets) - 1
-    kinds = [np.unique(events.kind[of_row]) for of_row in _rows(events)]
+) -> dict[str, int]:
+    """Make the arrays of `Occupancy`, row by row, in `store`; returns the rest of it.
+
+    columns: `kind`, `start` and `duration` (ns) of all events. offsets: as `Timeline` has them.
+    advance: is told the events of each row when it is done.
+    """
+    rows = [slice(low, high) for low, high in pairwise(offsets)]
+    kinds = [np.unique(columns["kind"][row]) for row in rows]
     series = sum(len(found) for found in kinds)
-    bins = _bins(len(events.start), series, span[1] - span[0])
+    bins = _bins(offsets[-1], series, span[1] - span[0])
     base = (span[1] - span[0]) // bins + 1  # an event without duration may lie at the very end
     levels = tuple(
-        allocate(f"level_{level}", np.uint16, (series, bins >> level))
+        store.allocate(f"level_{level}", np.uint16, (series, bins >> level))
         for level in range(bins.bit_length())
     )
-    at = 0
-    for of_row, present in zip(_rows(events), kinds, strict=True):
-        start, duration = events.start[of_row] - span[0], events.duration[of_row]
-        for kind in present:
-            mine = events.kind[of_row] == kind
+    at, counts = 0, [np.zeros(1, np.int64)]
+    for row, present in zip(rows, kinds, strict=True):
+        start, duration = columns["start"][row] - span[0], columns["duration"][row]
+        kind = columns["kind"][row]
+        for mine in (kind == code for code in present):
             for level, filled in enumerate(_levels(start[mine], duration[mine], base, bins)):
                 levels[level][at] = filled
             at += 1
-        advance(of_row.stop - of_row.start)
-    classes = max(int(_classes(events.duration.max(initial=0), base)) + 1, 1)
+        classes = _classes(duration, base)
+        counts.append(np.bincount(classes[classes >= 0], minlength=1))
+        advance(row.stop - row.start)
+    classes_of_all = max(map(len, counts))
+    of_rows = [np.pad(count, (0, classes_of_all - len(count))) for count in counts[1:]]
+    store.keep("series_offsets", np.cumsum([0, *map(len, kinds)], dtype=np.int64))
+    store.keep("series_kind", np.concatenate([np.zeros(0, np.uint8), *kinds]))
+    store.keep("wide_offsets", np.cumsum(np.concatenate([[0], *of_rows]), dtype=np.int64))
+    _keep_wide(columns["duration"], rows, base, store, sum(int(count.sum()) for count in counts))
+    return {
+        "origin": span[0],
+        "base": base,
+        "levels": len(levels),
+        "classes": classes_of_all,
+    }
+
+
+def occupancy_from(said: Mapping[str, int], arrays: Mapping[str, NDArray[Any]]) -> Occupancy:
+    """What `build_occupancy` made."""
     return Occupancy(
-        origin=span[0],
-        base=base,
-        levels=levels,
-        series_offsets=np.cumsum([0, *map(len, kinds)], dtype=np.int64),
-        series_kind=np.concatenate([np.zeros(0, np.uint8), *kinds]),
-        classes=classes,
-        **_wide(events, base, rows, classes, allocate),
+        origin=said["origin"],
+        base=said["base"],
+        classes=said["classes"],
+        levels=tuple(arrays[f"level_{level}"] for level in range(said["levels"])),
+        **{name: arrays[name] for name in ("series_offsets", "series_kind", "wide_offsets")},
+        wide=arrays["wide"],
     )
 
 
@@ -196,12 +203,6 @@ def _bins(events: int, series: int, span: int) -> int:
     return min(max(1 << wanted.bit_length(), _LEAST_BINS), _MOST_BINS, possible)
 
 
-def _rows(events: Events) -> Iterator[slice]:
-    offsets = events.offsets.tolist()
-    for low, high in pairwise(offsets):
-        yield slice(low, high)
-
-
 def _classes(duration: Any, base: int) -> Any:
     """log2(duration / base), rounded down; -1 for what is shorter than `base`."""
     return np.frexp(np.asarray(duration // base, np.float64))[1] - 1
@@ -245,20 +246,13 @@ def _spread(
         touched[second] = True
 
 
-def _wide(
-    events: Events, base: int, rows: int, classes: int, allocate: Allocate
-) -> dict[str, NDArray[Any]]:
+def _keep_wide(duration: Array, rows: Sequence[slice], base: int, store: Store, count: int) -> None:
     """The events of each row that are no shorter than a base bin, by class, then start."""
-    counts = np.zeros((rows, classes), np.int64)
-    for row, of_row in enumerate(_rows(events)):
-        found = _classes(events.duration[of_row], base)
-        counts[row] = np.bincount(found[found >= 0], minlength=classes)
-    offsets = np.concatenate([[0], np.cumsum(counts.ravel())])
-    wide = allocate("wide", np.uint32, (int(offsets[-1]),))
-    for row, of_row in enumerate(_rows(events)):
-        found = _classes(events.duration[of_row], base)
-        places = np.flatnonzero(found >= 0)
-        places = of_row.start + places[np.argsort(found[places], kind="stable")]
-        here = slice(int(offsets[row * classes]), int(offsets[(row + 1) * classes]))
-        wide[here] = places
-    return {"wide_offsets": offsets, "wide": wide}
+    wide = store.allocate("wide", np.uint32, (count,))
+    at = 0
+    for row in rows:
+        classes = _classes(duration[row], base)
+        places = np.flatnonzero(classes >= 0)
+        places = row.start + places[np.argsort(classes[places], kind="stable")]
+        wide[at : at + len(places)] = places
+        at += len(places)

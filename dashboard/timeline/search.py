@@ -11,6 +11,8 @@ All terms must hold. Hits are in order of start.
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 MOST_TICKS: Final = 1_000
 """Places of hits that a reply names, spread over the run."""
 _MOST_TERMS: Final = 16
+_AT_ONCE: Final = 1 << 20
+"""Events: what is made of them on the way takes a few MB, and stays in the processor's cache."""
 _RANGE: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _NUMBERS: Final = {
     "rank": "rank",
@@ -62,25 +66,22 @@ def search(timeline: Timeline, text: str) -> Hits:
         UsageError: a term means nothing; the message says what can be asked.
     """
     wanted = _parse(text)
-    rows = _rows(timeline, wanted)
-    row_of = np.repeat(np.arange(timeline.row_count), np.diff(timeline.offsets))
-    found = rows[row_of]
-    if wanted.kinds:
-        found &= np.isin(timeline.kind, list(wanted.kinds))
-    for word in wanted.words:
-        names = [code for code, name in enumerate(timeline.names) if word in name.lower()]
-        kinds = [code for code, kind in enumerate(KINDS) if word in kind]
-        found &= np.isin(timeline.name, names) | np.isin(timeline.kind, kinds)
-    if "microbatch" in wanted.numbers:
-        low, high = wanted.numbers["microbatch"]
-        found &= (timeline.microbatch >= low) & (timeline.microbatch <= high)
-    places = np.flatnonzero(found)
-    for column in ("stage", "step"):
-        if column in wanted.numbers:
-            places = _with(timeline, places, row_of, column, wanted.numbers[column])
+    passes = _passes(timeline, wanted)
+    found = [np.zeros(0, np.int64)]
+    for low, high in _stretches(timeline, wanted):
+        for begin in range(low, high, _AT_ONCE):
+            stretch = slice(begin, min(begin + _AT_ONCE, high))
+            kept = np.ones(stretch.stop - begin, np.bool_)
+            for passing in passes:
+                kept &= passing(stretch)
+            found.append(begin + np.flatnonzero(kept))
+    places = np.concatenate(found)
+    row_of = np.repeat(
+        np.arange(timeline.row_count), np.diff(np.searchsorted(places, timeline.offsets))
+    )
     start = np.asarray(timeline.start[places])
     order = np.argsort(start, kind="stable")
-    return Hits(places=places[order], rows=row_of[places[order]], start=start[order])
+    return Hits(places=places[order], rows=row_of[order], start=start[order])
 
 
 def hit(timeline: Timeline, hits: Hits, at: int) -> dict[str, Any]:
@@ -129,30 +130,42 @@ def _range(key: str, value: str) -> tuple[int, int]:
     return low, int(found[2]) if found[2] else low
 
 
-def _rows(timeline: Timeline, wanted: _Wanted) -> Mask:
-    """The rows of the wanted ranks."""
-    rows = np.ones(timeline.row_count, np.bool_)
-    if "rank" in wanted.numbers:
-        low, high = wanted.numbers["rank"]
-        for lane in timeline.lanes:
-            rows[lane.first_row : lane.first_row + lane.rows] = low <= lane.rank <= high
-    return rows
+def _stretches(timeline: Timeline, wanted: _Wanted) -> Iterator[tuple[int, int]]:
+    """The places of the wanted ranks' events, those that adjoin together."""
+    low, high = wanted.numbers.get("rank", (0, sys.maxsize))
+    begin = end = 0
+    for lane in timeline.lanes:
+        first, last = timeline.offsets[[lane.first_row, lane.first_row + lane.rows]].tolist()
+        if not low <= lane.rank <= high:
+            continue
+        if first != end:
+            yield begin, end
+            begin = first
+        end = last
+    yield begin, end
 
 
-def _with(
-    timeline: Timeline,
-    places: NDArray[np.int64],
-    row_of: NDArray[np.int64],
-    column: str,
-    limits: tuple[int, int],
-) -> NDArray[np.int64]:
-    """Those of `places` whose events have a number within `limits` in `column`."""
-    rank_of_row = np.concatenate([np.full(lane.rows, lane.rank) for lane in timeline.lanes])
-    ranks = rank_of_row[row_of[places]]
-    kept = np.zeros(len(places), np.bool_)
-    for rank in np.unique(ranks).tolist():
-        mine = ranks == rank
-        values = timeline.tables[rank][column].fill_null(-1).to_numpy()
-        number = values[timeline.source[places[mine]]]
-        kept[mine] = (number >= limits[0]) & (number <= limits[1])
-    return places[kept]
+def _passes(timeline: Timeline, wanted: _Wanted) -> list[Callable[[slice], Mask]]:
+    """For each term, which events of a stretch it holds for."""
+
+    def within(column: NDArray[np.int32], low: int, high: int) -> Callable[[slice], Mask]:
+        return lambda of: (column[of] >= low) & (column[of] <= high)
+
+    def named(word: str) -> Callable[[slice], Mask]:
+        names = np.array([word in name.lower() for name in timeline.names], np.bool_)
+        kinds = np.array([word in kind for kind in KINDS])
+        return lambda of: names[timeline.name[of]] | kinds[timeline.kind[of]]
+
+    passes = [
+        within(column, *wanted.numbers[name])
+        for name, column in (
+            ("step", timeline.step),
+            ("stage", timeline.stage),
+            ("microbatch", timeline.microbatch),
+        )
+        if name in wanted.numbers
+    ]
+    if wanted.kinds:
+        of_kind = np.isin(np.arange(len(KINDS)), list(wanted.kinds))
+        passes.append(lambda of: of_kind[timeline.kind[of]])
+    return passes + [named(word) for word in wanted.words]

@@ -13,8 +13,9 @@ from dashboard import Run, open_run
 from dashboard.cli import rankscope
 from dashboard.pages.app import PAGES
 from dashboard.pages.state import parse
+from dashboard.timeline.build import build_timeline
 from dashboard.timeline.details import event_details
-from dashboard.timeline.lanes import Timeline, build_timeline
+from dashboard.timeline.lanes import Timeline
 from dashboard.timeline.window import MAX_ROWS, Window, query
 from dashboard.timeline.wire import encode
 from tracer.errors import RankscopeError, TraceError

@@ -11,6 +11,9 @@ only where the device had nothing to do.
 A recorded run has spans of forward, backward and optimizer, and kernels only in some steps. An
 imported one may lack the spans but has all kernels: those that compute, and do not lie in an
 optimizer's span, count as compute; without a device the operators of the host do.
+
+The timeline's index keeps what follows from these rules: a change of them raises its VERSION
+(dashboard/timeline/index.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What lies in a stretch of time that somebody marked: where each rank's time went, and in what."""
+"""What lies in a stretch of time that somebody marked: where each rank's time went, and in what.
+
+This goes through all events of the ranks. dashboard/timeline/selection.py looks the same up.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,7 @@ def select(run: Recording, begin: int, end: int, ranks: Collection[int] | None =
     Raises:
         UsageError: the stretch is empty, or the run has none of these ranks.
     """
-    chosen = [rank for rank in run.ranks if ranks is None or rank in ranks]
-    if end <= begin or not chosen:
-        raise UsageError("nothing is selected: mark some time on some rank")
+    chosen = chosen_ranks(run, begin, end, ranks)
     parts = [_overlapping(run, rank, begin, end) for rank in chosen]
     return Selection(
         begin=begin,
@@ -53,6 +54,26 @@ def select(run: Recording, begin: int, end: int, ranks: Collection[int] | None =
         accounting=time_spent(run, begin, end, chosen),
         events=_by_name(pa.concat_tables(parts).unify_dictionaries()),
     )
+
+
+def chosen_ranks(
+    run: Recording, begin: int, end: int, ranks: Collection[int] | None
+) -> tuple[int, ...]:
+    """The ranks that are selected.
+
+    Raises:
+        UsageError: nothing is.
+    """
+    chosen = tuple(rank for rank in run.ranks if ranks is None or rank in ranks)
+    if end <= begin or not chosen:
+        raise UsageError("nothing is selected: mark some time on some rank")
+    return chosen
+
+
+def by_time(events: pa.Table) -> pa.Table:
+    """`Selection.events`, what takes most time first."""
+    order = [("duration", "descending"), ("kind", "ascending"), ("name", "ascending")]
+    return events.sort_by(order)
 
 
 def _overlapping(run: Recording, rank: int, begin: int, end: int) -> pa.Table:
@@ -74,7 +95,6 @@ def _by_name(events: pa.Table) -> pa.Table:
     grouped = spans.group_by(["kind", "name"]).aggregate(
         [("inside", "count"), ("inside", "sum"), ("duration", "max"), ("bytes", "sum")]
     )
-    order = [("inside_sum", "descending"), ("kind", "ascending"), ("name", "ascending")]
     names = {
         "kind": "kind",
         "name": "name",
@@ -83,4 +103,4 @@ def _by_name(events: pa.Table) -> pa.Table:
         "duration_max": "longest",
         "bytes_sum": "bytes",
     }
-    return grouped.sort_by(order).select(list(names)).rename_columns(list(names.values()))
+    return by_time(grouped.select(list(names)).rename_columns(list(names.values())))

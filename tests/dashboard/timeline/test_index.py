@@ -17,9 +17,10 @@ from dashboard import open_run
 from dashboard.runs.caches import FOLDER
 from dashboard.timeline import index
 from dashboard.timeline.array_file import ArrayWriter, BadArrayFile, read_arrays
+from dashboard.timeline.build import build_timeline
 from dashboard.timeline.details import event_details
 from dashboard.timeline.index import FILE, needs_index, open_timeline
-from dashboard.timeline.lanes import COLUMNS, Timeline, build_timeline
+from dashboard.timeline.lanes import COLUMNS, Timeline
 from dashboard.timeline.window import Window, query
 from dashboard.timeline.wire import encode
 from tests.support.toy import write_run
@@ -77,6 +78,7 @@ def test_the_file_answers_as_memory_does(sample: Path) -> None:
 def test_a_second_opening_makes_nothing(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(sample)
     monkeypatch.setattr(index, "build_timeline", None)
+    monkeypatch.setattr(index, "write_timeline", None)
     assert len(opened(sample).start) > 0
 
 

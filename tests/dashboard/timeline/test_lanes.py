@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard import open_run
-from dashboard.timeline.lanes import build_timeline, nesting_depth
+from dashboard.timeline.build import build_timeline
+from dashboard.timeline.nesting import nesting_depth
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.schema import KINDS
 
@@ -26,6 +27,21 @@ def test_overlap_that_is_not_nesting_also_gets_a_row_of_its_own() -> None:
     start = np.array([0, 5, 11, 16, 21])
     end = np.array([10, 15, 20, 25, 30])
     assert nesting_depth(start, end).tolist() == [0, 1, 0, 1, 0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 50)), max_size=60))
+def test_each_event_takes_the_first_row_that_is_free(spans: list[tuple[int, int]]) -> None:
+    ordered = sorted(spans, key=lambda span: (span[0], -span[1]))
+    free_from: list[int] = []
+    wanted = []
+    for start, duration in ordered:
+        row = next((r for r, free in enumerate(free_from) if free <= start), len(free_from))
+        free_from[row:] = [start + duration, *free_from[row + 1 :]]
+        wanted.append(row)
+    begin = np.array([start for start, _ in ordered], np.int64)
+    end = begin + np.array([duration for _, duration in ordered], np.int64)
+    assert nesting_depth(begin, end).tolist() == wanted
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 50)), max_size=40))

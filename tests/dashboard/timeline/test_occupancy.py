@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard import open_run
-from dashboard.timeline.lanes import Timeline, build_timeline
+from dashboard.timeline.build import build_timeline
+from dashboard.timeline.lanes import Timeline
 from dashboard.timeline.occupancy import FULL, Occupancy, level_for
 from dashboard.timeline.segments import first_at_or_after, ranges, touching
 from dashboard.timeline.window import MOST_FILLS, Window, merged, query

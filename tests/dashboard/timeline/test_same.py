@@ -9,7 +9,8 @@ import pytest
 
 from dashboard import open_run
 from dashboard.runs.words import have
-from dashboard.timeline.lanes import Timeline, build_timeline
+from dashboard.timeline.build import build_timeline
+from dashboard.timeline.lanes import Timeline
 from dashboard.timeline.same import same_elsewhere
 from tests.support.pipeline_toy import write_pipeline
 from tracer.errors import UsageError

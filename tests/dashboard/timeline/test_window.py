@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dashboard import open_run
+from dashboard.timeline.build import build_timeline
 from dashboard.timeline.details import event_details
-from dashboard.timeline.lanes import Timeline, build_timeline
+from dashboard.timeline.lanes import Timeline
 from dashboard.timeline.window import Window, query
 from dashboard.timeline.wire import encode
 from tests.support.toy import Event, write_run
