@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pyarrow.compute as pc
 
@@ -13,6 +13,10 @@ from tracer.topology import compress
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
+
+
+_UNHOOKED: Final = "host:unhooked"
+"""The lane of operations that torch's flight recorder told of."""
 
 
 def reservations(run: Recording) -> tuple[str, ...]:
@@ -37,6 +41,11 @@ def _reservations(run: Recording) -> Iterator[str]:
             f"{sum(found.dropped.values()):,} events of {_ranks(tuple(found.dropped))} were "
             "dropped: their time counts as idle, and what waited for them as work"
         )
+    if any(_ends_are_unknown(run, rank) for rank in run.ranks):
+        yield (
+            "collectives that C++ issued (DistributedDataParallel on gloo): nothing tells how long "
+            "they took, so that waiting for them counts as work: compare the forwards of ranks"
+        )
     if found.clock_bound_ns is None:
         yield "the clocks are not aligned: what ranks waited for each other is not known"
 
@@ -44,6 +53,13 @@ def _reservations(run: Recording) -> Iterator[str]:
 def _works_on_device(run: Recording, rank: int) -> bool:
     events = run.events(ranks=[rank], kinds=COMPUTE_KINDS, columns=("lane",))
     return any(lane.startswith("device:") for lane in pc.unique(events["lane"]).to_pylist())
+
+
+def _ends_are_unknown(run: Recording, rank: int) -> bool:
+    """Whether collectives were found that nobody's call or wait was seen of, and no transfer."""
+    events = run.events(ranks=[rank], kinds=("collective",), columns=("lane",))
+    lanes = pc.unique(events["lane"]).to_pylist()
+    return _UNHOOKED in lanes and not any(lane.startswith("device:") for lane in lanes)
 
 
 def _ranks(ranks: tuple[int, ...]) -> str:

@@ -183,16 +183,18 @@ def _variation(run: Recording, graph: Graph, explained_ms: float) -> Iterator[Fi
     changed = usual.apply(graph, as_recorded(graph))
     excess = int((as_recorded(graph).pieces - changed.pieces).sum())
     ranks = len(np.unique(graph.rank[graph.rank >= 0]))
+    unsure = reservations(run)
     found = _priced(
         run,
         graph,
         usual,
-        "actions vary, and no rank stands out: if none took over "
+        f"actions vary{'' if unsure else ', and no rank stands out'}: if none took over "
         f"{100 * TOLERANCE:.0f} % longer than usual, {{saved}} of {{step}} ms per step would be "
         "saved",
         evidence=(
             f"beyond their usual time they take {excess / len(graph.steps) / ranks / 1e6:.1f} ms "
             "per step and rank",
+            *unsure,
         ),
         page="/whatif",
     )

@@ -64,6 +64,35 @@ def test_what_a_slow_machine_would_be_worth_stands_beside_balancing(tmp_path: Pa
     )
 
 
+def test_where_waiting_counts_as_work_nobody_says_that_no_rank_stands_out(tmp_path: Path) -> None:
+    """DistributedDataParallel on gloo: rank 1 takes 30 for each forward and rank 0 waits for it in
+    its backward of 10 + 20, of which nothing is known but when the all_reduce was issued.
+    """
+    lengths = {0: (10, 30), 1: (30, 10)}
+    events: dict[int, list[Event]] = {0: [], 1: []}
+    for step in range(6):
+        at = 40 * step
+        for rank, (forward, backward) in lengths.items():
+            begin = at + forward
+            events[rank] += [
+                Event(start=at, duration=40, kind="step", step=step),
+                Event(start=at, duration=forward, kind="forward", step=step),
+                Event(start=begin, duration=backward, kind="backward", step=step),
+                Event(
+                    start=begin, duration=0, kind="collective", name="all_reduce", step=step,
+                    group="dp:0-1", seq=step, bytes=4, lane="host:unhooked",
+                ),
+            ]  # fmt: skip
+    groups = {"dp:0-1": {"dim": "dp", "ranks": [0, 1]}}
+    facts = {rank: RankFacts(coordinates={"dp": rank}, groups=groups) for rank in events}
+    run = open_run(write_run(tmp_path / "run", events, facts=facts, scale=1_000_000))
+    (found,) = (f for f in findings(run) if f.text.startswith("actions vary"))
+    assert found.text.startswith("actions vary: if none took over 5 % longer than usual, ")
+    assert found.confidence == "medium"
+    assert any("waiting for them counts as work" in said for said in found.evidence)
+    assert any("waiting for them counts as work" in note for note in what_if(run).notes)
+
+
 def test_one_slow_rank_of_two_that_hold_a_stage_is_no_slow_stage(tmp_path: Path) -> None:
     """Two replicas of two stages; all work 30, but for stage 1 of the second one, which works 90.
     In the mean stage 1 works 60; balancing stages is no mend for a slow machine.
