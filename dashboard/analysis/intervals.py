@@ -18,22 +18,30 @@ def intervals(starts: npt.ArrayLike, durations: npt.ArrayLike) -> Intervals:
     `intervals([0, 5, 20], [10, 10, 3])` → `[[0, 15], [20, 23]]`
     """
     begin = np.asarray(starts, np.int64)
-    return union(np.stack([begin, begin + np.asarray(durations, np.int64)], axis=1))
+    return _merged(begin, begin + np.asarray(durations, np.int64))
 
 
 def union(*sets: Intervals) -> Intervals:
     """All time that lies in any of the sets; the inputs may overlap and be unsorted."""
     spans = np.concatenate([EMPTY, *sets])
-    spans = spans[spans[:, 1] > spans[:, 0]]
-    if len(spans) == 0:
+    return _merged(spans[:, 0], spans[:, 1])
+
+
+def _merged(begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> Intervals:
+    some = end > begin
+    if not some.all():
+        begin, end = begin[some], end[some]
+    if len(begin) == 0:
         return EMPTY
-    if not bool((spans[1:, 0] >= spans[:-1, 0]).all()):
-        spans = spans[np.argsort(spans[:, 0], kind="stable")]
-    reach = np.maximum.accumulate(spans[:, 1])
-    opens = np.concatenate([[True], spans[1:, 0] > reach[:-1]])
-    first = np.flatnonzero(opens)
-    last = np.concatenate([first[1:] - 1, [len(spans) - 1]])
-    return np.stack([spans[first, 0], reach[last]], axis=1)
+    if not (begin[1:] >= begin[:-1]).all():  # events mostly come in order
+        order = np.argsort(begin, kind="stable")
+        begin, end = begin[order], end[order]
+    reach = np.maximum.accumulate(end)
+    opens = np.flatnonzero(begin[1:] > reach[:-1]) + 1
+    found = np.empty((len(opens) + 1, 2), np.int64)
+    found[0, 0], found[-1, 1] = begin[0], reach[-1]
+    found[1:, 0], found[:-1, 1] = begin[opens], reach[opens - 1]
+    return found
 
 
 def intersect(a: Intervals, b: Intervals) -> Intervals:
@@ -43,18 +51,23 @@ def intersect(a: Intervals, b: Intervals) -> Intervals:
     low = np.searchsorted(b[:, 1], a[:, 0], side="right")
     high = np.searchsorted(b[:, 0], a[:, 1], side="left")
     counts = np.maximum(high - low, 0)
-    left = np.repeat(np.arange(len(a)), counts)
-    offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    right = np.repeat(low, counts) + offsets
-    return np.stack(
-        [np.maximum(a[left, 0], b[right, 0]), np.minimum(a[left, 1], b[right, 1])], axis=1
-    )
+    if counts.max() <= 1:
+        left = np.flatnonzero(counts)
+        right = low[left]
+    else:
+        left = np.repeat(np.arange(len(a)), counts)
+        offsets = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
+        right = np.repeat(low, counts) + offsets
+    found = np.empty((len(left), 2), np.int64)
+    np.maximum(a[:, 0][left], b[:, 0][right], out=found[:, 0])
+    np.minimum(a[:, 1][left], b[:, 1][right], out=found[:, 1])
+    return found
 
 
 def subtract(a: Intervals, b: Intervals) -> Intervals:
     """The time of `a` that does not lie in `b` (each sorted and disjoint)."""
-    if len(a) == 0:
-        return EMPTY
+    if len(a) == 0 or len(b) == 0:
+        return a
     return intersect(a, complement(b, int(a[0, 0]), int(a[-1, 1])))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tracer.arrays import number_array, word_array
+from tracer.arrays import word_array
 
 
 def have(column: pa.ChunkedArray, words: Iterable[str]) -> pa.ChunkedArray:
@@ -19,23 +19,19 @@ def have(column: pa.ChunkedArray, words: Iterable[str]) -> pa.ChunkedArray:
 
 def where(column: pa.ChunkedArray, test: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
     """`test` of each row's word (strings → booleans); false where it is null."""
-    return _numbered(column, lambda held: pc.indices_nonzero(test(held)))
+    found = [test(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
+    return pa.chunked_array(
+        [pc.and_kleene(chunk, chunk.is_valid()) if chunk.null_count else chunk for chunk in found],
+        pa.bool_(),
+    )
 
 
 def fulfil(column: pa.ChunkedArray, test: Callable[[str], bool]) -> pa.ChunkedArray:
     """The same with a test of one word."""
 
-    def passing(held: pa.Array) -> pa.Array:
-        found = [number for number, word in enumerate(held.to_pylist()) if test(word)]
-        return number_array(np.array(found, np.uint64))
+    def passing(words: pa.Array) -> pa.Array:
+        found = np.array([test(word) for word in words.to_pylist()], np.bool_)
+        bits = np.packbits(found, bitorder="little")
+        return pa.Array.from_buffers(pa.bool_(), len(words), [None, pa.py_buffer(bits)])
 
-    return _numbered(column, passing)
-
-
-def _numbered(column: pa.ChunkedArray, find: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
-    """Whether each row's word is one of those whose numbers `find` gives."""
-    chunks = [
-        pc.is_in(chunk.indices, find(chunk.dictionary).cast(chunk.indices.type))
-        for chunk in column.chunks
-    ]
-    return pa.chunked_array(chunks, pa.bool_())
+    return where(column, passing)
