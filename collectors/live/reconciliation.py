@@ -122,7 +122,7 @@ class Reconciliation:
             index = self._recorder.groups.intern(group.name)
             in_pauses[group.ranks] -= group.calls - self._recorded_calls[index]
         # What the hooks counted in a pause left no span: the entries beyond these had no hook.
-        recorded += in_pauses
+        recorded += +in_pauses
         return {ranks: calls - recorded[ranks] for ranks, calls in counted.items()}
 
     def _note(self, records: npt.NDArray[np.void]) -> None:

@@ -118,6 +118,26 @@ def test_what_the_flight_recorder_has_lost_is_counted(
     assert facts(tmp_path / "run", 0)["ended"] == "closed"
 
 
+DROPPED = """
+import sys, torch, torch.distributed as dist
+from tracer import Tracer
+
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+t = Tracer(sys.argv[1], flush_interval_s=30)
+t.recorder._ring_capacity = 64
+with t:
+    for _ in range(200):
+        dist.all_reduce(torch.ones(3))
+"""
+
+
+def test_calls_that_the_ring_dropped_are_not_counted_as_unseen(tmp_path: Path) -> None:
+    run_python("-c", DROPPED, tmp_path / "run", env={"TORCH_FR_BUFFER_SIZE": "16"})
+
+    assert facts(tmp_path / "run", 0)["dropped"] > 100
+    assert facts(tmp_path / "run", 0)["unseen"] == 0
+
+
 SHORT = """
 import sys, torch, torch.distributed as dist
 from torch.distributed import destroy_process_group
