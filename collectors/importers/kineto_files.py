@@ -7,6 +7,7 @@ threads there were, and of several bad files the first one is named.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -52,7 +53,7 @@ def read_files(files: Sequence[Path], advance: Advance, take: Callable[[KinetoFi
     reading = _Reading(threads, advance)
     waiting: deque[tuple[int, Future[KinetoFile]]] = deque()
     left = deque(files)
-    with ThreadPoolExecutor(threads, thread_name_prefix="import") as pool:
+    with contextlib.closing(reading), ThreadPoolExecutor(threads, "import") as pool:
         try:
             while waiting or left:
                 ahead = sum(size for size, _ in waiting)
@@ -68,7 +69,6 @@ def read_files(files: Sequence[Path], advance: Advance, take: Callable[[KinetoFi
             reading.stop()
             for _, future in waiting:
                 future.cancel()
-    reading.close()
 
 
 class _Reading:

@@ -58,7 +58,6 @@ _ODD: Final = "(?s)" + "|".join(
         _any(TIMES) + r"(?:[^-0-9 \t\r\n]|-[^0-9])",  # no number, or null: not the same as none
         _any(WHOLE) + r"(?:[^-0-9 \t\r\n]|-[^0-9]|-?[0-9]+[^0-9,} \t\r\n])",
         _any(WORDS) + r'[^" \t\r\n]',
-        _any(OBJECTS) + r"[^{ \t\r\n]",
         rf",{_SPACE}[}}\]]",  # DuckDB takes a comma too much, and `inf`; these are refused
         rf"[:,\[]{_SPACE}-?(?i:nan|inf|infinity){_SPACE}[,}}\]]",
     )

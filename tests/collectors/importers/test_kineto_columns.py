@@ -156,6 +156,17 @@ def test_of_equal_keys_the_last_counts(tmp_path: Path, reading: _Reading, repeat
     assert reading.in_pieces > 20
 
 
+@pytest.mark.parametrize(("us", "is_coarse"), [(1_790_000_000_000_123, False), (1.79e15, True)])
+def test_whole_times_since_1970_keep_their_nanoseconds(
+    tmp_path: Path, reading: _Reading, us: float, is_coarse: bool
+) -> None:
+    path = tmp_path / "rank0.json"
+    path.write_text(json.dumps({"traceEvents": [GOOD | {"ts": us}] * 20}))
+    in_pieces, one_by_one = reading.both(path, 1_000)
+    assert in_pieces == one_by_one
+    assert in_pieces["is_coarse"] == repr(is_coarse)
+
+
 NUMBERS = st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(0, 1 << 40), st.floats(0, 1e6))
 WORDS = st.one_of(st.sampled_from(ODD_WORDS), st.text(max_size=8))
 ARGUMENTS = st.one_of(
