@@ -133,7 +133,8 @@ def plan_like(
     recorded = run.meta.schedule
     if recorded is None:
         raise UsageError(
-            f"{run.path}: no pipeline schedule was recorded, so there is no plan to vary"
+            f"{run.path}: no pipeline schedule was recorded, so there is no plan to vary; one of "
+            "torch.distributed.pipelining is recorded by itself"
         )
     name = schedule or recorded.name
     name = name if name in SCHEDULES else f"Schedule{name}"

@@ -80,7 +80,8 @@ def step_model(
     recorded = run.meta.schedule
     if recorded is None:
         raise UsageError(
-            f"{run.path}: no pipeline schedule was recorded, so there is no plan to vary"
+            f"{run.path}: no pipeline schedule was recorded, so there is no plan to vary; one of "
+            "torch.distributed.pipelining is recorded by itself"
         )
     steps = replayed_steps(run, steps)
     by_step = _without_first(pipeline_actions(run, steps))
