@@ -43,12 +43,21 @@ def as_devices_ran(run: Recording) -> Recording:
     return run.answer(_view) if run.meta.source is None else run
 
 
+def rank_as_its_device_ran(run: Recording, rank: int) -> Recording:
+    """The same where only that rank is looked at: a run of that rank alone, or the run itself."""
+    table = _of_rank(run, rank) if run.meta.source is None else None
+    return run if table is None else _with_tables(run, {rank: table})
+
+
 def _view(run: Recording, steps: Collection[int]) -> Recording:
-    tables = {rank: _of_rank(run.events(ranks=[rank])) for rank in run.ranks}
+    tables = {rank: _of_rank(run, rank) for rank in run.ranks}
     changed = {rank: table for rank, table in tables.items() if table is not None}
     if not changed:
         return run
-    kept = {rank: changed.get(rank, run.tables[rank]) for rank in run.ranks}
+    return _with_tables(run, {rank: changed.get(rank, run.tables[rank]) for rank in run.ranks})
+
+
+def _with_tables(run: Recording, tables: Mapping[int, pa.Table]) -> Recording:
     return type(run).recalled(
         path=run.path,
         meta=run.meta,
@@ -56,20 +65,22 @@ def _view(run: Recording, steps: Collection[int]) -> Recording:
         problems=run.problems,
         clock=run.clock,
         begin=run.begin,
-        tables=kept,
-        event_count=sum(table.num_rows for table in kept.values()),
+        tables=tables,
+        event_count=sum(table.num_rows for table in tables.values()),
         steps=run.steps,
         recorded_until=run.recorded_until,
     )
 
 
-def _of_rank(events: pa.Table) -> pa.Table | None:
+def _of_rank(run: Recording, rank: int) -> pa.Table | None:
     """Its events by start; None where it has no work on a device."""
+    lanes = run.events(ranks=[rank], kinds=_WORK, columns=("lane",))["lane"]
+    if not pc.any(where(lanes, lambda lanes: pc.starts_with(lanes, "device:"))).as_py():
+        return None
+    events = run.events(ranks=[rank])
     on_device = where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:"))
     device, host = events.filter(on_device), events.filter(pc.invert(on_device))
     work = device.filter(have(device["kind"], _WORK))
-    if not work.num_rows:
-        return None
     streams = pc.unique(work["lane"].cast(pa.string())).to_pylist()
     waits = device.filter(pc.and_(have(device["kind"], ("wait",)), have(device["lane"], streams)))
     busy = intervals(*_spans(pa.concat_tables([work, waits])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from dashboard.runs import Recording
 
 
-def step_windows(run: Recording, steps: Collection[int] | None = None) -> pa.Table:
-    """Columns rank, step, start, duration (ns), ordered by rank and step.
+def step_windows(
+    run: Recording,
+    steps: Collection[int] | None = None,
+    *,
+    ranks: Collection[int] | None = None,
+) -> pa.Table:
+    """Columns rank, step, start, duration (ns), ordered by rank and step; of all ranks, or `ranks`.
 
     Only steps that every readable rank completed, so that ranks can be laid side by side.
     """
     wanted = [step for step in run.steps if steps is None or step in steps]
-    events = run.events(steps=wanted, kinds=("step",), columns=("step", "start", "duration"))
+    columns = ("step", "start", "duration")
+    events = run.events(ranks=ranks, steps=wanted, kinds=("step",), columns=columns)
     return events.sort_by([("rank", "ascending"), ("step", "ascending")])
 
 
@@ -37,9 +43,15 @@ class Windows:
 
 def chained(run: Recording, steps: Collection[int] | None) -> Iterator[Windows]:
     """Windows in chains: a step begins a new one where some rank has a gap before it."""
+    return chains([step_windows(run, steps)])
+
+
+def chains(windows: Iterable[pa.Table]) -> Iterator[Windows]:
+    """The same of windows that are known: those of some ranks in each table, in order of rank."""
     by_step: dict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
-    for row in step_windows(run, steps).to_pylist():
-        by_step[row["step"]][row["rank"]] = (row["start"], row["start"] + row["duration"])
+    for table in windows:
+        for row in table.to_pylist():
+            by_step[row["step"]][row["rank"]] = (row["start"], row["start"] + row["duration"])
     chain: dict[int, dict[int, tuple[int, int]]] = {}
     before: dict[int, tuple[int, int]] = {}
     for step, ranks in sorted(by_step.items()):

@@ -9,8 +9,12 @@ from typing import Any, Final
 
 from dashboard.analysis.pipeline.actions import pipelines
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.stragglers.stragglers import find_stragglers
+from dashboard.analysis.whole_run.findings import findings
+from dashboard.analysis.whole_run.flops import flops_utilization
 from dashboard.cluster.communication import add_shares, asks_for_bandwidth
 from dashboard.cluster.places import Advance, InProcess, Place
+from dashboard.cluster.replays import BY_REPLAY, add_findings, add_flops, add_replays
 from dashboard.cluster.summaries import (
     SUMMARIZED,
     Analysis,
@@ -77,18 +81,23 @@ class Elsewhere:
         asked = [analysis for analysis in self._together if analysis in SUMMARIZED]
         shared = run if self._here else opening_of(run)
         tasks = {"run": Task(call=given, arguments=(shared,))}
-        alone = {
-            analysis: f"whole-{analysis.__name__}"
-            for analysis in self._together
-            if analysis not in SUMMARIZED
-        }
-        for analysis, name in alone.items():
-            tasks[name] = Task(call=whole, arguments=(analysis, steps), needs=("run",))
-        wanted = list(alone.values())
+        alone: dict[Analysis, str] = {}
+        by_replay = [analysis for analysis in self._together if analysis in BY_REPLAY]
+        replays = add_replays(tasks, run, steps, by_replay) if by_replay else None
+        if flops_utilization in self._together:
+            alone[flops_utilization] = add_flops(tasks, run, steps)
         ends = _Ends()
         if asked:
             ends = _partitioned(tasks, run, steps, asked, self._windows(steps))
-            wanted += ends.names()
+        if replays is not None and find_stragglers in by_replay:
+            alone[find_stragglers] = replays.stragglers
+        if replays is not None and findings in by_replay:
+            alone[findings] = add_findings(tasks, steps, replays, ends.bubbles)
+        for analysis in self._together:
+            if analysis not in SUMMARIZED and analysis not in alone:
+                alone[analysis] = name = f"whole-{analysis.__name__}"
+                tasks[name] = Task(call=whole, arguments=(analysis, steps), needs=("run",))
+        wanted = [*alone.values(), *ends.names()]
         with self._watch(f"Analysing {run.name}", len(tasks)) as advance:
             done = self._place.do(tasks, wanted, advance)
         found = {analysis: done[name] for analysis, name in alone.items()}

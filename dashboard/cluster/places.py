@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from dashboard.cluster.shelf import Shelf
-from dashboard.cluster.tasks import Tasks, users
+from dashboard.cluster.tasks import Ready, Tasks, users
 from tracer.errors import RankscopeError, TraceError, UsageError
 from tracer.text import plain_text
 
@@ -57,10 +57,6 @@ class _Work:
     def waiting(self) -> list[str]:
         """The tasks that are not done, in order; without those that pick."""
         return [n for n, task in self.tasks.items() if n not in self.done and not task.picks]
-
-    def is_ready(self, name: str) -> bool:
-        """Whether all that it needs is done."""
-        return self.done.issuperset(self.tasks[name].needs)
 
     def needed(self, name: str) -> list[Any]:
         """The results that it needs."""
@@ -130,15 +126,16 @@ class Processes:
         fresh = multiprocessing.get_context("spawn")  # a fork of Arrow's threads may hang
         with ProcessPoolExecutor(self.count, mp_context=fresh) as pool:
             running: dict[Future[Any], str] = {}
-            waiting = work.waiting()
+            ready = Ready(work.tasks, work.done)
             try:
-                while waiting or running:
-                    ready = [name for name in waiting if work.is_ready(name)]
-                    for name in ready[: 2 * self.count - len(running)]:
+                while running or ready:
+                    while ready and len(running) < 2 * self.count:
+                        name = ready.pop()
                         running[pool.submit(work.tasks[name], *work.needed(name))] = name
-                        waiting.remove(name)
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        yield running.pop(future), future.result()
+                        name = running.pop(future)
+                        yield name, future.result()
+                        ready.completed(name)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
 from dashboard.analysis.reduction import FAN_IN
@@ -59,3 +60,39 @@ def users(tasks: Tasks) -> dict[str, int]:
         for needed in task.needs:
             counts[needed] += 1
     return counts
+
+
+class Ready:
+    """The tasks that can be done now, the earliest first; those that pick are done with what they
+    pick from.
+    """
+
+    def __init__(self, tasks: Tasks, done: Collection[str]) -> None:
+        self._names = list(tasks)
+        self._picks = [task.picks for task in tasks.values()]
+        self._users: dict[str, list[int]] = {}
+        self._lacks: list[int] = []
+        self._ready: list[int] = []
+        for place, (name, task) in enumerate(tasks.items()):
+            lacking = [needed for needed in {*task.needs} if needed not in done]
+            for needed in lacking:
+                self._users.setdefault(needed, []).append(place)
+            self._lacks.append(len(lacking))
+            if not lacking and name not in done:
+                heappush(self._ready, place)
+
+    def __bool__(self) -> bool:
+        return bool(self._ready)
+
+    def pop(self) -> str:
+        """Take the first of them."""
+        return self._names[heappop(self._ready)]
+
+    def completed(self, name: str) -> None:
+        """Those that waited for that task alone can be done."""
+        for place in self._users.pop(name, ()):
+            self._lacks[place] -= 1
+            if self._picks[place]:
+                self.completed(self._names[place])
+            elif not self._lacks[place]:
+                heappush(self._ready, place)

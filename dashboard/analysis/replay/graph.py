@@ -17,7 +17,7 @@ other weights it lies where it would have been. Building it takes time O(n log n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,11 +28,11 @@ import pyarrow as pa
 from dashboard.analysis.communication.matching import Row
 from dashboard.analysis.communication.points import Ints, Points
 from dashboard.analysis.communication.waiting import Block, alike, block_of, links_of, usual_lengths
-from dashboard.analysis.device_view import as_devices_ran
-from dashboard.analysis.operations import category_of, operations
+from dashboard.analysis.operations import category_of
 from dashboard.analysis.replay.own_work import PIECES, own_work
 from dashboard.analysis.replay.replayed_steps import replayed_steps
-from dashboard.analysis.steps import Windows, chained
+from dashboard.analysis.replay.strands import Strands, strands_of, stretches_of
+from dashboard.analysis.steps import Windows, chains
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -93,38 +93,39 @@ def dependency_graph(run: Recording, steps: Collection[int] | None = None) -> Gr
     """The graph of all complete steps, or of those of `steps`; of very many, of some stretches
     (replayed_steps.py). Where devices did the work, it is theirs (device_view.py).
     """
-    run = as_devices_ran(run)
-    chains = list(chained(run, replayed_steps(run, steps)))
-    parts = zip(chains, _issued(run, chains), strict=True)
-    return _joined([_graph_of(run, windows, rows) for windows, rows in parts])
+    stretches = stretches_of(replayed_steps(run, steps), run.steps)
+    return joined_graphs(graph_of(strands) for strands in strands_of(run, run.ranks, stretches))
 
 
-def _issued(run: Recording, chains: Sequence[Windows]) -> list[list[Row]]:
-    """The operations that lie in each chain, read rank by rank."""
-    found: list[list[Row]] = [[] for _ in chains]
-    for rank in run.ranks:
-        spans = [windows.of(rank) for windows in chains]
-        table = operations(run, ranks=[rank], within=spans)
-        starts = table["start"].to_numpy()
-        for (begin, end), rows in zip(spans, found, strict=True):
-            mine = table.filter(pa.array((starts >= begin) & (starts <= end)))
-            rows += [r for r in mine.to_pylist() if (r["wait_end"] or r["call_end"]) <= end]
-    return found
+def graph_of(strands: Strands) -> Graph:
+    """The graph of one stretch of steps, of all ranks."""
+    in_chains = chains(strand.windows for strand in strands.values())
+    return joined_graphs(_graph_of(windows, strands) for windows in in_chains)
 
 
-def _graph_of(run: Recording, windows: Windows, rows: Sequence[Row]) -> Graph:
-    spans = {rank: windows.of(rank) for rank in run.ranks}
+def _issued(spans: Mapping[int, tuple[int, int]], strands: Strands) -> Iterator[Row]:
+    """The operations that lie in the spans of their ranks."""
+    for rank, (begin, end) in spans.items():
+        table = strands[rank].operations
+        start = table["start"].to_numpy()
+        rows = table.filter(pa.array((start >= begin) & (start <= end))).to_pylist()
+        yield from (row for row in rows if (row["wait_end"] or row["call_end"]) <= end)
+
+
+def _graph_of(windows: Windows, strands: Strands) -> Graph:
+    spans = {rank: windows.of(rank) for rank in strands}
+    rows = list(_issued(spans, strands))
     blocks = {id(row): block_of(row) for row in rows}
     links, arrivals = links_of(rows, blocks)
     points = Points(spans, windows, blocks.values(), arrivals)
     edges = _Edges()
     # Over all ranks: one that is always early never sees how long a call takes by itself.
     usual = usual_lengths(blocks.values())
-    of_rank: dict[int, list[Block]] = {rank: [] for rank in run.ranks}
+    of_rank: dict[int, list[Block]] = {rank: [] for rank in strands}
     for block in blocks.values():
         of_rank[block.row["rank"]].append(block)
     for rank, mine in of_rank.items():
-        _along(run, rank, points, mine, usual, edges)
+        _along(strands[rank].spans, rank, points, mine, usual, edges)
     for key, members in arrivals.items():
         for row in members:
             edges.add(points.of(row["rank"], row["start"]), points.arrival(key), 0)
@@ -190,7 +191,7 @@ class _Edges:
 
 
 def _along(
-    run: Recording,
+    spans: pa.Table,
     rank: int,
     points: Points,
     blocks: Sequence[Block],
@@ -212,7 +213,7 @@ def _along(
     edges.source += numbers[:-1].tolist()
     edges.target += numbers[1:].tolist()
     edges.weight += weight.tolist()
-    edges.pieces.append(own_work(run, rank, times, ~held_up, first_edge=base))
+    edges.pieces.append(own_work(spans, rank, times, ~held_up, first_edge=base))
 
 
 def _chain(points: Points, windows: Windows) -> Chain:
@@ -232,8 +233,9 @@ def _renumbered(table: pa.Table, number: Ints) -> pa.Table:
     return table.set_column(0, "edge", pa.array(number[edge]))
 
 
-def _joined(parts: Sequence[Graph]) -> Graph:
-    """One graph of several chains, which share no edge."""
+def joined_graphs(graphs: Iterable[Graph]) -> Graph:
+    """One graph of several stretches, which share no edge."""
+    parts = list(graphs)
     points = np.cumsum([0, *(len(part.time) for part in parts)])
     edges = np.cumsum([0, *(len(part.weight) for part in parts)])
     empty = np.zeros(0, np.int64)
@@ -250,7 +252,7 @@ def _joined(parts: Sequence[Graph]) -> Graph:
         transfers=pa.concat_tables(
             [TRANSFERS.empty_table(), *(_shifted(part.transfers, at) for part, _, at in moved)]
         ),
-        chains=tuple(_moved(part.chains[0], at) for part, at, _ in moved),
+        chains=tuple(_moved(chain, at) for part, at, _ in moved for chain in part.chains),
     )
 
 

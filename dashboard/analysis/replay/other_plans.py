@@ -10,7 +10,7 @@ import numpy as np
 
 from dashboard.analysis.pipeline.actions import pipeline_actions
 from dashboard.analysis.pipeline.plans import SCHEDULES, Plan, in_flight, plan
-from dashboard.analysis.replay.graph import dependency_graph
+from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.scenarios import Scenario, as_recorded
 from dashboard.analysis.replay.simulation import simulate
 from dashboard.analysis.replay.step_model import StepModel, changed_model, step_model
@@ -73,21 +73,23 @@ def other_plans(
     *,
     input_share: float | None = None,
     scenario: Scenario | None = None,
+    graph: Graph | None = None,
 ) -> OtherPlans:
     """Predict each plan of `wanted`; without it, all schedules, and more microbatches.
 
     scenario: what else is otherwise; of it, what it does to actions and to messages of the
         pipeline counts, and not in `recorded`.
+    graph: that of the measured steps, if it is known (step_model.py).
 
     Raises:
         UsageError: the run has no pipeline schedule, work of some stages is missing, or the
             scenario names what is not there.
     """
-    model = step_model(run, steps, input_share=input_share)
+    model = step_model(run, steps, input_share=input_share, graph=graph)
     recorded = predict_plan(model, recorded_plan(model))
     if scenario is not None:
-        graph = run.answer(dependency_graph, steps)
-        model = changed_model(model, graph, scenario.apply(graph, as_recorded(graph)))
+        whole = run.answer(dependency_graph, steps)
+        model = changed_model(model, whole, scenario.apply(whole, as_recorded(whole)))
     measured = float(model.step_ns.mean())
     chosen = usual_plans(model) if wanted is None else wanted
     found = [predict_plan(model, plan) for plan in chosen]
@@ -99,7 +101,7 @@ def other_plans(
     )
 
 
-def has_plans(run: Recording) -> bool:
+def has_plans(run: Recording, steps: Collection[int] | None = None) -> bool:
     """Whether other plans can be predicted for a run: its last step holds what its plan says."""
     recorded = run.meta.schedule
     if recorded is None or not run.steps:

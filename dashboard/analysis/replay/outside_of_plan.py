@@ -41,9 +41,11 @@ class Outside:
     loading: Samples
 
 
-def outside_of_plan(run: Recording, by_step: Mapping[int, Sequence[Action]]) -> tuple[Outside, ...]:
-    """By pipeline rank."""
-    busy = _Busy.of(run.ranks, dependency_graph(run, list(by_step)))
+def outside_of_plan(
+    run: Recording, by_step: Mapping[int, Sequence[Action]], graph: Graph | None = None
+) -> tuple[Outside, ...]:
+    """By pipeline rank. graph: of these steps, if it is known."""
+    busy = _Busy.of(run.ranks, graph or dependency_graph(run, list(by_step)))
     windows = _windows(by_step)
     found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     number = {rank: at for at, rank in enumerate(run.ranks)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.replay.graph import Graph
 from dashboard.analysis.results import Result
-from dashboard.analysis.steps import chained
+from dashboard.analysis.steps import Windows, chained
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -58,9 +58,14 @@ def measured_step_times(run: Recording, steps: Collection[int] | None = None) ->
     """What `step_times` says of the graph as it was measured, without the graph: of all complete
     steps, or of those of `steps`.
     """
+    return times_of(chained(run, steps))
+
+
+def times_of(found: Iterable[Windows]) -> StepTimes:
+    """The same of chains of step windows that are known."""
     numbers: list[int] = []
     lengths: list[int] = []
-    for chain in chained(run, steps):
+    for chain in found:
         ends = [max(end for _, end in ranks.values()) for ranks in chain.by_step.values()]
         numbers_here = list(chain.by_step)
         if len(ends) > 1:

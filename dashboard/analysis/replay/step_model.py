@@ -71,8 +71,11 @@ def step_model(
     steps: Collection[int] | None = None,
     *,
     input_share: float | None = None,
+    graph: Graph | None = None,
 ) -> StepModel:
     """The model of a run's pipeline; of several pipelines, what they have in common.
+
+    graph: the dependency graph of the replayed steps without the first, if it is known.
 
     Raises:
         UsageError: the run has no pipeline schedule, or no complete step of all its stages.
@@ -97,7 +100,7 @@ def step_model(
         durations={key: np.array(values) for key, values in found.items()},
         turnaround=turnaround,
         hand_over=hand_over,
-        outside=outside_of_plan(run, by_step),
+        outside=outside_of_plan(run, by_step, graph),
         stages=recorded.stages,
         p=recorded.pipeline_size,
         m=recorded.microbatches,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.replay import replay, step_times, with_pieces, with_transfers
 from dashboard.analysis.replay.replayed_steps import of_how_many
+from dashboard.analysis.replay.replays import replays
 from dashboard.analysis.replay.reservations import reservations
 from dashboard.analysis.replay.scenarios import (
     Durations,
@@ -77,7 +79,7 @@ def what_if(
     graph = run.answer(dependency_graph, steps)
     measured = step_times(graph, graph.time)
     chosen = usual_scenarios(graph) if scenarios is None else scenarios
-    found = [predict(graph, scenario) for scenario in chosen] if measured.steps else []
+    found = list(predictions(graph, chosen)) if measured.steps else []
     found.sort(key=lambda prediction: prediction.step_ns)
     return WhatIf(
         steps=measured.steps,
@@ -89,19 +91,27 @@ def what_if(
     )
 
 
-def predict(graph: Graph, scenario: Scenario) -> Prediction:
-    """The step time in `scenario`."""
-    changed = scenario.apply(graph, as_recorded(graph))
+def predictions(graph: Graph, scenarios: Iterable[Scenario]) -> Iterator[Prediction]:
+    """The step time in each of the scenarios."""
     before = step_times(graph, graph.time)
-    after = step_times(graph, replay(graph, weights_with(graph, changed)))
-    low, high = _interval(before.lengths - after.lengths)
-    return Prediction(
-        scenario=scenario.name,
-        step_ns=after.mean_ns,
-        saved_ns=before.mean_ns - after.mean_ns,
-        low_ns=low,
-        high_ns=high,
-    )
+    recorded = as_recorded(graph)
+    names: deque[str] = deque()
+
+    def weights() -> Iterator[Ints]:
+        for scenario in scenarios:
+            names.append(scenario.name)
+            yield weights_with(graph, scenario.apply(graph, recorded))
+
+    for times in replays(graph, weights()):
+        after = step_times(graph, times)
+        low, high = _interval(before.lengths - after.lengths)
+        yield Prediction(
+            scenario=names.popleft(),
+            step_ns=after.mean_ns,
+            saved_ns=before.mean_ns - after.mean_ns,
+            low_ns=low,
+            high_ns=high,
+        )
 
 
 def weights_with(graph: Graph, durations: Durations) -> Ints:

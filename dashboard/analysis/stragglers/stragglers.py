@@ -1,6 +1,6 @@
 """Stragglers: who holds up the others, why, and what it costs the step.
 
-Each suspect (straggler_lasting.py, straggler_jitter.py, straggler_links.py) is priced by a replay
+Each suspect (lasting.py, jitter.py, links.py) is priced by a replay
 of the dependency graph in which its excess is taken out: what it costs is the mean step time as
 measured, less that of the replay.
 """
@@ -20,7 +20,7 @@ from dashboard.analysis.replay.replay import step_times
 from dashboard.analysis.replay.replayed_steps import of_how_many
 from dashboard.analysis.replay.reservations import reservations
 from dashboard.analysis.replay.scenarios import Durations, Scenario
-from dashboard.analysis.replay.whatif import predict, replay_error
+from dashboard.analysis.replay.whatif import Prediction, predictions, replay_error
 from dashboard.analysis.results import Result
 from dashboard.analysis.stragglers.jitter import jitter
 from dashboard.analysis.stragglers.lasting import slow_ranks, slow_stages
@@ -50,7 +50,7 @@ _SURE: Final = 2.0
 """How often its excess must exceed what is noticed for a cause to be beyond doubt."""
 _GOOD_REPLAY: Final = 0.01
 _MOST_PRICED: Final = 20
-"""Each price is a replay of the whole graph; the clearest suspects come first."""
+"""Each price is a replay of all steps; the clearest suspects come first."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -102,7 +102,6 @@ class Stragglers(Result):
 
 def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Stragglers:
     """All stragglers of these steps that are worth a line."""
-    run = as_devices_ran(run)
     graph = run.answer(dependency_graph, steps)
     measured = step_times(graph, graph.time)
     sure = reservations(run)
@@ -110,11 +109,14 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
     suspects: list[Suspect] = []
     if measured.steps and graph.pieces.num_rows:
         work = work_of(run, graph)
-        suspects = [*slow_ranks(work), *slow_stages(work), *jitter(work), *slow_links(run, work)]
+        links = slow_links(as_devices_ran(run), work)
+        suspects = [*slow_ranks(work), *slow_stages(work), *jitter(work), *links]
     suspects.sort(key=lambda suspect: -suspect.clearness)
     error = replay_error(graph)
     is_sure = abs(error) < _GOOD_REPLAY and not sure
-    priced = [_priced(graph, s, is_sure=is_sure) for s in suspects[:_MOST_PRICED]]
+    del suspects[_MOST_PRICED:]
+    prices = predictions(graph, (Scenario(name=s.cause, apply=_without(s)) for s in suspects))
+    priced = [_priced(s, p, is_sure=is_sure) for s, p in zip(suspects, prices, strict=True)]
     worth = [found for found in priced if _is_worth_it(found, len(measured.steps))]
     return Stragglers(
         steps=measured.steps,
@@ -137,8 +139,7 @@ def _is_worth_it(found: Straggler, steps: int) -> bool:
     return found.share >= least and where_it_is >= WORTH
 
 
-def _priced(graph: Graph, suspect: Suspect, *, is_sure: bool) -> Straggler:
-    found = predict(graph, Scenario(name=suspect.cause, apply=_without(suspect)))
+def _priced(suspect: Suspect, found: Prediction, *, is_sure: bool) -> Straggler:
     step_ns = found.step_ns + found.saved_ns
     return Straggler(
         cause=suspect.cause,

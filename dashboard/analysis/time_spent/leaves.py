@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -22,25 +28,32 @@ def leaves(spans: Sequence[tuple[int, int]]) -> list[Piece]:
 
     `[(0, 10), (2, 4), (4, 5)]` → 0-2 of span 0, 2-4 of 1, 4-5 of 2, 5-10 of 0
     """
-    order = sorted(range(len(spans)), key=lambda i: (spans[i][0], -spans[i][1]))
-    return [piece for piece in _cut(spans, order) if piece.end > piece.start]
+    both = np.array(spans, np.int64).reshape(-1, 2)
+    pieces = zip(*(part.tolist() for part in innermost(both[:, 0], both[:, 1])), strict=True)
+    return [Piece(start=start, end=end, span=span) for start, end, span in pieces]
 
 
-def _cut(spans: Sequence[tuple[int, int]], order: Sequence[int]) -> Iterator[Piece]:
-    opened: list[int] = []
+def innermost(start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
+    """The same of many spans: start, end and span of each piece."""
+    order = np.lexsort((-end, start))
+    begins, ends, spans = start[order].tolist(), end[order].tolist(), order.tolist()
+    cuts: list[tuple[int, int, int]] = []
+    opened: list[tuple[int, int]] = []
     now = 0
-    for index in order:
-        start, end = spans[index]
-        while opened and spans[opened[-1]][1] <= start:
-            top = opened.pop()
-            yield Piece(start=now, end=spans[top][1], span=top)
-            now = max(now, spans[top][1])
+    for begin, last, span in zip(begins, ends, spans, strict=True):
+        while opened and opened[-1][0] <= begin:
+            until, top = opened.pop()
+            cuts.append((now, until, top))
+            now = max(now, until)
         if opened:
-            yield Piece(start=now, end=start, span=opened[-1])
-        now = max(now, start) if opened else start
-        if end > start:
-            opened.append(index)
+            cuts.append((now, begin, opened[-1][1]))
+        now = max(now, begin) if opened else begin
+        if last > begin:
+            opened.append((last, span))
     while opened:
-        top = opened.pop()
-        yield Piece(start=now, end=spans[top][1], span=top)
-        now = max(now, spans[top][1])
+        until, top = opened.pop()
+        cuts.append((now, until, top))
+        now = max(now, until)
+    found = np.array(cuts, np.int64).reshape(-1, 3)
+    found = found[found[:, 1] > found[:, 0]]
+    return found[:, 0], found[:, 1], found[:, 2]

@@ -6,8 +6,9 @@ with the trouble taken out. What a replay cannot price is no finding.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -29,9 +30,9 @@ from dashboard.analysis.replay.scenarios import (
     faster_communication,
     no_stragglers,
 )
-from dashboard.analysis.replay.whatif import Prediction, dimensions, predict, replay_error
+from dashboard.analysis.replay.whatif import Prediction, dimensions, predictions
 from dashboard.analysis.results import Result
-from dashboard.analysis.stragglers.stragglers import find_stragglers
+from dashboard.analysis.stragglers.stragglers import Stragglers, find_stragglers
 from dashboard.analysis.stragglers.work import FEWEST_STEPS
 
 if TYPE_CHECKING:
@@ -81,14 +82,15 @@ def findings(run: Recording, steps: Collection[int] | None = None) -> list[Findi
     graph = run.answer(dependency_graph, steps)
     if not graph.steps:
         return []
-    stragglers = [*_stragglers(run, steps)]
-    explained = sum(finding.ms_per_step for finding in stragglers)
-    found = [
-        *_imbalance(run, graph, steps),
-        *stragglers,
+    stragglers = run.answer(find_stragglers, steps)
+    named = [*_named(stragglers)]
+    explained = sum(finding.ms_per_step for finding in named)
+    asked = [
+        *_imbalance(graph, stragglers),
         *_variation(run, graph, explained),
-        *_communication(run, graph),
+        *_communication(graph),
     ]
+    found = [*named, *_priced(run, graph, asked, stragglers.replay_error)]
     found = [f for f in found if 0 < WORTH_SAYING * f.step_ms <= f.ms_per_step]
     found.sort(key=lambda finding: -finding.ms_per_step)
     by_design = [*_by_design(run, graph, steps)]
@@ -100,7 +102,22 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def _imbalance(run: Recording, graph: Graph, steps: Collection[int] | None) -> Iterator[Finding]:
+@dataclass(kw_only=True, frozen=True)
+class _Asked:
+    """What may be a finding, before it is priced.
+
+    scenarios: how it would be mended; the last one completely. text has places for what that saves
+    and the step. beyond_ms: it is none if half of what it saves is no more than that.
+    """
+
+    scenarios: tuple[Scenario, ...]
+    text: str
+    evidence: Callable[[Sequence[Prediction]], tuple[str, ...]]
+    page: str
+    beyond_ms: float = -inf
+
+
+def _imbalance(graph: Graph, stragglers: Stragglers) -> Iterator[_Asked]:
     totals = _of_fastest_ranks(graph)
     if len(totals) < 2:
         return
@@ -109,29 +126,26 @@ def _imbalance(run: Recording, graph: Graph, steps: Collection[int] | None) -> I
     if others <= 0 or totals[slowest] < (1 + _UNBALANCED) * others:
         return
     per_step = [total / len(graph.steps) / 1e6 for total in (totals[slowest], others)]
-    yield _priced(
-        run,
-        graph,
-        balanced_stages(),
-        f"stage {slowest} computes {100 * (totals[slowest] / others - 1):.0f} % longer than the "
-        "median of the other stages; balancing the stages is worth {saved} of {step} ms per step",
-        evidence=(
-            f"stage {slowest} computes {per_step[0]:.1f} ms per step, the median of the other "
-            f"stages {per_step[1]:.1f} ms",
-            *_if_its_machine_is_slow(run, steps, slowest),
-        ),
+    told = (
+        f"stage {slowest} computes {per_step[0]:.1f} ms per step, the median of the other "
+        f"stages {per_step[1]:.1f} ms"
+    )
+    yield _Asked(
+        scenarios=(balanced_stages(),),
+        text=f"stage {slowest} computes {100 * (totals[slowest] / others - 1):.0f} % longer than "
+        "the median of the other stages; balancing the stages is worth {saved} of {step} ms per "
+        "step",
+        evidence=lambda found: (told, *_if_its_machine_is_slow(stragglers, slowest)),
         page="/pipeline",
     )
 
 
-def _if_its_machine_is_slow(
-    run: Recording, steps: Collection[int] | None, stage: int
-) -> Iterator[str]:
+def _if_its_machine_is_slow(stragglers: Stragglers, stage: int) -> Iterator[str]:
     """What the search for stragglers says of a stage that only one rank holds: nobody can tell
     whether its part of the model is larger or its machine slower, and the two are worth different
     sums.
     """
-    for found in run.answer(find_stragglers, steps).found:
+    for found in stragglers.found:
         if found.cause == "slow stage" and found.stage == stage and found.rank is not None:
             yield (
                 f"if it is the machine of rank {found.rank} that is slow, as fast as the others it "
@@ -146,102 +160,97 @@ def _of_fastest_ranks(graph: Graph) -> dict[int, int]:
     pieces = graph.pieces.append_column("ns", pa.array(as_recorded(graph).pieces))
     is_compute = pc.equal(pieces["category"].cast(pa.string()), "compute")
     of_stages = pieces.filter(pc.and_(is_compute, pc.is_valid(pieces["stage"])))
-    by_rank = of_stages.group_by(["stage", "rank"]).aggregate([("ns", "sum")])
-    fastest = by_rank.group_by("stage").aggregate([("ns_sum", "min")])
+    by_rank = of_stages.group_by(["stage", "rank"], use_threads=False).aggregate([("ns", "sum")])
+    fastest = by_rank.group_by("stage", use_threads=False).aggregate([("ns_sum", "min")])
     return dict(zip(fastest["stage"].to_pylist(), fastest["ns_sum_min"].to_pylist(), strict=True))
 
 
-def _stragglers(run: Recording, steps: Collection[int] | None) -> Iterator[Finding]:
+def _named(stragglers: Stragglers) -> Iterator[Finding]:
     """What holds up the others, but for stages: those are balanced instead."""
-    found = run.answer(find_stragglers, steps)
-    for straggler in found.found:
+    for straggler in stragglers.found:
         if straggler.cause == "slow stage":
             continue
         worst = straggler.evidence[:1]
         where = [f"worst in step {seen.step} of rank {seen.rank}" for seen in worst]
-        error = f"replayed unchanged, the steps are off by {100 * found.replay_error:.2g} %"
         yield Finding(
             text=(
                 f"{straggler.text}: without that, {straggler.ms_per_step:.1f} of "
-                f"{found.step_ns / 1e6:.1f} ms per step would be saved"
+                f"{stragglers.step_ns / 1e6:.1f} ms per step would be saved"
             ),
             ms_per_step=straggler.ms_per_step,
             low_ms=straggler.low_ms,
             high_ms=straggler.high_ms,
-            step_ms=found.step_ns / 1e6,
+            step_ms=stragglers.step_ns / 1e6,
             confidence=straggler.confidence,
-            evidence=(*where, error),
+            evidence=(*where, _unchanged(stragglers.replay_error)),
             page="/stragglers",
         )
 
 
-def _variation(run: Recording, graph: Graph, explained_ms: float) -> Iterator[Finding]:
+def _variation(run: Recording, graph: Graph, explained_ms: float) -> Iterator[_Asked]:
     """What actions take beyond their usual time, where that is not mainly due to stragglers."""
     if len(step_times(graph, graph.time).steps) < FEWEST_STEPS:
         return
-    usual = no_stragglers()
-    changed = usual.apply(graph, as_recorded(graph))
-    excess = int((as_recorded(graph).pieces - changed.pieces).sum())
+    recorded = as_recorded(graph)
+    changed = no_stragglers().apply(graph, recorded)
+    excess = int((recorded.pieces - changed.pieces).sum())
     ranks = len(np.unique(graph.rank[graph.rank >= 0]))
     unsure = reservations(run)
-    found = _priced(
-        run,
-        graph,
-        usual,
-        f"actions vary{'' if unsure else ', and no rank stands out'}: if none took over "
+    told = (
+        f"beyond their usual time they take {excess / len(graph.steps) / ranks / 1e6:.1f} ms "
+        "per step and rank"
+    )
+    yield _Asked(
+        scenarios=(Scenario(name="no stragglers", apply=lambda graph, before: changed),),
+        text=f"actions vary{'' if unsure else ', and no rank stands out'}: if none took over "
         f"{100 * TOLERANCE:.0f} % longer than usual, {{saved}} of {{step}} ms per step would be "
         "saved",
-        evidence=(
-            f"beyond their usual time they take {excess / len(graph.steps) / ranks / 1e6:.1f} ms "
-            "per step and rank",
-            *unsure,
-        ),
+        evidence=lambda found: (told, *unsure),
         page="/whatif",
+        beyond_ms=explained_ms,
     )
-    if explained_ms < _MAINLY * found.ms_per_step:
-        yield found
 
 
-def _communication(run: Recording, graph: Graph) -> Iterator[Finding]:
+def _communication(graph: Graph) -> Iterator[_Asked]:
     for dim in dimensions(graph):
-        half = predict(graph, faster_communication(dim, 2))
-        yield _priced(
-            run,
-            graph,
-            faster_communication(dim, float("inf")),
-            f"communication of {dim} holds up the step: if it took no time, {{saved}} of {{step}} "
-            "ms per step would be saved",
-            evidence=(
-                f"twice as fast, it would save {half.saved_ns / 1e6:.1f} ms",
-                f"the transfers of {dim} that work waited for, as measured",
+        told = f"the transfers of {dim} that work waited for, as measured"
+        yield _Asked(
+            scenarios=(faster_communication(dim, 2), faster_communication(dim, inf)),
+            text=f"communication of {dim} holds up the step: if it took no time, {{saved}} of "
+            "{step} ms per step would be saved",
+            evidence=lambda found, told=told: (  # type: ignore[misc]
+                f"twice as fast, it would save {found[0].saved_ns / 1e6:.1f} ms",
+                told,
             ),
             page="/communication",
         )
 
 
 def _priced(
-    run: Recording,
-    graph: Graph,
-    scenario: Scenario,
-    text: str,
-    *,
-    evidence: tuple[str, ...],
-    page: str,
-) -> Finding:
-    """The finding that `scenario` would mend; `text` has places for what it saves and the step."""
-    found = predict(graph, scenario)
-    step_ms = (found.step_ns + found.saved_ns) / 1e6
-    error = replay_error(graph)
-    return Finding(
-        text=text.format(saved=f"{found.saved_ns / 1e6:.1f}", step=f"{step_ms:.1f}"),
-        ms_per_step=found.saved_ns / 1e6,
-        low_ms=None if found.low_ns is None else found.low_ns / 1e6,
-        high_ms=None if found.high_ns is None else found.high_ns / 1e6,
-        step_ms=step_ms,
-        confidence=_confidence(run, found, error),
-        evidence=(*evidence, f"replayed unchanged, the steps are off by {100 * error:.2g} %"),
-        page=page,
-    )
+    run: Recording, graph: Graph, asked: Sequence[_Asked], replay_error: float
+) -> Iterator[Finding]:
+    """What of it is a finding."""
+    prices = predictions(graph, [scenario for one in asked for scenario in one.scenarios])
+    for one in asked:
+        priced = [next(prices) for _ in one.scenarios]
+        found = priced[-1]
+        step_ms = (found.step_ns + found.saved_ns) / 1e6
+        if not one.beyond_ms < _MAINLY * found.saved_ns / 1e6:
+            continue
+        yield Finding(
+            text=one.text.format(saved=f"{found.saved_ns / 1e6:.1f}", step=f"{step_ms:.1f}"),
+            ms_per_step=found.saved_ns / 1e6,
+            low_ms=None if found.low_ns is None else found.low_ns / 1e6,
+            high_ms=None if found.high_ns is None else found.high_ns / 1e6,
+            step_ms=step_ms,
+            confidence=_confidence(run, found, replay_error),
+            evidence=(*one.evidence(priced), _unchanged(replay_error)),
+            page=one.page,
+        )
+
+
+def _unchanged(error: float) -> str:
+    return f"replayed unchanged, the steps are off by {100 * error:.2g} %"
 
 
 def _confidence(run: Recording, found: Prediction, error: float) -> Confidence:
@@ -251,7 +260,7 @@ def _confidence(run: Recording, found: Prediction, error: float) -> Confidence:
 
 def _better_plans(run: Recording, steps: Collection[int] | None) -> Iterator[str]:
     """What the step model predicts of the best plan of as many microbatches, and of more."""
-    if not has_plans(run):
+    if not run.answer(has_plans):
         return
     found = run.answer(usual_other_plans, steps)
     recorded = found.recorded
@@ -299,5 +308,5 @@ def _by_design(run: Recording, graph: Graph, steps: Collection[int] | None) -> I
         step_ms=step_ms,
         confidence="low",
         evidence=(source, *_better_plans(run, steps)),
-        page="/whatif" if has_plans(run) else "/pipeline",
+        page="/whatif" if run.answer(has_plans) else "/pipeline",
     )

@@ -8,14 +8,16 @@ backward as the definition of the model has them; recomputation does not count.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.replay.replay import measured_step_times
+from dashboard.analysis.replay.replay import times_of
 from dashboard.analysis.results import Result
+from dashboard.analysis.steps import chains, step_windows
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -58,14 +60,41 @@ class FlopsUtilization(Result):
         return f"{100 * self.mfu:.1f} %, {self.reached}"
 
 
+@dataclass(kw_only=True, slots=True, frozen=True)
+class FlopsPart:
+    """Of some ranks: their step windows, and the FLOPs that their events carry, by step."""
+
+    windows: pa.Table
+    recorded: Mapping[int, int]
+
+
 def flops_utilization(run: Recording, steps: Collection[int] | None = None) -> FlopsUtilization:
     """From `config={"flops_per_step": …, "peak_flops": …}` of the tracer, else from events that
     carry FLOPs.
     """
-    times = measured_step_times(run, steps)
+    return flops_of(run, [flops_part(run, [rank], steps) for rank in run.ranks])
+
+
+def flops_part(
+    run: Recording, ranks: Collection[int], steps: Collection[int] | None = None
+) -> FlopsPart:
+    """What `flops_of` needs of those ranks."""
+    windows = step_windows(run, steps, ranks=ranks)
+    if _number(run, PER_STEP) is not None:
+        return FlopsPart(windows=windows, recorded={})
+    events = run.events(ranks=ranks, steps=steps, columns=("step", "flops"))
+    known = events.filter(pc.is_valid(events["flops"]))
+    summed = known.group_by("step", use_threads=False).aggregate([("flops", "sum")])
+    pairs = zip(summed["step"].to_pylist(), summed["flops_sum"].to_pylist(), strict=True)
+    return FlopsPart(windows=windows, recorded=dict(pairs))
+
+
+def flops_of(run: Recording, parts: Sequence[FlopsPart]) -> FlopsUtilization:
+    """From the parts of all ranks, in their order."""
+    times = times_of(chains(part.windows for part in parts))
     flops, source = _number(run, PER_STEP), f"config of the run: {PER_STEP}"
     if flops is None and times.steps:
-        total = sum(_recorded(run, rank, times.steps) for rank in run.ranks)
+        total = sum(part.recorded.get(step, 0) for part in parts for step in times.steps)
         flops, source = (total / len(times.steps), "recorded events") if total else (None, "")
     per_rank = None
     if flops is not None and times.steps and times.mean_ns > 0:
@@ -78,11 +107,6 @@ def flops_utilization(run: Recording, steps: Collection[int] | None = None) -> F
         mfu=per_rank / peak if per_rank is not None and peak else None,
         source=source if flops is not None else "",
     )
-
-
-def _recorded(run: Recording, rank: int, steps: Collection[int]) -> int:
-    events = run.events(ranks=[rank], steps=steps, columns=("flops",))
-    return pc.sum(events["flops"]).as_py() or 0
 
 
 def _number(run: Recording, key: str) -> float | None:
