@@ -5,7 +5,7 @@ import { rowsBetween } from "./rows.mjs";
 
 const OVERSCAN = 0.5; // of the window, fetched on either side so that panning finds it there
 const MAX_QUERY_WIDTH = 16_384; // window.py: MAX_WIDTH
-const MAX_QUERY_ROWS = 4_096; // window.py: MAX_ROWS
+export const MAX_QUERY_ROWS = 4_096; // window.py: MAX_ROWS
 const OVERVIEW_PIXELS = 2_000_000; // rows × width: with very many rows the overview gets coarser
 const RETRY_MS = 1_500; // after the server could not be reached
 

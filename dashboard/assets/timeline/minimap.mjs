@@ -1,5 +1,6 @@
 // The strip below the lanes: the whole run, small, and where in it the window is. A click or a
 // drag moves the window there.
+import { MAX_QUERY_ROWS } from "./feed.mjs";
 import { GUTTER } from "./frame.mjs";
 import { paintReply } from "./paint.mjs";
 import { element } from "./words.mjs";
@@ -45,7 +46,14 @@ export class Minimap {
     this.view = new View(this.t.lanes.span);
     this.view.width = Math.max(1, width - GUTTER);
     this.view.fit();
-    this.layout = firstRows(this.t.lanes.lanes, this.t.lanes.rows);
+    const { lanes, rows } = this.t.lanes;
+    const firsts = lanes.filter((lane, i) => lane.rank !== lanes[i - 1]?.rank);
+    const shown = firsts.filter((lane) => lane.first_row < MAX_QUERY_ROWS);
+    this.layout = firstRows(shown, rows);
+    const count = (ranks) => ranks.length.toLocaleString("en-US");
+    this.label = shown.length < firsts.length ? `${count(shown)} ranks` : "whole run";
+    this.canvas.title =
+      shown.length < firsts.length ? `The whole run of the first ${count(shown)} of ${count(firsts)} ranks` : "";
   }
 
   paint() {
@@ -58,7 +66,7 @@ export class Minimap {
     ctx.font = `11.5px ${colours.font}`;
     ctx.textAlign = "right";
     ctx.textBaseline = "middle";
-    ctx.fillText("whole run", GUTTER - 10, HEIGHT / 2);
+    ctx.fillText(this.label, GUTTER - 10, HEIGHT / 2);
     ctx.translate(GUTTER, 0);
     const scene = { view, layout, colours, hidden, ratio, compute, labels: false };
     if (overview) paintReply(ctx, scene, overview);
@@ -93,8 +101,7 @@ export class Minimap {
 }
 
 /** A thin row for each rank: the first row of its first lane; the others are left out. */
-function firstRows(lanes, count) {
-  const firsts = lanes.filter((lane, i) => lane.rank !== lanes[i - 1]?.rank);
+function firstRows(firsts, count) {
   const each = (HEIGHT - 2 * PADDING) / Math.max(firsts.length, 1);
   const rows = Array.from({ length: count });
   firsts.forEach((lane, i) => {
