@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks._results import goal_of
+from benchmarks._results import GOALS, goal_of
 from tests.test_repo.markdown import ROOT
 
 SCRIPTS = sorted(
@@ -138,6 +139,15 @@ def test_growth_ends_in_time() -> None:
 
     assert done.returncode == 0
     assert "0 minutes are over" in done.stderr
+
+
+def test_every_goal_is_that_of_a_figure_that_was_measured() -> None:
+    measured = set()
+    for file in (ROOT / "docs" / "measurements").glob("*.jsonl"):
+        lines = map(json.loads, file.read_text().splitlines())
+        measured |= {line["name"] for line in lines if "name" in line}
+
+    assert [like for like in GOALS if not any(re.fullmatch(like, name) for name in measured)] == []
 
 
 def test_a_goal_is_reached_from_its_side() -> None:
