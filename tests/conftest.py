@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from tests.support.launching import SCRIPTS, record
 
 PROCESSES = 4
 
-settings.register_profile("rankscope", deadline=None)
-settings.load_profile("rankscope")
+settings.register_profile("rankscope", deadline=None, max_examples=50)
+settings.register_profile("thorough", parent=settings.get_profile("rankscope"), max_examples=1_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "rankscope"))
 """A property that holds late on a busy machine holds; pytest-timeout ends what hangs."""
 
 

@@ -65,6 +65,7 @@ class Writer:
         self._written = 0
         self._counter_values = 0
         self._stopping = threading.Event()
+        self._has_told_the_end = False
         first = facts()
         self._events = StreamWriter(
             directory / events_file(first.rank),
@@ -97,10 +98,12 @@ class Writer:
     def stop(self) -> None:
         """Flush what is left and close the files; gives up after `JOIN_TIMEOUT_S`."""
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(JOIN_TIMEOUT_S)
-        else:  # an error came before the first flush
+        if self._thread.ident is None:  # an error came before the first flush
             self._close()
+            return
+        self._thread.join(JOIN_TIMEOUT_S)
+        if not self._has_told_the_end and not self._thread.is_alive():
+            self._try(self._write_last_facts)  # a disk that was full may have room by now
 
     def _run(self) -> None:
         try:
@@ -207,15 +210,19 @@ class Writer:
     def _close(self) -> None:
         files = self._events, self._counters, self._clock
         for close in (*(file.close for file in files), self._write_last_facts):
-            try:
-                close()
-            except Exception as error:
-                self._recorder.fault(error)
+            self._try(close)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self._recorder.fault(error)
 
     def _write_last_facts(self) -> None:
         failure = self._recorder.failure
         ended = f"failed: {failure}" if failure else "closed"
         write_rank_facts(self._directory, dataclasses.replace(self._facts(), ended=ended))
+        self._has_told_the_end = True
         self._on_facts()
 
 

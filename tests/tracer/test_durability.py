@@ -155,6 +155,8 @@ def test_threads_and_handlers_that_outlive_the_main_thread_are_recorded(tmp_path
 
 _DISK_FILLS_UP = """
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 from tests.support.disks import fill
 from tracer import Tracer
@@ -164,6 +166,9 @@ with Tracer(disk / "run", collectors=[], flush_interval_s=0.01) as t:
     while t.recorder.failure is None:
         t.step()
     t.step()
+    while "rankscope-writer" in [thread.name for thread in threading.enumerate()]:
+        with suppress(OSError), open(disk / "more", "ab", buffering=0) as more:
+            more.write(bytes(4096))  # no room to say that it failed, until the training goes on
     filler.unlink()
     for _ in range(100):
         t.step()
