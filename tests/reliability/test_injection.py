@@ -24,11 +24,11 @@ from tracer.topology import Topology
 
 @pytest.mark.distributed
 def test_every_part_fails_in_turn_and_the_training_never_notices(tmp_path: Path) -> None:
-    """A twelfth of the parts, since all take many minutes; which ones never changes by itself."""
-    report = injection.inject(tmp_path, every=12, say=False)
+    """One part in twenty, since all take many minutes; which ones never changes by itself."""
+    report = injection.inject(tmp_path, every=20, say=False)
 
     assert report.broken == {}
-    assert len(report.fired) > 25, "few parts were reached, so that little was tried"
+    assert len(report.fired) > 15, "few parts were reached, so that little was tried"
     assert len(report.fired) > 3 * len(report.not_fired)
 
 

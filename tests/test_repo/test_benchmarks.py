@@ -26,7 +26,7 @@ SCRIPTS = sorted(
 )
 
 QUICK = {
-    "clock": ("--ranks", "2", "--seconds", "4"),
+    "clock": ("--ranks", "2", "--seconds", "3"),
     "dashboard": ("--ranks", "8", "--windows", "20", "--no-browser"),
     "hta": ("--events", "4e3", "--ranks", "2"),
     "generate": ("--steps", "2"),
