@@ -18,12 +18,11 @@ import numpy as np
 from collectors.importers.kineto_columns import arguments_of
 from collectors.importers.kineto_events import Communication, KinetoEvents
 from collectors.importers.process_groups import (
-    element,
     elements_moved,
     group_of,
     member_ranks,
-    operation_named,
 )
+from collectors.torch_names import element, operation_named
 from tracer.topology import Topology
 
 _P2P: Final = ("send", "recv")

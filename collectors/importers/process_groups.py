@@ -1,4 +1,4 @@
-"""Process groups as PyTorch's own files name them: members, purpose, operations, element types.
+"""Process groups as PyTorch's own files name them: members, purpose, elements moved.
 
 Kineto and the flight recorder write the same words; this file turns them into ours.
 """
@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-from collectors.torch_names import element as element
-from collectors.torch_names import operation_named as operation_named
 from tracer.schema import MAX_RANK
 from tracer.topology import Group, Topology
 
