@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from dashboard.runs.causality import Traffic, attached, contradictions, tightened
 from dashboard.runs.clock_map import ClockMap, identity
 from dashboard.runs.clock_tree import Span, exchanged
+from dashboard.runs.columns import numbers
 from dashboard.runs.meetings import meetings
 from tracer.run_files import RankFacts
 
@@ -104,8 +105,8 @@ def _spans(events: Mapping[int, pa.Table], hosts: Mapping[int, str]) -> dict[str
     spans: dict[str, Span] = {}
     for rank in sorted(events):
         table = events[rank]
-        start = table["start"].to_numpy()
-        end = start + table["duration"].to_numpy()
+        start = numbers(table["start"])
+        end = start + numbers(table["duration"])
         begin, last = (int(start.min()), int(end.max())) if len(start) else (0, 0)
         before = spans.get(hosts[rank])
         if before is not None and len(start):
@@ -120,4 +121,4 @@ def _device_error(table: pa.Table) -> int:
     """The largest error of the anchors that tie device clocks to the rank's host clock."""
     of_device = pc.starts_with(table["source"].cast(pa.string()), "device:")
     errors = table["error"].filter(of_device)
-    return int(np.max(errors.to_numpy())) if len(errors) else 0
+    return int(np.max(numbers(errors))) if len(errors) else 0

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.runs.clock_map import ClockMap, Samples, chained, fit, identity
+from dashboard.runs.columns import numbers
 
 Span: TypeAlias = tuple[int, int]
 """First and last raw time (ns) of a host's events."""
@@ -58,8 +59,8 @@ def _comparisons(table: pa.Table) -> tuple[int, Samples]:
     most = max(counts, key=lambda count: int(count["counts"]), default={"values": "rank:-1"})
     mine = of_ranks.filter(pc.equal(source, most["values"]))
     samples = Samples(
-        times=mine["ts"].to_numpy(),
-        offsets=mine["offset"].to_numpy(),
-        errors=mine["error"].to_numpy(),
+        times=numbers(mine["ts"]),
+        offsets=numbers(mine["offset"]),
+        errors=numbers(mine["error"]),
     )
     return int(str(most["values"]).removeprefix("rank:")), samples

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tracer.arrays import numpy_numbers
+
 
 @runtime_checkable
 class ByColumn(Protocol):
@@ -39,11 +41,11 @@ def once(tables: Mapping[int, pa.Table], rank: int) -> pa.Table:
     return tables.once(rank) if isinstance(tables, Once) else tables[rank]
 
 
-def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """A column without nulls, as it lies in memory if it is one chunk. `to_numpy` gives the same
-    and imports pandas for it, where that is installed.
+def numbers(column: pa.ChunkedArray, *, null: float = 0) -> npt.NDArray[Any]:
+    """The numbers or truth values of a column, and `null` where it has none; without nulls as they
+    lie in memory if it is one chunk. `to_numpy` imports pandas, where that is installed.
     """
-    chunks = [np.from_dlpack(chunk) for chunk in column.chunks]
+    chunks = [numpy_numbers(chunk, null=null) for chunk in column.chunks]
     if len(chunks) == 1:
         return chunks[0]
     return np.concatenate(chunks) if chunks else np.zeros(0, column.type.to_pandas_dtype())

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from dashboard.runs.clock_map import ClockMap
+from dashboard.runs.columns import numbers
+from tracer.arrays import number_array
 from tracer.errors import TraceError
 from tracer.schema import counters_file
 from tracer.streams import read_stream
@@ -40,8 +43,8 @@ def read_counters(
             parts.append(
                 pa.table(
                     {
-                        "rank": pa.array([rank] * table.num_rows, pa.int32()),
-                        "ts": clock.to_common(table["ts"].to_numpy()) - begin,
+                        "rank": number_array(np.full(table.num_rows, rank, np.int32)),
+                        "ts": number_array(clock.to_common(numbers(table["ts"])) - begin),
                         "name": table["name"].cast(pa.string()),
                         "value": table["value"],
                     },

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.runs.clock_map import Floats, Ints
+from dashboard.runs.columns import numbers
+from tracer.arrays import bool_array, numpy_numbers, word_array
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
@@ -111,28 +113,26 @@ def latest_by_meeting(meeting: Ints, values: Floats, rank_host: Ints) -> tuple[F
 def _operations_of(rank: int, table: pa.Table, groups: dict[str, int]) -> Ints:
     """(group, source, destination, seq, rank, cause, effect) of one rank, one column each."""
     kind, name = _words(table, "kind"), _words(table, "name")
-    known = pc.and_(pc.is_valid(table["seq"]), pc.is_valid(table["group"]))
-    known = pc.and_(known, pc.less(table["seq"], _FIRST_UNHOOKED))
-    wanted = pc.is_in(kind, pa.array(["collective", "send", "recv", "wait"]))
-    useful = pc.is_in(name, pa.array([*ALL_WAIT_FOR_ALL, "send", "recv"]))
+    is_hooked = bool_array(numbers(table["seq"], null=_FIRST_UNHOOKED) < _FIRST_UNHOOKED)
+    known = pc.and_(pc.is_valid(table["group"]), is_hooked)
+    wanted = pc.is_in(kind, word_array(["collective", "send", "recv", "wait"]))
+    useful = pc.is_in(name, word_array([*ALL_WAIT_FOR_ALL, "send", "recv"]))
     table = table.filter(pc.and_(known, pc.and_(wanted, useful)))
     on_device = pc.starts_with(_words(table, "lane"), "device:")
     if pc.any(on_device).as_py():
         table = table.filter(on_device)  # the host only launches there
     if table.num_rows == 0:
         return np.zeros((7, 0), np.int64)
-    name = _words(table, "name").to_numpy(zero_copy_only=False)
-    is_wait = pc.equal(_words(table, "kind"), "wait").to_numpy(zero_copy_only=False)
+    is_wait = _are(_words(table, "kind"), "wait")
+    is_send, is_recv = (_are(_words(table, "name"), name) for name in ("send", "recv"))
     group = pc.dictionary_encode(_words(table, "group")).combine_chunks()
     number = [groups.setdefault(word, len(groups)) for word in group.dictionary.to_pylist()]
-    peer = pc.fill_null(table["peer"], -1).to_numpy().astype(np.int64)
-    is_send, is_recv = name == "send", name == "recv"
+    peer = numbers(table["peer"], null=-1).astype(np.int64)
     source = np.where(is_send, rank, np.where(is_recv, peer, -1))
     destination = np.where(is_send, peer, np.where(is_recv, rank, -1))
-    start = table["start"].to_numpy()
-    end = start + table["duration"].to_numpy()
-    seq = table["seq"].to_numpy()
-    keys = np.stack([np.array(number)[group.indices.to_numpy()], source, destination, seq])
+    start, seq = numbers(table["start"]), numbers(table["seq"])
+    end = start + numbers(table["duration"])
+    keys = np.stack([np.array(number)[numpy_numbers(group.indices)], source, destination, seq])
     anonymous = (is_send | is_recv) & (peer < 0)
     return _joined(rank, keys, start, end, is_wait, ~is_send, ~is_recv, ~anonymous)
 
@@ -163,6 +163,12 @@ def _joined(
     np.maximum.at(effect, which[ends], end[known][ends])
     cause[cause == np.iinfo(np.int64).max] = _NEVER
     return np.concatenate([unique, [np.full(len(cause), rank), cause, effect]])
+
+
+def _are(words: pa.ChunkedArray, word: str) -> Flags:
+    # Compared with a word of Python's, pyarrow would look for pandas.
+    found: Flags = numbers(pc.is_in(words, word_array([word])))
+    return found
 
 
 def _words(table: pa.Table, column: str) -> pa.ChunkedArray:

@@ -17,10 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.runs.columns import once
+from dashboard.runs.columns import numbers, once
 from dashboard.runs.packed_tables import PackedTables
 from dashboard.runs.recording import Recording
 from dashboard.runs.words import have, where
+from tracer.arrays import bool_array, number_array, numpy_numbers
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS, EVENT_SCHEMA
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _rows(run: Recording, rank: int, steps: Collection[int]) -> pa.Table:
     table = _all(run, rank)
     span = _span(table, steps)
     reaching = _reaching_into(table, span)
-    return table.filter(pa.array(_chosen(table, reaching, span, is_imported=is_imported)))
+    return table.filter(bool_array(_chosen(table, reaching, span, is_imported=is_imported)))
 
 
 def _fetched(
@@ -112,12 +113,12 @@ def _fetched(
     parts = [chosen[end - length : end] for end, length in zip(ends, packed.lengths, strict=True)]
     groups = [group for group, part in enumerate(parts) if part.any()]
     rows = np.concatenate([np.zeros(0, np.bool_), *(parts[group] for group in groups)])
-    return tables.groups(rank, COLUMNS, groups).filter(pa.array(rows))
+    return tables.groups(rank, COLUMNS, groups).filter(bool_array(rows))
 
 
 def _span(events: pa.Table, steps: Collection[int]) -> tuple[int, int] | None:
     """From the first start to the last end of the events of these steps; None if there are none."""
-    mine = events.filter(pc.is_in(events["step"], pa.array(sorted(steps), pa.int32())))
+    mine = events.filter(pc.is_in(events["step"], number_array(np.array(sorted(steps), np.int32))))
     if mine.num_rows == 0:
         return None
     ends = pc.add(mine["start"], mine["duration"])
@@ -127,8 +128,8 @@ def _span(events: pa.Table, steps: Collection[int]) -> tuple[int, int] | None:
 def _reaching_into(events: pa.Table, span: tuple[int, int] | None) -> Flags:
     if span is None:
         return np.zeros(events.num_rows, np.bool_)
-    start = events["start"].to_numpy()
-    end = start + events["duration"].to_numpy()
+    start = numbers(events["start"])
+    end = start + numbers(events["duration"])
     found: Flags = (start <= span[1]) & (end >= span[0])
     return found
 
@@ -142,7 +143,7 @@ def _chosen(
         return chosen
     issued = _flags(have(events["kind"], (*COMMUNICATION_KINDS, "wait")))
     correlation = events["correlation"]
-    shared = pc.unique(correlation.filter(pa.array(chosen & issued))).drop_null()
+    shared = pc.unique(correlation.filter(bool_array(chosen & issued))).drop_null()
     chosen |= issued & _flags(pc.is_in(correlation, shared))
     on_device = _flags(where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:")))
     works = on_device & _flags(have(events["kind"], (*COMPUTE_KINDS, "optimizer")))
@@ -150,11 +151,11 @@ def _chosen(
     if is_imported:
         kernels = np.flatnonzero(on_device & _flags(have(events["kind"], ("kernel",))))
         names = events.select(["name"]).unify_dictionaries()["name"].combine_chunks()
-        numbers = pc.fill_null(names.indices, -1).to_numpy()[kernels]
-        chosen[kernels[np.unique(numbers, return_index=True)[1]]] = True
+        named = numpy_numbers(names.indices, null=-1)[kernels]
+        chosen[kernels[np.unique(named, return_index=True)[1]]] = True
     return chosen
 
 
 def _flags(column: pa.ChunkedArray) -> Flags:
-    found: Flags = pc.fill_null(column, False).to_numpy().astype(np.bool_)
+    found: Flags = numbers(column)
     return found

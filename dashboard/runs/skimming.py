@@ -8,10 +8,11 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from dashboard.runs.columns import numbers
 from dashboard.runs.meetings import MOST_ROWS
 from dashboard.runs.words import have
+from tracer.arrays import number_array
 
 _EVENT_BYTES: Final = 8
 """Of an event on disk, at least; and four events are one operation of a rank or less."""
@@ -36,12 +37,10 @@ def for_clocks(table: pa.Table, every: int) -> pa.Table:
     """
     if not table.num_rows:
         return table.select(_COLUMNS)
-    start = table["start"].to_numpy()
-    ends = sorted({int(start.argmin()), int((start + table["duration"].to_numpy()).argmax())})
-    number = pc.fill_null(table["seq"], -1).to_numpy()
+    start = numbers(table["start"])
+    ends = sorted({int(start.argmin()), int((start + numbers(table["duration"])).argmax())})
+    number = numbers(table["seq"], null=-1)
     kept = (number >= 0) & (number % every == 0)
-    kept &= have(table["kind"], ("collective", "send", "recv", "wait")).to_numpy(
-        zero_copy_only=False
-    )
+    kept &= numbers(have(table["kind"], ("collective", "send", "recv", "wait")))
     kept[ends] = True
-    return table.select(_COLUMNS).take(pa.array(np.flatnonzero(kept))).combine_chunks()
+    return table.select(_COLUMNS).take(number_array(np.flatnonzero(kept))).combine_chunks()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from benchmarks._kineto_files import write_kineto_files
 from dashboard.cli import COMMANDS
 from tests.support.launching import ROOT, run_python
 
@@ -29,6 +32,19 @@ def loaded_by(code: str, *candidates: str) -> str:
 def test_reading_loads_nothing_heavy(code: str) -> None:
     unwanted = (*_HEAVY, "rich", "pyarrow.parquet", "pyarrow.fs", "tracer.session")
     assert loaded_by(code, *unwanted) == "[]"
+
+
+def test_from_kineto_files_to_figures_without_pandas(tmp_path: Path) -> None:
+    write_kineto_files(tmp_path / "traces", ranks=2, events=2_000)
+    code = f"""
+from dashboard import open_run
+from dashboard.runs import open
+open.MOST_AT_ONCE = 0  # as a large run is opened
+run = open_run({str(tmp_path / "traces")!r})
+assert run.clock.method == "ends of collectives" and run.clock.checked > 10
+assert run.temporal_breakdown(run.steps[:-1]).ranks.num_rows == 2
+"""
+    assert loaded_by(code, *(_HEAVY - {"duckdb"})) == "[]"
 
 
 @pytest.mark.parametrize("arguments", [["report", "--help"], ["report", str(SAMPLE)]])

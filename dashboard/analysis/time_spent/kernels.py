@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import intervals
+from dashboard.runs.columns import numbers
 from dashboard.runs.words import fulfil, have, where
+from tracer.arrays import bool_array
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS, KERNELS, LAUNCHES, OPERATORS
 
 if TYPE_CHECKING:
@@ -65,12 +67,12 @@ def without_inner_operators(host: pa.Table) -> pa.Table:
         return host
     known = (*COMPUTE_KINDS, *COMMUNICATION_KINDS, "wait", "optimizer", "data")
     spans = host.filter(have(host["kind"], known))
-    taken = intervals(spans["start"].to_numpy(), spans["duration"].to_numpy())
-    start = host["start"].to_numpy()
+    taken = intervals(numbers(spans["start"]), numbers(spans["duration"]))
+    start = numbers(host["start"])
     at = np.searchsorted(taken[:, 0], start, side="right") - 1
     inside = (at >= 0) & (start < taken[at, 1]) if len(taken) else np.zeros(len(start), np.bool_)
     is_launch = where(host["lane"], lambda lanes: pc.ends_with(lanes, LAUNCHES))
-    return host.filter(pc.invert(pc.and_(is_operator, pc.or_(is_launch, pa.array(inside)))))
+    return host.filter(pc.invert(pc.and_(is_operator, pc.or_(is_launch, bool_array(inside)))))
 
 
 def category_of_operators(run: Recording, rank: int) -> str:
