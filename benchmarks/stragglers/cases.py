@@ -18,8 +18,9 @@ WORK_S: Final = 2 * MICROBATCHES * CHUNK_S
 SLOW_STEPS: Final = (4, 8, 13)
 """Of what comes now and then. Step 0 warms up."""
 
-SHAPES: Final = {"pp4": (4, 1), "pp2-tp2": (2, 2), "pp2-dp2": (2, 2)}
-"""Layout → ranks along the pipeline, and along the other dimension, which counts fastest."""
+SHAPES: Final = {"pp4": (4, 1), "pp2-tp2": (2, 2), "pp2-dp2": (2, 2), "ddp4": (1, 4)}
+"""Layout → ranks along the pipeline, and along the other dimension, which counts fastest.
+`ddp4` is DistributedDataParallel, whose waits nobody sees on gloo."""
 AMOUNTS: Final = (0.05, 0.10, 0.20, 0.50)
 
 
@@ -55,6 +56,7 @@ WHERE: Final[tuple[tuple[Cause, str, tuple[int, ...], int | None], ...]] = (
     ("slow rank", "pp2-tp2", (2,), None),
     ("slow rank", "pp2-dp2", (0,), None),
     ("slow rank", "pp2-dp2", (3,), None),
+    ("slow rank", "ddp4", (2,), None),
     ("slow stage", "pp4", (0,), None),
     ("slow stage", "pp4", (2,), None),
     ("slow stage", "pp2-tp2", (2, 3), None),
@@ -62,11 +64,13 @@ WHERE: Final[tuple[tuple[Cause, str, tuple[int, ...], int | None], ...]] = (
     ("slow steps", "pp4", (1,), None),
     ("slow steps", "pp2-tp2", (3,), None),
     ("slow steps", "pp2-dp2", (2,), None),
+    ("slow steps", "ddp4", (1,), None),
     ("stalls", "pp4", (3,), None),
     ("stalls", "pp2-dp2", (1,), None),
     ("data loading", "pp4", (0,), None),
     ("data loading", "pp2-tp2", (1,), None),
     ("data loading", "pp2-dp2", (0,), None),
+    ("data loading", "ddp4", (3,), None),
     ("garbage collection", "pp4", (2,), None),
     ("garbage collection", "pp2-tp2", (0,), None),
     ("garbage collection", "pp2-dp2", (3,), None),

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
+from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.stragglers.cases import (
     CHUNK_S,
@@ -36,6 +37,7 @@ from tracer import Kind, Tracer
 
 ROWS, WIDTH = 2, 16
 LOADING_S = 0.001
+DIMENSIONS = {"pp4": ("pp",), "pp2-tp2": ("pp", "tp"), "pp2-dp2": ("pp", "dp"), "ddp4": ("dp",)}
 
 
 class Slowness:
@@ -175,11 +177,41 @@ def slow_down_links() -> None:
 
 def record(case: Case, mesh: DeviceMesh, path: Path) -> None:
     """Train for `STEPS` steps as the case says, and record it."""
+    SLOWNESS.case = case
+    SLOWNESS.step = -1
+    SLOWNESS.tensor_group = None
+    if case.layout == "ddp4":
+        _record_data_parallel(mesh, path)
+    else:
+        _record_pipeline(case, mesh, path)
+    SLOWNESS.clear()
+    dist.barrier()
+
+
+def _record_data_parallel(mesh: DeviceMesh, path: Path) -> None:
+    """As much work per step as in a pipeline, in as many layers as there are microbatches."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(*(Stage() for _ in range(MICROBATCHES)))
+    model = DistributedDataParallel(layers, process_group=mesh.get_group("dp"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    batch = torch.ones(ROWS, WIDTH)
+    SLOWNESS.pile_up()
+    dist.barrier()
+    with Tracer(path, mesh=mesh) as t:
+        for step in range(STEPS):
+            SLOWNESS.step = step
+            with t.span("load", kind=Kind.DATA):
+                SLOWNESS.load()
+            nn.functional.mse_loss(model(batch), batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            t.step()
+
+
+def _record_pipeline(case: Case, mesh: DeviceMesh, path: Path) -> None:
     pipeline, _ = SHAPES[case.layout]
     other = None if case.layout == "pp4" else case.layout.removeprefix("pp2-")[:2]
     stage = mesh.get_local_rank("pp")
-    SLOWNESS.case = case
-    SLOWNESS.step = -1
     SLOWNESS.tensor_group = mesh.get_group("tp") if other == "tp" else None
     torch.manual_seed(stage)
     model = Stage()
@@ -207,8 +239,6 @@ def record(case: Case, mesh: DeviceMesh, path: Path) -> None:
             optimizer.step()
             optimizer.zero_grad()
             t.step()
-    SLOWNESS.clear()
-    dist.barrier()
 
 
 def main() -> None:
@@ -218,9 +248,7 @@ def main() -> None:
     slow_down_links()
     meshes = {
         layout: init_device_mesh(
-            "cpu",
-            shape if layout != "pp4" else (4,),
-            mesh_dim_names=tuple(part.rstrip("0123456789") for part in layout.split("-")),
+            "cpu", tuple(size for size in shape if size > 1), mesh_dim_names=DIMENSIONS[layout]
         )
         for layout, shape in SHAPES.items()
     }

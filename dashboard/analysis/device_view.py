@@ -8,12 +8,13 @@ waited for says little of the step. Here the streams take the host's place:
 * a step ends when the device is done with its last work of that step;
 * what the host did counts where the device had nothing to do, as launching (kind `user`).
 
-Ranks without work on a device, and imported runs, stay as they are.
+Ranks without work on a device stay as they are, but for the waits that follow from what is known
+of their backwards (unseen_waits.py); and so do imported runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import Intervals, complement, intervals
+from dashboard.analysis.unseen_waits import ends_are_unknown, unseen_waits
 from dashboard.runs.words import have, where
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
 
@@ -73,10 +75,10 @@ def _with_tables(run: Recording, tables: Mapping[int, pa.Table]) -> Recording:
 
 
 def _of_rank(run: Recording, rank: int) -> pa.Table | None:
-    """Its events by start; None where it has no work on a device."""
+    """Its events by start; None where they stay as they are."""
     lanes = run.events(ranks=[rank], kinds=_WORK, columns=("lane",))["lane"]
     if not pc.any(where(lanes, lambda lanes: pc.starts_with(lanes, "device:"))).as_py():
-        return None
+        return _with_unseen_waits(run, rank) if ends_are_unknown(run, rank) else None
     events = run.events(ranks=[rank])
     on_device = where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:"))
     device, host = events.filter(on_device), events.filter(pc.invert(on_device))
@@ -93,6 +95,17 @@ def _of_rank(run: Recording, rank: int) -> pa.Table | None:
         _launching(host, busy),
         host.filter(have(host["kind"], ("marker",))),
     ]
+    return _joined(events, parts)
+
+
+def _with_unseen_waits(run: Recording, rank: int) -> pa.Table | None:
+    events = run.events(ranks=[rank])
+    waits = unseen_waits(events)
+    return _joined(events, [events, waits]) if waits.num_rows else None
+
+
+def _joined(events: pa.Table, parts: Iterable[pa.Table]) -> pa.Table:
+    """The parts by start, with the columns of `events`."""
     joined = pa.concat_tables(_plain(part) for part in parts)
     return joined.sort_by("start").cast(_plain(events.slice(0, 0)).schema).combine_chunks()
 

@@ -26,8 +26,9 @@ NAMES = (
     "pp2-tp2-slow_rank-50-at-1",
     "pp2-tp2-garbage_collection-50-at-0",
     "pp2-dp2-data_loading-50-at-0",
+    "ddp4-slow_rank-50-at-2",
 )
-CLEAN = "pp2-dp2-clean-0"
+CLEAN = ("pp2-dp2-clean-0", "ddp4-clean-0")
 LASTING = ("slow rank", "slow stage", "slow link")
 CASES = {case.name: case for case in all_cases()}
 
@@ -35,7 +36,7 @@ CASES = {case.name: case for case in all_cases()}
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("stragglers")
-    torchrun(4, "-m", "benchmarks.stragglers.training", directory, *NAMES, CLEAN)
+    torchrun(4, "-m", "benchmarks.stragglers.training", directory, *NAMES, *CLEAN)
     return directory
 
 
@@ -53,8 +54,9 @@ def test_what_was_injected_is_found_where_it_was(runs: Path, name: str) -> None:
     assert 0 < hits[0].ms_per_step * 1e6 < found.step_ns
 
 
-def test_a_clean_run_has_no_lasting_straggler(runs: Path) -> None:
-    found = _found(runs, CASES[CLEAN]).found
+@pytest.mark.parametrize("name", CLEAN)
+def test_a_clean_run_has_no_lasting_straggler(runs: Path, name: str) -> None:
+    found = _found(runs, CASES[name]).found
     assert [straggler.text for straggler in found if straggler.cause in LASTING] == []
 
 

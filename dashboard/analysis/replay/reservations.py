@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
 from dashboard.analysis.health import health
+from dashboard.analysis.unseen_waits import ends_are_unknown
 from tracer.schema import COMPUTE_KINDS
 from tracer.topology import compress
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
-
-
-_UNHOOKED: Final = "host:unhooked"
-"""The lane of operations that torch's flight recorder told of."""
 
 
 def reservations(run: Recording) -> tuple[str, ...]:
@@ -41,10 +38,11 @@ def _reservations(run: Recording) -> Iterator[str]:
             f"{sum(found.dropped.values()):,} events of {_ranks(tuple(found.dropped))} were "
             "dropped: their time counts as idle, and what waited for them as work"
         )
-    if any(_ends_are_unknown(run, rank) for rank in run.ranks):
+    if any(ends_are_unknown(run, rank) for rank in run.ranks):
         yield (
-            "collectives that C++ issued (DistributedDataParallel on gloo): nothing tells how long "
-            "they took, so that waiting for them counts as work: compare the forwards of ranks"
+            "collectives that C++ issued (DistributedDataParallel on gloo): nothing tells when "
+            "they ended; a backward is taken to wait from the last one that it issued to its end, "
+            "and any other waiting for them counts as work"
         )
     if found.clock_bound_ns is None:
         yield "the clocks are not aligned: what ranks waited for each other is not known"
@@ -53,13 +51,6 @@ def _reservations(run: Recording) -> Iterator[str]:
 def _works_on_device(run: Recording, rank: int) -> bool:
     events = run.events(ranks=[rank], kinds=COMPUTE_KINDS, columns=("lane",))
     return any(lane.startswith("device:") for lane in pc.unique(events["lane"]).to_pylist())
-
-
-def _ends_are_unknown(run: Recording, rank: int) -> bool:
-    """Whether collectives were found that nobody's call or wait was seen of, and no transfer."""
-    events = run.events(ranks=[rank], kinds=("collective",), columns=("lane",))
-    lanes = pc.unique(events["lane"]).to_pylist()
-    return _UNHOOKED in lanes and not any(lane.startswith("device:") for lane in lanes)
 
 
 def _ranks(ranks: tuple[int, ...]) -> str:

@@ -26,6 +26,8 @@ from dashboard.analysis.stragglers.work import (
 
 _ERROR_OF_MEDIAN: Final = 1.2533
 """Standard error of a median over that of a mean, √(π/2), for normally distributed values."""
+_PART: Final = 0.15
+"""Share of an excess from which a kind of work is named."""
 _COMPARED: Final[tuple[tuple[int, Cause], ...]] = ((WORK, "slow rank"), (DATA, "data loading"))
 
 
@@ -96,7 +98,21 @@ def _against(
         clearness=clearness,
         pieces=changed(rows, work.ns[rows] * (expected / spent)),
         evidence=_evidence(work, rows, spent / expected - 1 if expected > 0 else np.inf),
+        seen_in=_seen_in(work, place) if role == WORK else (),
     )
+
+
+def _seen_in(work: Work, place: int) -> tuple[str, ...]:
+    """The kinds that make up at least `_PART` of what the rank works beyond its peers.
+
+    150, 120 and 1 of forward, backward and optimizer, peers 100, 100 and 1 → forward, backward
+    """
+    kinds, spent = work.by_kind
+    team = work.teams[work.team[place]]
+    excess = spent[place] - np.median(spent[team[team != place]], axis=0)
+    least = _PART * excess[excess > 0].sum()
+    order = np.argsort(-excess, kind="stable").tolist()
+    return tuple(kinds[kind] for kind in order if excess[kind] >= least > 0)
 
 
 def _clearness(excess: Floats, usual: float) -> float | None:

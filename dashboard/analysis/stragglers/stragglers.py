@@ -61,7 +61,8 @@ class Straggler(Result):
     not apply. slowdown: duration over the expected one, less 1; None where nothing was expected.
     ms_per_step: what the mean step would save without it; low_ms to high_ms: its bootstrap 95 %
     interval over the steps. share: of the mean step time. steps: those that it concerns.
-    evidence: where it is seen, the largest excess first.
+    evidence: where it is seen, the largest excess first. seen_in: of a slow rank, the kinds of its
+    work that make up the excess, the one that makes most first.
     """
 
     cause: Cause
@@ -78,6 +79,7 @@ class Straggler(Result):
     share: float
     confidence: Confidence
     evidence: tuple[Evidence, ...]
+    seen_in: tuple[str, ...]
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -156,6 +158,7 @@ def _priced(suspect: Suspect, found: Prediction, *, is_sure: bool) -> Straggler:
         share=found.saved_ns / step_ns if step_ns else 0.0,
         confidence="high" if is_sure and suspect.clearness >= _SURE else "medium",
         evidence=suspect.evidence,
+        seen_in=suspect.seen_in,
     )
 
 
@@ -184,7 +187,8 @@ def _text(suspect: Suspect) -> str:
         told = f"; only rank {suspect.rank} holds it" if suspect.alone else ""
         return f"stage {suspect.stage} computes {much}longer than the other stages{told}"
     if suspect.cause == "slow rank":
-        return f"{who} works {much}longer than the ranks that do the same"
+        seen = f" (in {' and '.join(suspect.seen_in)})" if suspect.seen_in else ""
+        return f"{who} works {much}longer than the ranks that do the same{seen}"
     if suspect.cause == "slow steps":
         return f"{who} works {much}longer than usual {some}"
     if suspect.cause == "stalls":

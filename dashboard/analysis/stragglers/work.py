@@ -111,6 +111,8 @@ class Suspect:
     group: str | None = None
     alone: bool = False
     """No other rank does the same work, so that rank and stage cannot be told apart."""
+    seen_in: tuple[str, ...] = ()
+    """Kinds of its work that make up the excess, the one that makes most first."""
     steps: tuple[int, ...]
     slowdown: float | None
     clearness: float
@@ -156,6 +158,18 @@ class Work:
     def usual(self) -> Floats:
         """What each rank works in a step, ns: the median."""
         return np.median(self.spent[:, WORK], axis=1)
+
+    @cached_property
+    def by_kind(self) -> tuple[list[str], Floats]:
+        """The kinds of work; and what each rank spent with each over all `steps`, ns."""
+        kinds, kind = words_numbered(self.graph.pieces["kind"])
+        rows = np.flatnonzero((self.role == WORK) & (self.step >= 0))
+        spent = np.bincount(
+            self.place[rows] * len(kinds) + kind[rows],
+            weights=self.ns[rows],
+            minlength=len(self.ranks) * len(kinds),
+        ).astype(np.float64)
+        return [str(word) for word in kinds], spent.reshape(len(self.ranks), len(kinds))
 
     @cached_property
     def teams(self) -> list[Ints]:

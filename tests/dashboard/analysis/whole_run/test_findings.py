@@ -11,6 +11,7 @@ from dashboard import open_run
 from dashboard.analysis.replay.scenarios import balanced_stages
 from dashboard.analysis.replay.whatif import what_if
 from dashboard.analysis.whole_run.findings import MOST, findings
+from tests.support import data_parallel_toy
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.schema import RUN_FILE
@@ -65,32 +66,30 @@ def test_what_a_slow_machine_would_be_worth_stands_beside_balancing(tmp_path: Pa
 
 
 def test_where_waiting_counts_as_work_nobody_says_that_no_rank_stands_out(tmp_path: Path) -> None:
-    """DistributedDataParallel on gloo: rank 1 takes 30 for each forward and rank 0 waits for it in
-    its backward of 10 + 20, of which nothing is known but when the all_reduce was issued.
+    """What C++ issues within a layer (compiled tensor parallelism) is waited for somewhere in the
+    backward: rank 0 waits for rank 1, and its work is as long.
     """
-    lengths = {0: (10, 30), 1: (30, 10)}
-    events: dict[int, list[Event]] = {0: [], 1: []}
-    for step in range(6):
-        at = 40 * step
-        for rank, (forward, backward) in lengths.items():
-            begin = at + forward
-            events[rank] += [
-                Event(start=at, duration=40, kind="step", step=step),
-                Event(start=at, duration=forward, kind="forward", step=step),
-                Event(start=begin, duration=backward, kind="backward", step=step),
-                Event(
-                    start=begin, duration=0, kind="collective", name="all_reduce", step=step,
-                    group="dp:0-1", seq=step, bytes=4, lane="host:unhooked",
-                ),
-            ]  # fmt: skip
-    groups = {"dp:0-1": {"dim": "dp", "ranks": [0, 1]}}
-    facts = {rank: RankFacts(coordinates={"dp": rank}, groups=groups) for rank in events}
-    run = open_run(write_run(tmp_path / "run", events, facts=facts, scale=1_000_000))
+    steps = [((10, 10), (30, 10)), ((30, 10), (10, 10))] * 3
+    run = open_run(data_parallel_toy.write(tmp_path / "run", steps, dim="tp"))
     (found,) = (f for f in findings(run) if f.text.startswith("actions vary"))
     assert found.text.startswith("actions vary: if none took over 5 % longer than usual, ")
     assert found.confidence == "medium"
     assert any("waiting for them counts as work" in said for said in found.evidence)
     assert any("waiting for them counts as work" in note for note in what_if(run).notes)
+
+
+def test_the_slow_rank_of_a_data_parallel_run_is_named_and_where_it_is_slow(tmp_path: Path) -> None:
+    """Rank 1 takes 30 for each forward, and rank 0 waits for it in its backward: 30 + 10 + 4 + 2
+    per step. It works 42, rank 0 works 22. As fast, its steps take 26; once it is 0.95 late still,
+    since its work is scaled as a whole, optimizer included: (5 × 20 − 0.95) / 5 saved.
+    """
+    run = open_run(data_parallel_toy.write(tmp_path / "run", [((10, 10), (30, 10))] * 6))
+    found = findings(run)[0]
+    assert found.text == (
+        "rank 1 works 91 % longer than the ranks that do the same (in forward): without that, "
+        "19.8 of 46.0 ms per step would be saved"
+    )
+    assert found.confidence == "medium"
 
 
 def test_one_slow_rank_of_two_that_hold_a_stage_is_no_slow_stage(tmp_path: Path) -> None:
