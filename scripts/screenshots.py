@@ -46,6 +46,9 @@ VIEWS = {
 """What is chosen on a page, so that the picture shows what the page is for."""
 KEYS = {"Timeline": "]"}
 """Pressed before the picture is taken: the timeline shows one step, where boxes have numbers."""
+DRAWN = """[...document.querySelectorAll('.dash-graph')]
+    .every((graph) => graph.querySelector('.main-svg'))"""
+"""Plotly is loaded when the first figure is there, so that the network is idle before it draws."""
 
 
 def main() -> None:
@@ -118,7 +121,7 @@ def take(tab: Page, address: str, page: ModuleType, theme: str, picture: Path) -
         tab.wait_for_load_state("networkidle")
     whole = tab.evaluate("document.documentElement.scrollHeight")
     tab.set_viewport_size({"width": WIDTH, "height": min(max(whole, HEIGHT), MOST)})
-    tab.wait_for_function("!document.querySelector('.dash-graph .js-plotly-plot:empty')")
+    tab.wait_for_function(DRAWN)
     tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     small(tab.screenshot()).save(picture, optimize=True)
     print(f"{picture}  {picture.stat().st_size:,} bytes")
