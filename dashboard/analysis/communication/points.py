@@ -2,57 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from dashboard.analysis.communication.matching import Row
-from dashboard.analysis.communication.waiting import Block
-from dashboard.analysis.steps import Windows
+from dashboard.analysis.rows_by_key import numbered
 
 Ints = npt.NDArray[np.int64]
 
 
+@dataclass(kw_only=True, frozen=True)
 class Points:
-    """The instants of all ranks, numbered in order of time."""
+    """The instants of all ranks, and the last arrivals at collectives, in order of time.
 
-    def __init__(
-        self,
-        spans: dict[int, tuple[int, int]],
-        windows: Windows,
-        blocks: Iterable[Block],
-        arrivals: dict[tuple[str, int], list[Row]],
-    ) -> None:
-        found: dict[int, set[int]] = {rank: set(span) for rank, span in spans.items()}
-        for ranks in windows.by_step.values():
-            for rank, (_, end) in ranks.items():
-                found[rank].add(end)
-        for block in blocks:
-            found[block.row["rank"]].update((block.row["start"], block.begin, block.end))
-        self.times = {rank: np.array(sorted(times), np.int64) for rank, times in found.items()}
-        last = [max(row["start"] for row in members) for members in arrivals.values()]
-        time = np.concatenate([*self.times.values(), np.array(last, np.int64)])
-        of_rank = np.concatenate(
-            [np.full(len(times), r, np.int32) for r, times in self.times.items()]
-            + [np.full(len(last), -1, np.int32)]
-        )
-        # At one instant, an arrival comes after what it collects.
-        order = np.lexsort((of_rank < 0, time))
-        number = np.empty(len(order), np.int64)
-        number[order] = np.arange(len(order))
-        self.time, self.rank = time[order], of_rank[order]
-        self.numbers: dict[int, Ints] = {}
-        at = 0
-        for r, times in self.times.items():
-            self.numbers[r] = number[at : at + len(times)]
-            at += len(times)
-        self._arrivals = dict(zip(arrivals, number[at:].tolist(), strict=True))
+    time, rank (-1 for an arrival): of each point. number: of the instants in order of rank and
+    time, each rank's from `bounds[r]` to `bounds[r + 1]`, the number of their points; then those of
+    the arrivals. of: of each instant that was asked for, its place in `number`.
+    """
 
-    def of(self, rank: int, time: int) -> int:
-        """The number of the point at `time` of `rank`, which must be one."""
-        return int(self.numbers[rank][np.searchsorted(self.times[rank], time)])
+    time: Ints
+    rank: npt.NDArray[np.int32]
+    number: Ints
+    bounds: Ints
+    of: tuple[Ints, ...]
 
-    def arrival(self, key: tuple[str, int]) -> int:
-        """The number of the last arrival at a collective."""
-        return int(self._arrivals[key])
+    def numbers(self, asked: int) -> Ints:
+        """The points of the instants that were asked for."""
+        return self.number[self.of[asked]]
+
+    @property
+    def arrivals(self) -> Ints:
+        """The points of the last arrivals."""
+        return self.number[self.bounds[-1] :]
+
+
+def points_of(
+    ranks: npt.NDArray[np.int32], asked: list[tuple[Ints, Ints]], arrivals: Ints
+) -> Points:
+    """asked: instants as places of their ranks in `ranks`, and times (ns); each rank has one.
+    arrivals: when the last member of each collective came, ns.
+    """
+    place = np.concatenate([places for places, _ in asked])
+    time = np.concatenate([times for _, times in asked])
+    first, of = numbered(place, time)
+    known, times = place[first], np.concatenate([time[first], arrivals])
+    is_arrival = np.arange(len(times)) >= len(first)
+    # At one instant, an arrival comes after what it collects.
+    order = np.lexsort((is_arrival, times))
+    number = np.empty(len(order), np.int64)
+    number[order] = np.arange(len(order))
+    of_rank = np.concatenate([ranks[known], np.full(len(arrivals), -1, np.int32)])
+    ends = np.cumsum([len(places) for places, _ in asked])[:-1]
+    return Points(
+        time=times[order],
+        rank=of_rank[order],
+        number=number,
+        bounds=np.searchsorted(known, np.arange(len(ranks) + 1)),
+        of=tuple(np.split(of, ends)),
+    )

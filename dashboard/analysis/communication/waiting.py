@@ -1,111 +1,156 @@
-"""What ranks waited for: the blocks in which an operation held one up, and what ended them."""
+"""What ranks waited for: the blocks in which an operation held one up, and what ended them.
+
+Everything is found for all operations at once: row i of each array belongs to row i of the table.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, TypeAlias
+from functools import cached_property
 
-from dashboard.analysis.communication.matching import Row, matched
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-CollectiveKey: TypeAlias = tuple[str, int]
-"""group, number in it."""
+from dashboard.analysis.communication.matching import Met, met
+from dashboard.analysis.rows_by_key import Ints, medians, numbered, words_numbered
+
+Bools = npt.NDArray[np.bool_]
 
 
-@dataclass(slots=True)
-class Block:
-    """An operation on one rank while it could be held up: from `begin` to `end`.
+@dataclass(kw_only=True, frozen=True)
+class Blocks:
+    """Operations while they could hold up their ranks: row i from `begin[i]` to `end[i]`, ns, which
+    is its wait, or its call where nobody waits for it later.
 
-    `cause` is what it waited for, ns and rank, if that came while it waited.
+    start: when it was issued, ns. alike: equal for those that should take equally long (operation,
+    group and size).
     """
 
-    row: Row
-    begin: int
-    end: int
-    is_caused: bool = False
+    start: Ints
+    begin: Ints
+    end: Ints
+    alike: Ints
 
 
-@dataclass(slots=True)
-class Link:
-    """The end of a block comes no earlier than `cause` on `cause_rank` plus `weight`.
+@dataclass(kw_only=True, frozen=True)
+class Links:
+    """The end of the block of `row` comes no earlier than `cause` (ns) plus `weight`.
 
-    `cause_rank` is -1 for the last arrival at the collective `arrival`.
+    by: the row of the message's other end, whose start is the cause; -1 for the last arrival at a
+    collective, whose number in `met` is `arrival` (-1 for messages).
+    met: which rows belong together. last_row: of each collective the member that came last, of
+    several the one of the lowest rank.
     """
 
-    block: Block
-    cause: int
-    cause_rank: int
-    weight: int
-    arrival: tuple[str, int] | None = None
+    row: Ints
+    cause: Ints
+    by: Ints
+    arrival: Ints
+    weight: Ints
+    met: Met
+    last_row: Ints
+    blocks: Blocks
+
+    @cached_property
+    def is_caused(self) -> Bools:
+        """Of each block, whether what ended it came while it waited."""
+        found = np.zeros(len(self.blocks.begin), np.bool_)
+        found[self.row[self.blocks.begin[self.row] < self.cause]] = True
+        return found
 
 
-def block_of(row: Row) -> Block:
-    """The wait for an operation, or its call where nobody waits for it later."""
-    if row["wait_start"] is not None:
-        return Block(row, row["wait_start"], max(row["wait_end"], row["wait_start"]))
-    return Block(row, row["start"], row["call_end"])
+def blocks_of(operations: pa.Table) -> Blocks:
+    """The blocks of all rows of `operations`."""
+    start = operations["start"].to_numpy()
+    waited = pc.is_valid(operations["wait_start"]).to_numpy()
+    wait_start, wait_end = (
+        pc.fill_null(operations[name], 0).to_numpy() for name in ("wait_start", "wait_end")
+    )
+    begin = np.where(waited, wait_start, start)
+    _, op = words_numbered(operations["op"])
+    _, group = words_numbered(operations["group"])
+    size = pc.fill_null(operations["bytes"], -1).to_numpy()
+    _, alike = numbered(op, group, size)
+    return Blocks(
+        start=start,
+        begin=begin,
+        end=np.where(waited, np.maximum(wait_end, begin), operations["call_end"].to_numpy()),
+        alike=alike,
+    )
 
 
-def links_of(
-    rows: Iterable[Row], blocks: dict[int, Block]
-) -> tuple[list[Link], dict[tuple[str, int], list[Row]]]:
-    """What the ends of blocks wait for, and the members of each collective."""
-    messages, collectives = matched(rows)
-    links: list[Link] = []
-    for ends in messages.values():
-        if len(ends) == 2:
-            send, recv = blocks[id(ends["send"])], blocks[id(ends["recv"])]
-            links += _link(recv, send.row["start"], send.row["rank"])
-            if send.begin < recv.row["start"] < send.end:
-                links += _link(send, recv.row["start"], recv.row["rank"])
-    arrivals: dict[tuple[str, int], list[Row]] = {}
-    for key, arrived in collectives.items():
-        members = list(arrived.values())
-        if len(members) < 2:
-            continue
-        arrivals[key] = members
-        last = max(row["start"] for row in members)
-        for row in members:
-            links += _link(blocks[id(row)], last, -1, arrival=key)
-    _bound_transfers(links)
-    return links, arrivals
+def links_of(operations: pa.Table) -> Links:
+    """What the ends of blocks wait for: messages, then collectives."""
+    blocks, found = blocks_of(operations), met(operations)
+    of_messages = _of_messages(blocks, found)
+    last, last_row = _last_arrivals(operations, blocks, found)
+    many = len(found.members)
+    row, cause, by, arrival = (
+        np.concatenate(both)
+        for both in zip(
+            of_messages,
+            (found.members, last[found.collective], np.full(many, -1), found.collective),
+            strict=True,
+        )
+    )
+    counts = cause < blocks.end[row]
+    row, cause, by, arrival = row[counts], cause[counts], by[counts], arrival[counts]
+    return Links(
+        row=row,
+        cause=cause,
+        by=by,
+        arrival=arrival,
+        weight=_bound_transfers(blocks, row, cause),
+        met=found,
+        last_row=last_row,
+        blocks=blocks,
+    )
 
 
-def _link(
-    block: Block, cause: int, rank: int, *, arrival: tuple[str, int] | None = None
-) -> Iterator[Link]:
-    if cause < block.end:
-        block.is_caused = block.is_caused or block.begin < cause
-        yield Link(block, cause, rank, block.end - cause, arrival)
-
-
-def _bound_transfers(links: Iterable[Link]) -> None:
-    """A rank that came late to a wait cannot tell how long the transfer took, only a bound: there
-    it is taken to be like those of the same operation, group and size that were waited for.
+def usual_lengths(links: Links) -> Ints:
+    """By `Blocks.alike`, how long a wait takes where there is nothing to wait for, ns; 0 where
+    nothing tells.
     """
-    seen: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    bounds: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for link in links:
-        waited = link.block.begin < link.cause
-        (seen if waited else bounds)[alike(link.block.row)].append(link.weight)
-    usual = {key: min(lengths) for key, lengths in bounds.items()}
-    usual |= {key: int(median(lengths)) for key, lengths in seen.items()}
-    for link in links:
-        if link.block.begin >= link.cause:
-            link.weight = min(link.weight, usual[alike(link.block.row)])
+    blocks = links.blocks
+    free = ~links.is_caused
+    found = np.zeros(int(blocks.alike.max(initial=-1)) + 1, np.int64)
+    lengths = blocks.end[free] - blocks.begin[free]
+    found[blocks.alike[free]] = medians(blocks.alike[free], lengths).astype(np.int64)
+    return found
 
 
-def alike(row: Row) -> tuple[Any, ...]:
-    """What operations have in common that should take equally long."""
-    return row["op"], row["group"], row["bytes"]
+def _of_messages(blocks: Blocks, found: Met) -> tuple[Ints, Ints, Ints, Ints]:
+    """row, cause, by and arrival: of each message, what its receive waits for; then what its send
+    does, if it was seen to wait for the receive.
+    """
+    send, receive = found.sends, found.receives
+    asked = blocks.start[receive]
+    waits = (blocks.begin[send] < asked) & (asked < blocks.end[send])
+    counts = np.stack([np.ones(len(send), np.bool_), waits], axis=1).ravel()
+    row = np.stack([receive, send], axis=1).ravel()[counts]
+    by = np.stack([send, receive], axis=1).ravel()[counts]
+    return row, blocks.start[by], by, np.full(len(row), -1, np.int64)
 
 
-def usual_lengths(blocks: Iterable[Block]) -> dict[tuple[Any, ...], int]:
-    """How long a wait takes where there is nothing to wait for."""
-    free: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for block in blocks:
-        if not block.is_caused:
-            free[alike(block.row)].append(block.end - block.begin)
-    return {key: int(median(lengths)) for key, lengths in free.items()}
+def _last_arrivals(operations: pa.Table, blocks: Blocks, found: Met) -> tuple[Ints, Ints]:
+    """Of each collective, when its last member came (ns), and which row that is."""
+    start = blocks.start[found.members]
+    rank = operations["rank"].to_numpy()[found.members]
+    order = np.lexsort((-rank, start, found.collective))
+    of = found.collective[order]
+    last = order[np.flatnonzero(np.diff(of, append=-1))]
+    return start[last], found.members[last]
+
+
+def _bound_transfers(blocks: Blocks, row: Ints, cause: Ints) -> Ints:
+    """How long each transfer took. A rank that came late to a wait cannot tell it, only a bound:
+    there it is taken to be like those of the same operation, group and size that were waited for.
+    """
+    weight = blocks.end[row] - cause
+    alike, waited = blocks.alike[row], blocks.begin[row] < cause
+    usual = np.full(int(blocks.alike.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(usual, alike[~waited], weight[~waited])
+    usual[alike[waited]] = medians(alike[waited], weight[waited]).astype(np.int64)
+    return np.where(waited, weight, np.minimum(weight, usual[alike]))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dashboard.analysis.communication.waiting import Link, block_of, links_of
+from dashboard.analysis.communication.waiting import links_of
 from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.operations import operations
 from dashboard.analysis.results import Result
+from dashboard.analysis.rows_by_key import numbered, sums, words_numbered
 from dashboard.analysis.steps import step_windows
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ _TABLE: Final = pa.schema(
         ("wait_ns", pa.float64()),
     ]
 )
-_LAST_ARRIVAL: Final = -1
-"""What `links_of` gives as the cause of the end of a collective."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -52,31 +52,29 @@ def waits_by_culprit(run: Recording, steps: Collection[int] | None = None) -> Wa
     run = as_devices_ran(run)
     windows = step_windows(run, steps)
     counted = sorted(set(windows["step"].to_pylist()))
-    rows = operations(run, counted).to_pylist()
-    blocks = {id(row): block_of(row) for row in rows}
-    links, arrivals = links_of(rows, blocks)
-    last = {
-        key: max(members, key=lambda row: (row["start"], -row["rank"]))["rank"]
-        for key, members in arrivals.items()
+    rows = operations(run, counted)
+    links = links_of(rows)
+    rank = rows["rank"].to_numpy().astype(np.int64)
+    waiting = rank[links.row]
+    ended_by = links.by.copy()
+    ended_by[links.arrival >= 0] = links.last_row[links.arrival[links.arrival >= 0]]
+    culprit = rank[ended_by]
+    begin, end = links.blocks.begin[links.row], links.blocks.end[links.row]
+    waited = np.minimum(links.cause, end) - begin
+    counts = (waited > 0) & (culprit != waiting)
+    dims, dim = words_numbered(pc.fill_null(rows["dim"], ""))
+    dim = dim[links.row][counts]
+    waiting, culprit = waiting[counts], culprit[counts]
+    first, of = numbered(waiting, culprit, dim)
+    totals = sums(of, waited[counts], len(first))
+    in_order = np.argsort(first)
+    chosen = first[in_order]
+    found = {
+        "rank": waiting[chosen],
+        "culprit_rank": culprit[chosen],
+        "dim": [dims[number] for number in dim[chosen]],
+        "wait_ns": totals[in_order] / max(len(counted), 1),
     }
-    spent: Counter[tuple[int, int, str]] = Counter()
-    for link in links:
-        for culprit, waited in _waited(link, last):
-            spent[link.block.row["rank"], culprit, link.block.row["dim"] or ""] += waited
-    found = [
-        {"rank": rank, "culprit_rank": culprit, "dim": dim, "wait_ns": total / len(counted)}
-        for (rank, culprit, dim), total in spent.items()
-    ]
     ordered = [("wait_ns", "descending"), ("rank", "ascending"), ("culprit_rank", "ascending")]
-    table = pa.Table.from_pylist(found, schema=_TABLE).sort_by(ordered)
+    table = pa.table(found, schema=_TABLE).sort_by(ordered)
     return Waits(table=table, steps=len(counted))
-
-
-def _waited(link: Link, last: dict[tuple[str, int], int]) -> Iterator[tuple[int, int]]:
-    """The culprit and how long it was waited for, where it was."""
-    culprit = link.cause_rank
-    if culprit == _LAST_ARRIVAL and link.arrival is not None:
-        culprit = last[link.arrival]
-    waited = min(link.cause, link.block.end) - link.block.begin
-    if waited > 0 and culprit != link.block.row["rank"]:
-        yield culprit, waited

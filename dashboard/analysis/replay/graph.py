@@ -17,21 +17,22 @@ other weights it lies where it would have been. Building it takes time O(n log n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dashboard.analysis.communication.matching import Row
-from dashboard.analysis.communication.points import Ints, Points
-from dashboard.analysis.communication.waiting import Block, alike, block_of, links_of, usual_lengths
+from dashboard.analysis.communication.points import Ints, Points, points_of
+from dashboard.analysis.communication.waiting import Links, links_of, usual_lengths
 from dashboard.analysis.operations import category_of
 from dashboard.analysis.replay.own_work import PIECES, own_work
 from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.replay.strands import Strands, strands_of, stretches_of
+from dashboard.analysis.rows_by_key import words_numbered
 from dashboard.analysis.steps import Windows, chains
 
 if TYPE_CHECKING:
@@ -103,128 +104,139 @@ def graph_of(strands: Strands) -> Graph:
     return joined_graphs(_graph_of(windows, strands) for windows in in_chains)
 
 
-def _issued(spans: Mapping[int, tuple[int, int]], strands: Strands) -> Iterator[Row]:
-    """The operations that lie in the spans of their ranks."""
-    for rank, (begin, end) in spans.items():
-        table = strands[rank].operations
+def _issued(windows: Windows, strands: Strands) -> pa.Table:
+    """The operations that lie in the windows of their ranks, rank by rank."""
+    found = []
+    for rank, strand in strands.items():
+        begin, end = windows.of(rank)
+        table = strand.operations
         start = table["start"].to_numpy()
-        rows = table.filter(pa.array((start >= begin) & (start <= end))).to_pylist()
-        yield from (row for row in rows if (row["wait_end"] or row["call_end"]) <= end)
+        waited = pc.fill_null(table["wait_end"], 0).to_numpy()
+        done = np.where(waited != 0, waited, table["call_end"].to_numpy())
+        found.append(table.filter(pa.array((start >= begin) & (start <= end) & (done <= end))))
+    return pa.concat_tables(found).combine_chunks()
 
 
 def _graph_of(windows: Windows, strands: Strands) -> Graph:
-    spans = {rank: windows.of(rank) for rank in strands}
-    rows = list(_issued(spans, strands))
-    blocks = {id(row): block_of(row) for row in rows}
-    links, arrivals = links_of(rows, blocks)
-    points = Points(spans, windows, blocks.values(), arrivals)
-    edges = _Edges()
-    # Over all ranks: one that is always early never sees how long a call takes by itself.
-    usual = usual_lengths(blocks.values())
-    of_rank: dict[int, list[Block]] = {rank: [] for rank in strands}
-    for block in blocks.values():
-        of_rank[block.row["rank"]].append(block)
-    for rank, mine in of_rank.items():
-        _along(strands[rank].spans, rank, points, mine, usual, edges)
-    for key, members in arrivals.items():
-        for row in members:
-            edges.add(points.of(row["rank"], row["start"]), points.arrival(key), 0)
-    for link in links:
-        cause = (
-            points.arrival(link.arrival)
-            if link.arrival is not None
-            else points.of(link.cause_rank, link.cause)
-        )
-        row = link.block.row
-        edge = edges.add(cause, points.of(row["rank"], link.block.end), link.weight)
-        edges.transfers.append(
-            {
-                "edge": edge,
-                "category": category_of(row["dim"]),
-                "group": row["group"],
-                "op": row["op"],
-                "bytes": row["bytes"],
-                "rank": row["rank"],
-                "src": None if link.arrival is not None else link.cause_rank,
-                "step": row["step"],
-                "duration": link.weight,
-            }
-        )
-    return edges.graph(points, _chain(points, windows))
+    ranks = np.array(list(strands), np.int32)
+    issued = _issued(windows, strands)
+    links = links_of(issued)
+    points = _points(windows, ranks, issued, links)
+    of_starts, of_ends = points.numbers(_STARTS), points.numbers(_ENDS)
+    along, pieces = _along(strands, points, links)
+    members, collective = links.met.members, links.met.collective
+    arrives = (of_starts[members], points.arrivals[collective], np.zeros(len(members), np.int64))
+    by_message = links.arrival < 0
+    caused = np.empty(len(links.row), np.int64)
+    caused[by_message] = of_starts[links.by[by_message]]
+    caused[~by_message] = points.arrivals[links.arrival[~by_message]]
+    ends = (caused, of_ends[links.row], links.weight)
+    source, target, weight = (
+        np.concatenate(parts) for parts in zip(along, arrives, ends, strict=True)
+    )
+    transfers = _transfers(issued, links, first_edge=len(along[0]) + len(members))
+    order = np.argsort(target, kind="stable")
+    number = np.empty(len(order), np.int64)
+    number[order] = np.arange(len(order))
+    return Graph(
+        time=points.time,
+        rank=points.rank,
+        source=source[order],
+        target=target[order],
+        weight=weight[order],
+        pieces=_renumbered(pieces, number),
+        transfers=_renumbered(transfers, number),
+        chains=(_chain(points, windows),),
+    )
 
 
-class _Edges:
-    """Edges as they are found."""
+_BEGIN, _STEP_ENDS, _STARTS, _BEGINS, _ENDS = range(5)
+"""The instants of `_points`, as they are asked for."""
 
-    def __init__(self) -> None:
-        self.source: list[int] = []
-        self.target: list[int] = []
-        self.weight: list[int] = []
-        self.pieces: list[pa.Table] = []
-        self.transfers: list[dict[str, Any]] = []
 
-    def add(self, source: int, target: int, weight: int) -> int:
-        """Add one; its number."""
-        self.source.append(source)
-        self.target.append(target)
-        self.weight.append(weight)
-        return len(self.source) - 1
-
-    def graph(self, points: Points, chain: Chain) -> Graph:
-        """All of it, edges in order of target."""
-        target = np.array(self.target, np.int64)
-        order = np.argsort(target, kind="stable")
-        number = np.empty(len(order), np.int64)
-        number[order] = np.arange(len(order))
-        transfers = pa.Table.from_pylist(self.transfers, schema=TRANSFERS)
-        pieces = pa.concat_tables([PIECES.empty_table(), *self.pieces])
-        return Graph(
-            time=points.time,
-            rank=points.rank,
-            source=np.array(self.source, np.int64)[order],
-            target=target[order],
-            weight=np.array(self.weight, np.int64)[order],
-            pieces=_renumbered(pieces, number),
-            transfers=_renumbered(transfers, number),
-            chains=(chain,),
-        )
+def _points(
+    windows: Windows, ranks: npt.NDArray[np.int32], issued: pa.Table, links: Links
+) -> Points:
+    """Where the ranks begin, where they end each step (step by step), and where each operation is
+    issued, begins to hold up its rank, and no longer does.
+    """
+    place = np.arange(len(ranks))
+    blocks = links.blocks
+    mine = np.searchsorted(ranks, issued["rank"].to_numpy())
+    spans = np.array(
+        [[of_step[rank] for rank in ranks.tolist()] for of_step in windows.by_step.values()],
+        np.int64,
+    )
+    return points_of(
+        ranks,
+        [
+            (place, spans[0, :, 0]),
+            (np.tile(place, len(spans)), spans[:, :, 1].ravel()),
+            (mine, blocks.start),
+            (mine, blocks.begin),
+            (mine, blocks.end),
+        ],
+        blocks.start[links.last_row],
+    )
 
 
 def _along(
-    spans: pa.Table,
-    rank: int,
-    points: Points,
-    blocks: Sequence[Block],
-    usual: Mapping[tuple[Any, ...], int],
-    edges: _Edges,
-) -> None:
-    """The edges from each point of a rank to its next, and what they are made of."""
-    times, numbers = points.times[rank], points.numbers[rank]
-    lengths = np.diff(times)
-    held_up = np.zeros(len(lengths), bool)
+    strands: Strands, points: Points, links: Links
+) -> tuple[tuple[Ints, Ints, Ints], pa.Table]:
+    """The edges from each point of a rank to its next (source, target, weight), rank by rank, and
+    what they are made of.
+    """
+    time = points.time[points.number[: points.bounds[-1]]]
+    lengths = np.diff(time)
+    caused = links.is_caused
+    first, last = points.of[_BEGINS][caused], points.of[_ENDS][caused]
+    opened = np.bincount(first, minlength=len(time)) - np.bincount(last, minlength=len(time))
+    held_up = np.cumsum(opened)[:-1] > 0
+    # Over all ranks: one that is always early never sees how long a call takes by itself.
+    usual = usual_lengths(links)[links.blocks.alike[caused]]
     least = np.zeros(len(lengths), np.int64)
-    for block in blocks:
-        if block.is_caused:
-            first, last = np.searchsorted(times, (block.begin, block.end))
-            held_up[first:last] = True
-            least[last - 1] = min(lengths[last - 1], usual.get(alike(block.row), 0))
+    least[last - 1] = np.minimum(lengths[last - 1], usual)
     weight = np.where(held_up, least, lengths)
-    base = len(edges.source)
-    edges.source += numbers[:-1].tolist()
-    edges.target += numbers[1:].tolist()
-    edges.weight += weight.tolist()
-    edges.pieces.append(own_work(spans, rank, times, ~held_up, first_edge=base))
+    pieces = [PIECES.empty_table()]
+    is_edge = np.ones(len(lengths), np.bool_)
+    is_edge[points.bounds[1:-1] - 1] = False  # from the last point of a rank to the next rank's
+    for place, (rank, strand) in enumerate(strands.items()):
+        begin, end = points.bounds[place], points.bounds[place + 1]
+        own = ~held_up[begin : end - 1]
+        # Before it, each rank has an edge less than it has points.
+        pieces.append(own_work(strand.spans, rank, time[begin:end], own, first_edge=begin - place))
+    number = points.number[: points.bounds[-1]]
+    edges = number[:-1][is_edge], number[1:][is_edge], weight[is_edge]
+    return edges, pa.concat_tables(pieces)
+
+
+def _transfers(issued: pa.Table, links: Links, *, first_edge: int) -> pa.Table:
+    """`Graph.transfers`: edge `first_edge` and on."""
+    row = pa.array(links.row)
+    dims, dim = words_numbered(issued["dim"])
+    categories = pa.array([category_of(name or "") for name in dims], pa.string())
+    rank = issued["rank"].to_numpy()
+    of_message = links.arrival < 0
+    return pa.table(
+        {
+            "edge": np.arange(len(row)) + first_edge,
+            "category": categories.take(pa.array(dim[links.row])),
+            **{name: issued[name].take(row) for name in ("group", "op", "bytes")},
+            "rank": issued["rank"].take(row),
+            "src": pa.array(rank[links.by], mask=~of_message),
+            "step": issued["step"].take(row),
+            "duration": links.weight,
+        },
+        schema=TRANSFERS,
+    ).combine_chunks()
 
 
 def _chain(points: Points, windows: Windows) -> Chain:
-    first = next(iter(windows.by_step.values()))
+    ends = points.numbers(_STEP_ENDS).reshape(len(windows.by_step), -1)
     return Chain(
         steps=tuple(windows.by_step),
-        begins=tuple(points.of(rank, start) for rank, (start, _) in first.items()),
-        ends=tuple(
-            tuple(points.of(rank, end) for rank, (_, end) in ranks.items())
-            for ranks in windows.by_step.values()
-        ),
+        begins=tuple(points.numbers(_BEGIN).tolist()),
+        ends=tuple(tuple(of_step) for of_step in ends.tolist()),
     )
 
 
