@@ -19,6 +19,7 @@ from tracer.rings import (
     NONE,
     RECORD_BYTES,
     RING_CAPACITY,
+    Lap,
     Operation,
     Ring,
     pack_event,
@@ -205,7 +206,7 @@ class Recorder:
         self._dropped_by_ended_threads = 0
         self._late: deque[npt.NDArray[np.void]] = deque()
         self.local = threading.local()
-        """Holds the ring of each thread that has recorded, as `ring`."""
+        """Of each thread that has recorded: `ring`, and `lap`, on which it is there."""
         self.next_correlation: Callable[[], int] = itertools.count(1).__next__
         """A number that no other operation of this process has, whatever thread asks."""
 
@@ -215,69 +216,35 @@ class Recorder:
         name: int,
         start: int,
         duration: int,
-        *,
         stage: int = NONE,
         microbatch: int = NONE,
-        lane: int = NONE,
-        step: int = NONE,
     ) -> None:
-        """Append one event (times in ns; name and lane already interned).
-
-        Without `lane` it lands on the calling thread's own lane, without `step` in the
-        current step.
-        """
+        """Append one event to the calling thread's lane (times in ns; name already interned)."""
         if self.paused or not self.active:
             return
         try:
-            ring = self.local.ring
+            lap = self.local.lap
         except AttributeError:
-            ring = self.add_ring()
-        head = ring.head
-        pack_event(
-            ring.data,
-            (head & ring.mask) * RECORD_BYTES,
-            start,
-            duration,
-            self.step if step == NONE else step,
-            ring.lane if lane == NONE else lane,
-            kind,
-            0,
-            name,
-            stage,
-            microbatch,
-        )
-        ring.head = head + 1
+            lap = self.add_ring()
+        at = lap.at
+        if at == lap.end:
+            lap, at = self.next_lap(), 0
+        pack_event(lap.data, at, start, duration, self.step, kind, name, stage, microbatch)
+        lap.at = at + RECORD_BYTES
 
-    def emit_operation(
-        self,
-        kind: int,
-        start: int,
-        duration: int,
-        operation: Operation,
-        *,
-        lane: int = NONE,
-        step: int = NONE,
-    ) -> None:
+    def emit_operation(self, kind: int, start: int, duration: int, operation: Operation) -> None:
         """Append the call, wait or transfer of a communication operation (times in ns)."""
         if self.paused or not self.active:
             return
         try:
-            ring = self.local.ring
+            lap = self.local.lap
         except AttributeError:
-            ring = self.add_ring()
-        head = ring.head
-        pack_operation_event(
-            ring.data,
-            (head & ring.mask) * RECORD_BYTES,
-            start,
-            duration,
-            self.step if step == NONE else step,
-            ring.lane if lane == NONE else lane,
-            kind,
-            1,
-            operation,
-        )
-        ring.head = head + 1
+            lap = self.add_ring()
+        at = lap.at
+        if at == lap.end:
+            lap, at = self.next_lap(), 0
+        pack_operation_event(lap.data, at, start, duration, self.step, kind, 1, operation)
+        lap.at = at + RECORD_BYTES
 
     def add_late(self, records: npt.NDArray[np.void]) -> None:
         """Add records (of `RECORD_DTYPE`) that were made off the hot path, from any thread.
@@ -351,14 +318,20 @@ class Recorder:
         taken += [self._late.popleft() for _ in range(len(self._late))]
         return taken
 
-    def add_ring(self) -> Ring:
-        """The calling thread's ring, made at its first event."""
+    def add_ring(self) -> Lap:
+        """Make the calling thread's ring, at its first event; its first lap."""
         thread = threading.current_thread()
         name = "main" if thread is threading.main_thread() else thread.name
         ring = Ring(self._ring_capacity, self.lanes.intern(f"host:{name}"))
         self._rings.append(ring)
-        self.local.ring = ring
-        return ring
+        self.local.ring, self.local.lap = ring, ring.lap
+        return ring.lap
+
+    def next_lap(self) -> Lap:
+        """The calling thread has come to the end of its ring and begins it again."""
+        lap: Lap = self.local.ring.next_lap()
+        self.local.lap = lap
+        return lap
 
 
 def warn(text: str) -> None:

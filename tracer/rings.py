@@ -5,6 +5,9 @@ lock is needed: the ring's `head` grows after the record is complete, and a read
 overtaken discards what was overwritten under it and counts it as dropped (oldest first). This
 rests on the interpreter lock: on a free-threaded build the recorder refuses to start.
 
+The owner goes round in laps, each an object that knows the byte at which the next record begins:
+that costs a comparison per record where a number that only grows costs a mask and a product.
+
 A record has two parts. Every event has the first; only operations (communication) have the
 second, which is packed once for all events of an operation and then copied as it is.
 """
@@ -39,11 +42,12 @@ RECORD_DTYPE: Final = np.dtype(
 )
 RECORD_BYTES: Final = RECORD_DTYPE.itemsize
 
-pack_event: Final = struct.Struct("<qqihbbiii").pack_into
-"""(buffer, offset, start, duration, step, lane, kind, 0, name, stage, microbatch)"""
+pack_event: Final = struct.Struct("<qqi2xbxiii").pack_into
+"""(buffer, offset, start, duration, step, kind, name, stage, microbatch): no lane, which is the
+ring's, and no operation, which is a zero like all that is left out (x)."""
 
-pack_operation_event: Final = struct.Struct("<qqihbb64s").pack_into
-"""(buffer, offset, start, duration, step, lane, kind, 1, operation)"""
+pack_operation_event: Final = struct.Struct("<qqi2xbb64s").pack_into
+"""(buffer, offset, start, duration, step, kind, 1, operation)"""
 
 pack_operation: Final = struct.Struct("<iiiiqqqqqib3x").pack
 """(name, stage, microbatch, group, seq, bytes, count, correlation, flops, peer, dtype), what the
@@ -76,10 +80,25 @@ _CHUNK = 4096
 interpreter lock, so that the trainer is never held up for longer."""
 
 
+class Lap:
+    """Once round a ring: the next record begins `at` this byte of `data`, if it is not the `end`.
+
+    `before` is the number of records before this lap.
+    """
+
+    __slots__ = ("at", "before", "data", "end")
+
+    def __init__(self, data: bytearray, before: int) -> None:
+        self.data = data
+        self.before = before
+        self.end = len(data)
+        self.at = 0
+
+
 class Ring:
     """The records of one thread: written by it alone, read by the writer thread alone."""
 
-    __slots__ = ("capacity", "data", "dropped", "head", "lane", "mask", "owner", "tail")
+    __slots__ = ("capacity", "data", "dropped", "lane", "lap", "mask", "owner", "tail")
 
     def __init__(self, capacity: int, lane: int) -> None:
         if capacity & (capacity - 1):
@@ -89,9 +108,23 @@ class Ring:
         self.data = bytearray(capacity * RECORD_BYTES)
         self.lane = lane
         self.owner = threading.current_thread()
-        self.head = 0
+        self.lap = Lap(self.data, 0)
         self.tail = 0
         self.dropped = 0
+
+    @property
+    def head(self) -> int:
+        """Records that are complete so far, those that were overwritten included.
+
+        Right at any instant: the next lap begins with as many as the last one ended with.
+        """
+        lap = self.lap
+        return lap.before + lap.at // RECORD_BYTES
+
+    def next_lap(self) -> Lap:
+        """Begin at the first slot again, where the last lap is at its end."""
+        self.lap = Lap(self.data, self.lap.before + self.capacity)
+        return self.lap
 
     def drain(self) -> list[npt.NDArray[np.void]]:
         """Take what is complete, as arrays of `RECORD_DTYPE`; count what was overwritten."""
@@ -112,6 +145,7 @@ class Ring:
                 records = records[lost:]
             self.tail += length
             if len(records):
+                records["lane"] = self.lane
                 _clear_what_is_not_there(records)
                 taken.append(records)
         return taken

@@ -50,17 +50,18 @@ class Span:
 class Spans:
     """Makes the spans of one recorder."""
 
-    __slots__ = ("_classes", "_recorder", "_said")
+    __slots__ = ("_recorder", "_said", "classes")
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        # A list by kind, since the hash of an enum's member is a call of its own.
         self._said = False
-        self._classes: list[dict[str, type[Span]]] = [{} for _ in Kind]
+        # A list by kind, since the hash of an enum's member is a call of its own.
+        self.classes: list[dict[str, type[Span]]] = [{} for _ in Kind]
+        """The class of each name's spans, by kind: what `span` has made so far."""
 
     def span(self, kind: Kind, name: str) -> Span:
         """A `with` block that records itself, also when the block raises."""
-        classes = self._classes[kind]
+        classes = self.classes[kind]
         try:
             return classes[name]()
         except KeyError:
@@ -106,24 +107,24 @@ def _span_class(recorder: Recorder, kind: Kind, name: str) -> type[Span]:
                 if recorder.paused or not recorder.active:
                     return
                 try:
-                    ring = local.ring
+                    lap = local.lap
                 except AttributeError:
-                    ring = recorder.add_ring()
-                start, head = self.start, ring.head
+                    lap = recorder.add_ring()
+                at, start = lap.at, self.start
+                if at == lap.end:
+                    lap, at = recorder.next_lap(), 0
                 pack_event(
-                    ring.data,
-                    (head & ring.mask) * RECORD_BYTES,
+                    lap.data,
+                    at,
                     start,
                     end - start,
                     recorder.step,
-                    ring.lane,
                     number,
-                    0,
                     index,
                     recorder.stage,
                     recorder.microbatch,
                 )
-                ring.head = head + 1
+                lap.at = at + RECORD_BYTES
                 if recorder.device is not None:
                     mark = getattr(self, "mark", None)
                     recorder.device.worked(mark, number, index, recorder.stage, recorder.microbatch)

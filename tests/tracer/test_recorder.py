@@ -155,7 +155,7 @@ def test_a_reader_that_is_overtaken_while_draining_keeps_no_torn_record(burst: i
     emitted = iter(range(1, 1 << 20))
     ring = _OvertakenRing(64, 0)
     recorder._rings[:] = [ring]
-    recorder.local.ring = ring
+    recorder.local.ring, recorder.local.lap = ring, ring.lap
     ring.looking, ring.burst = False, 0
     ring.emit = lambda: recorder.emit(Kind.USER, 0, next(emitted), 0)
     for _ in range(50):
