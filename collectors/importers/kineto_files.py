@@ -21,8 +21,9 @@ from typing import Any, Final
 from collectors.importers.chrome_json import ChromeTrace
 from collectors.importers.exported_chrome import is_exported
 from collectors.importers.formats import Advance
-from collectors.importers.kineto_columns import PieceReader, of_events
+from collectors.importers.kineto_columns import of_events
 from collectors.importers.kineto_events import KinetoEvents
+from collectors.importers.kineto_pieces import PieceReader
 from tracer.errors import DamagedTrace
 
 _MOST_AHEAD: Final = 1 << 30

@@ -18,12 +18,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from collectors.importers import chrome_json, imported_run, kineto_files
+from collectors.importers import (
+    chrome_json,
+    event_layouts,
+    imported_run,
+    kineto_files,
+    kineto_pieces,
+)
 from collectors.importers.chrome_json import ChromeTrace
 from collectors.importers.event_pieces import SEPARATOR, cut
 from collectors.importers.formats import files_of, format_named, import_files
-from collectors.importers.kineto_columns import EventColumns, PieceReader, of_events
+from collectors.importers.kineto_columns import EventColumns, of_events
 from collectors.importers.kineto_events import KinetoEvents, Spans, Words
+from collectors.importers.kineto_pieces import PieceReader
 from tests.support.kineto_toy import two_ranks
 from tests.test_repo.markdown import ROOT
 from tracer.errors import DamagedTrace
@@ -32,7 +39,7 @@ RECORDED = sorted((ROOT / "tests/data/kineto").rglob("*.json.gz"))
 
 
 class _Reading:
-    """Reads files in both ways, in stretches of so many bytes."""
+    """Reads files in all ways, in stretches of so many bytes."""
 
     def __init__(self) -> None:
         self.in_pieces = 0
@@ -44,8 +51,16 @@ class _Reading:
         return made
 
     def both(self, path: Path, stretch: int = 500) -> tuple[Any, Any]:
+        """In pieces, by layouts and by DuckDB, which find the same; and one by one."""
         with patch.multiple(chrome_json, _CHUNK=50, _STRETCH=stretch):
-            return self._read(path, self.columns), self._read(path, lambda pieces: None)
+            with patch.object(event_layouts, "_OFTEN", 1):
+                by_layout = self._read(path, PieceReader().columns)
+            with (
+                patch.object(event_layouts, "_OFTEN", 1 << 40),
+                patch.object(kineto_pieces, "_FEW", 0),
+            ):
+                assert self._read(path, self.columns) == by_layout
+            return by_layout, self._read(path, lambda pieces: None)
 
     def _read(
         self, path: Path, of_pieces: Callable[[pa.StringArray], EventColumns | None]
