@@ -67,18 +67,13 @@ def add_replays(
     tasks: dict[str, Task], run: Recording, steps: tuple[int, ...], asked: Collection[Analysis]
 ) -> Replays:
     """Add the tasks for those of `BY_REPLAY` that are asked for, but for findings (below)."""
-    replayed = replayed_steps(run, steps)
-    stretches = stretches_of(replayed, run.steps)
-    # Other plans are made of all measured steps, which the first one is not (step_model.py).
-    rest = [stretches[0][1:]] if findings in asked and len(stretches[0]) > 1 else []
-    graphs = _add_graphs(tasks, run, [*stretches, *rest])
-    of_steps = graphs[: len(stretches)]
-    tasks["stragglers"] = Task(call=_stragglers, arguments=(steps,), needs=("run", *of_steps))
+    stretches = stretches_of(replayed_steps(run, steps), run.steps)
+    graphs = _add_graphs(tasks, run, stretches)
+    tasks["stragglers"] = Task(call=_stragglers, arguments=(steps,), needs=("run", *graphs))
     if findings in asked:
-        measured = (*graphs[len(stretches) :], *of_steps[1:]) if len(replayed) > 1 else of_steps
-        tasks["plans"] = Task(call=_plans, arguments=(steps,), needs=("run", *measured))
+        tasks["plans"] = Task(call=_plans, arguments=(steps,), needs=("run", *graphs))
     plans = "plans" if findings in asked else None
-    return Replays(graphs=of_steps, stragglers="stragglers", plans=plans)
+    return Replays(graphs=graphs, stragglers="stragglers", plans=plans)
 
 
 def add_findings(

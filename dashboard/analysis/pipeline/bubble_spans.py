@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 
-from dashboard.analysis.pipeline.actions import pipeline_actions, pipelines
-from dashboard.analysis.pipeline.bubbles import rank_gaps
+from dashboard.analysis.pipeline.actions import action_table, pipelines
+from dashboard.analysis.pipeline.bubbles import COOL_DOWN, STALL, WARM_UP
+from dashboard.analysis.pipeline.gaps import Gaps, gaps_of
+from dashboard.analysis.rows_by_key import Ints
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -28,12 +31,27 @@ def bubble_spans(run: Recording, steps: Collection[int] | None = None) -> pa.Tab
     """rank, step, part (`warm_up`, `stall` or `cool_down`), start and duration (ns from the run's
     start) of every bubble, as `measure_bubbles` counts them; in order of start.
     """
-    rows: list[dict[str, Any]] = []
-    for step, actions in pipeline_actions(run, steps).items():
-        for ranks in pipelines(run).values():
-            mine = [action for action in actions if action.rank in ranks]
-            for rank in ranks if mine else ():
-                for part, spans in rank_gaps(mine, rank).items():
-                    key = {"rank": rank, "step": step, "part": part}
-                    rows += [key | {"start": a, "duration": b - a} for a, b in spans.tolist()]
-    return pa.Table.from_pylist(rows, schema=_SPANS).sort_by("start")
+    wanted = [step for step in run.steps if steps is None or step in steps]
+    found = [_SPANS.empty_table()]
+    for ranks in pipelines(run).values():
+        gaps = gaps_of(action_table(run, wanted, ranks), ranks)
+        for part, step, place, begin, end in _parts(gaps):
+            some = end > begin
+            columns = {
+                "rank": np.array(ranks, np.int32)[place[some]],
+                "step": gaps.steps[step[some]],
+                "part": pa.repeat(part, int(some.sum())),
+                "start": begin[some],
+                "duration": (end - begin)[some],
+            }
+            found.append(pa.table(columns, schema=_SPANS))
+    ordered = [("start", "ascending"), ("step", "ascending"), ("rank", "ascending")]
+    return pa.concat_tables(found).sort_by(ordered)
+
+
+def _parts(gaps: Gaps) -> Iterator[tuple[str, Ints, Ints, Ints, Ints]]:
+    """part, and of each of its spans the step's and the rank's place, begin and end."""
+    step, place = (axis.ravel() for axis in np.indices(gaps.first.shape))
+    yield WARM_UP, step, place, gaps.begin[step], gaps.first.ravel()
+    yield STALL, gaps.stall_step, gaps.stall_place, gaps.stall_begin, gaps.stall_end
+    yield COOL_DOWN, step, place, gaps.last.ravel(), gaps.end[step]

@@ -7,29 +7,24 @@ between actions, before the first (warm-up) or after the last (cool-down).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.intervals import EMPTY, Intervals, complement, intervals, measure
+from dashboard.analysis.intervals import Intervals
 from dashboard.analysis.operations import operations
-from dashboard.analysis.pipeline.actions import (
-    Action,
-    action_table,
-    by_step,
-    covers_all_stages,
-    pipelines,
-)
+from dashboard.analysis.pipeline.actions import action_table, pipelines
 from dashboard.analysis.pipeline.equal_stages import mean_lengths, with_lengths
-from dashboard.analysis.pipeline.plan_bound import plan_bound
+from dashboard.analysis.pipeline.gaps import Gaps, gaps_of
+from dashboard.analysis.pipeline.plan_bound import plan_bounds
 from dashboard.analysis.pipeline.theory import Theory, theory_of
 from dashboard.analysis.results import Result
+from dashboard.analysis.rows_by_key import Ints, numbered, rows_by_key, sums
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -122,19 +117,38 @@ def pipeline_bubbles(
     """Those of one pipeline in some steps. actions: the `action_table` of all its ranks.
     received: by rank, what `receives` gives.
     """
-    rows: list[dict[str, Any]] = []
-    stalls: list[dict[str, Any]] = []
-    ratios: list[dict[str, Any]] = []
-    for step, mine in by_step(actions):
-        measured = [_measure_rank(run, rank, mine, received, stalls, step) for rank in received]
-        key = {"step": step, "group": group}
-        rows += [key | row for row in measured]
-        bound = plan_bound(mine) if covers_all_stages(run, mine) else None
-        ratios.append(key | _ratios(mine, measured, bound))
+    if not actions.num_rows:
+        return Bubbles(
+            ranks=_RANKS.empty_table(),
+            stalls=_STALLS.empty_table(),
+            steps=_STEPS.empty_table(),
+            theory=None,
+        )
+    ranks = tuple(received)
+    gaps = gaps_of(actions, ranks)
+    window = (gaps.end - gaps.begin)[:, None]
+    parts = {
+        WARM_UP: gaps.first - gaps.begin[:, None],
+        STALL: gaps.stalls,
+        COOL_DOWN: gaps.end[:, None] - gaps.last,
+    }
+    bubble = parts[WARM_UP] + parts[STALL] + parts[COOL_DOWN]
+    cells = bubble.size
+    stages = [",".join(str(stage) for stage in run.facts[rank].stages) for rank in ranks]
+    by_rank = {
+        "step": np.repeat(gaps.steps, len(ranks)),
+        "group": pa.repeat(group, cells),
+        "rank": np.tile(np.array(ranks, np.int32), len(gaps.steps)),
+        "stages": pa.array(stages).take(pa.array(np.tile(np.arange(len(ranks)), len(gaps.steps)))),
+        "window_ns": np.repeat(window, len(ranks)),
+        "busy_ns": (window - bubble).ravel(),
+        "bubble_ns": bubble.ravel(),
+        **{f"{part}_ns": lengths.ravel() for part, lengths in parts.items()},
+    }
     return Bubbles(
-        ranks=pa.Table.from_pylist(rows, schema=_RANKS),
-        stalls=pa.Table.from_pylist(stalls, schema=_STALLS),
-        steps=pa.Table.from_pylist(ratios, schema=_STEPS),
+        ranks=pa.table(by_rank, schema=_RANKS),
+        stalls=_stalls(gaps, ranks, received),
+        steps=_ratios(run, group, actions, gaps, bubble.sum(axis=1)),
         theory=None,
     )
 
@@ -156,74 +170,44 @@ def joined_bubbles(run: Recording, parts: Sequence[Bubbles]) -> Bubbles:
     )
 
 
-def _measure_rank(
-    run: Recording,
-    rank: int,
-    actions: Sequence[Action],
-    received: Mapping[int, Receives],
-    stalls: list[dict[str, Any]],
-    step: int,
-) -> dict[str, Any]:
-    begin, end = _window(actions)
-    gaps = rank_gaps(actions, rank)
-    busy = end - begin - sum(measure(part) for part in gaps.values())
-    for culprit, stall in _culprits(rank, gaps[STALL], received[rank]).items():
-        row = {"step": step, "rank": rank, "culprit_rank": culprit, "stall_ns": stall}
-        stalls.append(row)
-    return {
-        "rank": rank,
-        "stages": ",".join(str(stage) for stage in run.facts[rank].stages),
-        "window_ns": end - begin,
-        "busy_ns": busy,
-        "bubble_ns": end - begin - busy,
-        **{f"{part}_ns": measure(spans) for part, spans in gaps.items()},
-    }
-
-
-def rank_gaps(actions: Sequence[Action], rank: int) -> dict[str, Intervals]:
-    """When `rank` does none of the pipeline's actions, within the window of them all: before its
-    first one (`warm_up`; all of the window where it has none), between two (`stall`), and after its
-    last one (`cool_down`).
-    """
-    begin, end = _window(actions)
-    mine = [action for action in actions if action.rank == rank]
-    busy = intervals([a.start for a in mine], [a.duration for a in mine])
-    first, last = (int(busy[0, 0]), int(busy[-1, 1])) if len(busy) else (end, end)
-    return {
-        WARM_UP: complement(EMPTY, begin, first),
-        STALL: complement(busy, first, last),
-        COOL_DOWN: complement(EMPTY, last, end),
-    }
-
-
-def _window(actions: Sequence[Action]) -> tuple[int, int]:
-    """First forward's start to last backward's end, which are the first start and last end."""
-    begin = min(action.start for action in actions)
-    return begin, max(action.end for action in actions)
-
-
-def _ratios(
-    actions: Sequence[Action], measured: list[dict[str, Any]], bound: int | None
-) -> dict[str, Any]:
-    begin, end = _window(actions)
-    busy = sum(row["busy_ns"] for row in measured)
-    bubble = sum(row["bubble_ns"] for row in measured)
-    window = len(measured) * (end - begin)
-    least = None if bound is None else len(measured) * bound - busy
-    return {
-        "window_start": begin,
-        "window_ns": end - begin,
-        "bubble_fraction_of_window": _ratio(bubble, window),
+def _ratios(run: Recording, group: str, actions: pa.Table, gaps: Gaps, bubble: Ints) -> pa.Table:
+    """`Bubbles.steps`; bubble: of all ranks in each step, ns."""
+    count = gaps.first.shape[1]
+    window = gaps.end - gaps.begin
+    whole = count * window
+    busy = whole - bubble
+    bounds = plan_bounds(actions)
+    complete = _cover_all_stages(run, actions, gaps.steps)
+    known = np.array([bounds[step] is not None for step in gaps.steps.tolist()]) & complete
+    bound = count * np.array([bounds[step] or 0 for step in gaps.steps.tolist()], np.int64)
+    least = bound - busy
+    ratios = {
+        "step": gaps.steps,
+        "group": pa.repeat(group, len(gaps.steps)),
+        "window_start": gaps.begin,
+        "window_ns": window,
+        "bubble_fraction_of_window": _ratio(bubble, whole),
         "bubble_over_ideal": _ratio(bubble, busy),
-        "plan_bound_fraction_of_window": (
-            None if least is None or bound is None else _ratio(least, len(measured) * bound)
-        ),
-        "plan_bound_over_ideal": None if least is None else _ratio(least, busy),
+        "plan_bound_fraction_of_window": _ratio(least, np.where(known, bound, 0)),
+        "plan_bound_over_ideal": _ratio(least, np.where(known, busy, 0)),
     }
+    return pa.table(ratios, schema=_STEPS)
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _cover_all_stages(run: Recording, actions: pa.Table, steps: Ints) -> npt.NDArray[np.bool_]:
+    """Of each step, whether every stage of the run's schedule has actions."""
+    plan = run.meta.schedule
+    if plan is None:
+        return np.ones(len(steps), np.bool_)
+    of, stage = actions["step"].to_numpy(), actions["stage"].to_numpy()
+    first, _ = numbered(of, stage)
+    found: npt.NDArray[np.bool_] = np.unique(of[first], return_counts=True)[1] >= plan.stages
+    return found
+
+
+def _ratio(part: Ints, whole: Ints) -> pa.Array:
+    """Null where the whole is 0."""
+    return pa.array(part / np.where(whole, whole, 1), mask=whole == 0)
 
 
 def receives(run: Recording, rank: int, steps: Collection[int] | None = None) -> Receives:
@@ -236,12 +220,26 @@ def receives(run: Recording, rank: int, steps: Collection[int] | None = None) ->
     return spans, table["peer"].to_numpy()
 
 
-def _culprits(rank: int, gaps: Intervals, received: Receives) -> Counter[int]:
+def _stalls(gaps: Gaps, ranks: Sequence[int], received: Mapping[int, Receives]) -> pa.Table:
     """Each gap's length goes to the sender of the receive that ended last in it, else to itself."""
-    spans, peers = received
-    found: Counter[int] = Counter()
-    for begin, end in gaps.tolist():
-        last = int(np.searchsorted(spans[:, 1], end, side="right")) - 1
-        waited = last >= 0 and spans[last, 1] > begin
-        found[int(peers[last]) if waited else rank] += end - begin
-    return found
+    culprit = np.array(ranks, np.int64)[gaps.stall_place]
+    of_rank = rows_by_key(gaps.stall_place, len(ranks))
+    for place, rank in enumerate(ranks):
+        spans, peers = received[rank]
+        if not len(spans):
+            continue
+        mine = of_rank[place]
+        last = np.searchsorted(spans[:, 1], gaps.stall_end[mine], side="right") - 1
+        waited = (last >= 0) & (spans[last, 1] > gaps.stall_begin[mine])
+        culprit[mine[waited]] = peers[last[waited]]
+    first, of = numbered(gaps.stall_step, gaps.stall_place, culprit)
+    lengths = sums(of, gaps.stall_end - gaps.stall_begin, len(first))
+    in_order = np.argsort(first)
+    chosen = first[in_order]
+    found = {
+        "step": gaps.steps[gaps.stall_step[chosen]],
+        "rank": np.array(ranks, np.int32)[gaps.stall_place[chosen]],
+        "culprit_rank": culprit[chosen],
+        "stall_ns": lengths[in_order],
+    }
+    return pa.table(found, schema=_STALLS)

@@ -79,7 +79,7 @@ def other_plans(
 
     scenario: what else is otherwise; of it, what it does to actions and to messages of the
         pipeline counts, and not in `recorded`.
-    graph: that of the measured steps, if it is known (step_model.py).
+    graph: that of the replayed steps, if it is known.
 
     Raises:
         UsageError: the run has no pipeline schedule, work of some stages is missing, or the

@@ -44,7 +44,7 @@ class Outside:
 def outside_of_plan(
     run: Recording, by_step: Mapping[int, Sequence[Action]], graph: Graph | None = None
 ) -> tuple[Outside, ...]:
-    """By pipeline rank. graph: of these steps, if it is known."""
+    """By pipeline rank. graph: of these steps, others may be in it; if it is known."""
     busy = _Busy.of(run.ranks, graph or dependency_graph(run, list(by_step)))
     windows = _windows(by_step)
     found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.pipeline.actions import Action, pipeline_actions
 from dashboard.analysis.pipeline.plans import PlannedAction
-from dashboard.analysis.replay.graph import Graph
+from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.outside_of_plan import Outside, Samples, outside_of_plan
 from dashboard.analysis.replay.replay import measured_step_times
 from dashboard.analysis.replay.replayed_steps import replayed_steps
@@ -75,7 +75,7 @@ def step_model(
 ) -> StepModel:
     """The model of a run's pipeline; of several pipelines, what they have in common.
 
-    graph: the dependency graph of the replayed steps without the first, if it is known.
+    graph: the dependency graph of the replayed steps, if it is known.
 
     Raises:
         UsageError: the run has no pipeline schedule, or no complete step of all its stages.
@@ -86,7 +86,7 @@ def step_model(
             f"{run.path}: no pipeline schedule was recorded, so there is no plan to vary; one of "
             "torch.distributed.pipelining is recorded by itself"
         )
-    steps = replayed_steps(run, steps)
+    asked, steps = steps, replayed_steps(run, steps)
     by_step = _without_first(pipeline_actions(run, steps))
     found: dict[tuple[int, str], list[float]] = defaultdict(list)
     for actions in by_step.values():
@@ -96,6 +96,7 @@ def step_model(
         raise UsageError(f"{run.path}: work of some stages is missing; `rankscope check` says why")
     turnaround, hand_over = _gaps(by_step.values())
     seen = _seen_share(found)
+    graph = run.answer(dependency_graph, asked) if graph is None else graph
     return StepModel(
         durations={key: np.array(values) for key, values in found.items()},
         turnaround=turnaround,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dashboard import open_run
 from dashboard.analysis.pipeline.actions import Action
-from dashboard.analysis.pipeline.plan_bound import plan_bound
+from dashboard.analysis.pipeline.gaps import gaps_of
+from dashboard.analysis.pipeline.plan_bound import plan_bounds, replay
 from dashboard.analysis.pipeline.theory import theory_of
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
@@ -109,11 +114,17 @@ def test_theory(
     assert theory.source or theory.note
 
 
-def action(rank: int, kind: str, microbatch: int, start: int, duration: int) -> Action:
+def action(
+    rank: int, kind: str, microbatch: int, start: int, duration: int, step: int = 0
+) -> Action:
     return Action(
-        rank=rank, step=0, kind=kind, stage=rank, microbatch=microbatch, start=start,
+        rank=rank, step=step, kind=kind, stage=rank, microbatch=microbatch, start=start,
         duration=duration,
     )  # fmt: skip
+
+
+def table_of(actions: list[Action]) -> pa.Table:
+    return pa.Table.from_pylist([asdict(one) for one in actions])
 
 
 def test_plan_bound_of_split_backward_on_paper() -> None:
@@ -127,10 +138,58 @@ def test_plan_bound_of_split_backward_on_paper() -> None:
         action(0, "backward_input", 0, 400, 10),
         action(0, "backward_weight", 0, 500, 10),
     ]
-    assert plan_bound(actions) == 50
+    assert plan_bounds(table_of(actions)) == {0: 50}
 
 
 def test_plan_bound_of_a_contradiction_is_none() -> None:
     # Rank 0 is recorded as doing its backward before its forward: no plan does that.
     actions = [action(0, "backward", 0, 0, 10), action(0, "forward", 0, 20, 10)]
-    assert plan_bound(actions) is None
+    assert plan_bounds(table_of(actions)) == {0: None}
+
+
+PIECES = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.sampled_from(("forward", "backward", "backward_input", "backward_weight")),
+        st.integers(0, 1),
+        st.integers(0, 40),
+        st.integers(0, 12),
+        st.integers(3, 5),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(PIECES)
+def test_steps_are_replayed_together_as_one_by_one(
+    pieces: list[tuple[int, str, int, int, int, int]],
+) -> None:
+    actions = sorted((action(*piece) for piece in pieces), key=lambda one: (one.start, one.rank))
+    expected: dict[int, int | None] = {}
+    for step in {one.step for one in actions}:
+        replayed = replay([one for one in actions if one.step == step])
+        expected[step] = None
+        if replayed is not None:
+            begin = min(one.start for one in replayed)
+            expected[step] = max(one.end for one in replayed) - begin
+    assert plan_bounds(table_of(actions)) == expected
+
+
+@given(PIECES)
+def test_gaps_are_what_no_action_covers(
+    pieces: list[tuple[int, str, int, int, int, int]],
+) -> None:
+    """Also where actions overlap, or take no time; instant by instant."""
+    actions = [action(*piece) for piece in pieces]
+    ranks = (2, 0, 1)
+    gaps = gaps_of(table_of(actions), ranks)
+    for row, step in enumerate(gaps.steps.tolist()):
+        here = [one for one in actions if one.step == step]
+        window = range(min(one.start for one in here), max(one.end for one in here))
+        assert (window.start, window.stop) == (gaps.begin[row], gaps.end[row])
+        for place, rank in enumerate(ranks):
+            busy = {at for one in here if one.rank == rank for at in range(one.start, one.end)}
+            first, last = min(busy, default=window.stop), max(busy, default=window.stop - 1) + 1
+            assert (gaps.first[row, place], gaps.last[row, place]) == (first, last)
+            assert gaps.stalls[row, place] == len(set(range(first, last)) - busy)
