@@ -97,6 +97,12 @@ class Moment(NamedTuple):
     paused: bool
 
 
+_IF_THE_SYSTEM: Final = "see to the room and the rights there, or record into another directory"
+_IF_OURS: Final = (
+    "if it comes again, report this line, and train with RANKSCOPE_DISABLE=1 until it is mended"
+)
+
+
 class Recorder:
     """Where hooks put events, and the context (step, stage, microbatch) that they share.
 
@@ -125,6 +131,7 @@ class Recorder:
         "failure",
         "groups",
         "history",
+        "identity",
         "kernels",
         "lanes",
         "local",
@@ -172,6 +179,8 @@ class Recorder:
         self.device_lock = threading.Lock()
         """Held by background work that asks the device; a capture begins when it is free."""
         self.failure: str | None = None
+        self.identity: tuple[int, str] | None = None
+        """The rank and the file that it records into, for what is said of them."""
         self._first_fault = threading.Lock()
         self.on_compute: Callable[[], None] | None = None
         """Called when a step's first work may begin; the session ends automatic steps by it."""
@@ -283,9 +292,11 @@ class Recorder:
         self.failure = name = type(error).__name__
         try:
             self.failure = f"{name}: {error}"
+            where = "" if self.identity is None else " on rank {} ({})".format(*self.identity)
+            mend = _IF_THE_SYSTEM if isinstance(error, OSError) else _IF_OURS
             warn(
-                f"tracing stopped by an internal error ({self.failure}); "
-                "the training goes on and what was recorded is kept"
+                f"tracing stopped{where} by an internal error ({self.failure}); "
+                f"the training goes on and what was recorded is kept; {mend}"
             )
         except Exception:  # of the error's own text, or of standard error
             self.failure = name

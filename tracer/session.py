@@ -23,7 +23,7 @@ from tracer.parts import Parts
 from tracer.protocol import Collector
 from tracer.recorder import Recorder, warn
 from tracer.run_files import RankFacts
-from tracer.schema import Kind
+from tracer.schema import Kind, events_file
 from tracer.settings import settle
 from tracer.signals import Signals
 from tracer.spans import Span, Spans
@@ -294,6 +294,7 @@ class Tracer:
             self._claim = claim(
                 self.path, rank, world_size, self._about.run_id, overwrite=overwrite
             )
+            self.recorder.identity = rank, str(self.path / events_file(rank))
             environment.note_recording(self.path)
 
     def _facts(self) -> RankFacts:

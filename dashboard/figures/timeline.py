@@ -13,10 +13,11 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.figures.base import empty, figure, legend_above
+from dashboard.figures.base import figure, legend_above
 from dashboard.figures.theme import KINDS, SURFACES, Theme
 from dashboard.figures.units import time_text, time_unit
 from dashboard.timeline.nesting import nesting_depth
+from tracer.errors import UsageError
 from tracer.schema import COMPUTE_KINDS
 
 if TYPE_CHECKING:
@@ -37,12 +38,15 @@ def timeline(run: Recording, step: int, theme: Theme = "light") -> go.Figure:
     """The events of one step on every rank, nested ones below what encloses them.
 
     Of more than `MOST_EVENTS` the longest are drawn.
+
+    Raises:
+        UsageError: there is no such step.
     """
     title = f"Timeline of step {step}"
     events = run.events(steps=[step])
     events = events.filter(pc.not_equal(events["kind"].cast(pa.string()), "step"))
     if not events.num_rows:
-        return empty(title, f"No event of step {step} was recorded.", theme)
+        raise UsageError(f"{run.path}: no event of step {step} was recorded; {_steps_of(run)}")
     begin = pc.min(events["start"]).as_py()
     end = pc.max(pc.add(events["start"], events["duration"])).as_py()
     drawn, left_out, longest = _longest(events)
@@ -73,6 +77,12 @@ def timeline(run: Recording, step: int, theme: Theme = "light") -> go.Figure:
             }
         )
     return made
+
+
+def _steps_of(run: Recording) -> str:
+    if not run.steps:
+        return "no step is complete on every rank"
+    return f"complete steps: {run.steps[0]} to {run.steps[-1]}"
 
 
 def _longest(events: pa.Table) -> tuple[pa.Table, int, int]:

@@ -83,7 +83,7 @@ def survey(sources: Sequence[Store], destination: Store) -> Plan:
         TraceError: a source holds no run, they are of different runs, or two hold different files
             of one rank.
     """
-    if any(source.location == destination.location for source in sources):
+    if any(source.place == destination.place for source in sources):
         raise UsageError(f"{destination}: is a source as well; name another place to gather into")
     items = [item for source in sources for item in _items(source)]
     events = [item for item in items if _is_events(item.name) and item.bytes]

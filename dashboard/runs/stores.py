@@ -55,6 +55,13 @@ class Store:
         return shown(self.location)
 
     @property
+    def place(self) -> str:
+        """The same for all ways to spell it: without links and dots of a path, options of an
+        address that do not say which service is meant, and credentials.
+        """
+        return place_of(self.location) if self.directory is None else os.path.realpath(self._root)
+
+    @property
     def name(self) -> str:
         """Its last part: the name of the run."""
         return self._root.rstrip("/").rpartition("/")[2]
@@ -224,7 +231,13 @@ def place_of(location: str) -> str:
     if parts.scheme == "s3" and not named:
         own = (os.environ.get(name) for name in _S3_ENDPOINTS)
         named = [(_ENDPOINTS[0], value) for value in own if value][:1]
+    named = [(key, _endpoint(value)) for key, value in named]
     return "?".join(filter(None, (shown(location), urlencode(sorted(named)))))
+
+
+def _endpoint(said: str) -> str:
+    """`http://LOCALHOST:9000/` and `localhost:9000` → `localhost:9000`"""
+    return said.rpartition("://")[2].rstrip("/").lower()
 
 
 def _with_region(address: str) -> str:

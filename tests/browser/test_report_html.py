@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from click.testing import CliRunner
 from playwright.sync_api import Browser
 
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from tests.browser.conftest import SAMPLES
 from tests.support.toy import Event, write_run
 from tracer.errors import UsageError

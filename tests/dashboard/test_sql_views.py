@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dashboard import Run, open_run, sql
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.errors import UsageError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks._kineto_files import write_kineto_files
-from dashboard.cli import COMMANDS
+from dashboard.cli.command_line import COMMANDS
 from tests.support.launching import ROOT, run_python
 
 SAMPLE = ROOT / "sample_traces" / "pp2-tp2-1f1b"
@@ -64,13 +64,13 @@ sys.argv[1:] = arguments
 def test_the_list_of_commands_loads_none_of_them() -> None:
     code = """
 from click.testing import CliRunner
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 print(CliRunner().invoke(rankscope, ["--help"]).output)
 print(sorted(name for name in sys.modules if name.startswith(("dashboard", "pyarrow"))))
 """
     said = run_python("-c", f"import sys\n{code}").stdout
     assert said.splitlines()[-1] == str(
-        ["dashboard", "dashboard.cli", "dashboard.cli.without_pandas"]
+        ["dashboard", "dashboard.cli", "dashboard.cli.command_line", "dashboard.cli.without_pandas"]
     )
     for name, (_, does) in COMMANDS.items():
         lines = [line for line in said.splitlines() if line.split()[:1] == [name]]

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from dashboard import open_run
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from dashboard.cli.dashboard import start_server
 from tests.support.launching import torchrun
 from tests.support.reading import facts, rows

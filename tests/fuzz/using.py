@@ -10,7 +10,7 @@ from typing import Final
 from click.testing import CliRunner
 
 from dashboard import Run, open_run
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from dashboard.pages.app import PAGES
 from dashboard.pages.state import parse
 from dashboard.timeline.build import build_timeline

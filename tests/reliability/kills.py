@@ -38,7 +38,7 @@ from click.testing import CliRunner, Result
 from rich.progress import track
 
 from dashboard import open_run
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from tests.reliability.training import FAILED, FLUSH_S, Log, train
 from tracer.errors import TraceError
 from tracer.run_files import read_rank_facts

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dashboard.cli import COMMANDS, rankscope
+from dashboard.cli.command_line import COMMANDS, rankscope
 from tests.test_repo.markdown import ROOT, code_blocks, code_spans, documents, relative_links
 
 PAGES = pytest.mark.parametrize("page", documents(), ids=lambda p: p.relative_to(ROOT).as_posix())

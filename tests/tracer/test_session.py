@@ -16,6 +16,7 @@ import pytest
 from tests.support.launching import environment, run_python
 from tests.support.reading import facts, meta, rows
 from tracer import Kind, Recorder, Tracer, UsageError
+from tracer.schema import events_file
 from tracer.streams import read_stream
 from tracer.topology import Topology
 
@@ -218,7 +219,10 @@ def test_a_fault_in_the_middle_keeps_what_was_recorded_before(
 
     assert len(rows(tmp_path / "run", 0)) == 1
     assert facts(tmp_path / "run", 0)["ended"] == "failed: RuntimeError: broken hook"
-    assert "broken hook" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"stopped on rank 0 ({tmp_path / 'run' / events_file(0)}) by" in said
+    assert "broken hook" in said
+    assert "RANKSCOPE_DISABLE=1" in said
 
 
 def test_a_run_directory_that_disappears_does_not_reach_the_training(

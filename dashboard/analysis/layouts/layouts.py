@@ -22,6 +22,7 @@ from dashboard.analysis.layouts.prediction import LayoutCosts, LayoutPrediction,
 from dashboard.analysis.replay.other_plans import recorded_plan
 from dashboard.analysis.replay.step_model import step_model
 from dashboard.analysis.results import Result
+from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -63,6 +64,13 @@ def explore_layouts(
     Raises:
         UsageError: the run has no pipeline schedule, or work of some stages is missing.
     """
+    if run.meta.schedule is None:
+        raise UsageError(
+            f"{run.path}: recorded without a pipeline, it does not tell what the layers of a stage "
+            "take nor what stages would wait for each other, so other layouts would be a guess; "
+            "record ten steps of a small pipeline (torch.distributed.pipelining, 2 stages) and ask "
+            "that run, with --world for more ranks"
+        )
     model = step_model(run, steps)
     here = recorded_layout(run, model)
     actions = action_costs(run, model)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from collectors.importers.formats import files_of, format_named, import_files
 from dashboard import Run, open_run
 from dashboard.analysis.pipeline.actions import pipeline_actions
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from tests.fuzz.using import use_all
 from tests.support.kineto_toy import BASE, Toy, two_ranks
 from tests.test_repo.markdown import ROOT, code_blocks

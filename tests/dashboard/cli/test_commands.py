@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.cli.run import with_tracer
+from tests.support.launching import run_python
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.errors import UsageError
@@ -279,6 +280,21 @@ def test_an_interrupted_command_says_so_and_is_no_finding() -> None:
     )
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.strip() == "rankscope: interrupted"
+
+
+def test_interrupted_while_it_imports_it_says_no_more() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from dashboard.cli import main\n"
+        "main()\n"
+    )
+    done = run_python("-c", code, "report", expect=130)
+    assert (done.stdout, done.stderr) == ("", "rankscope: interrupted\n")
 
 
 def test_layouts_say_what_limits_them_in_words_that_are_explained(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from dashboard.export import chrome
 from tests.support.pipeline_toy import write_pipeline
 from tests.support.read_back import parse_perfetto, read_chrome

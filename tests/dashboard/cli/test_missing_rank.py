@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from dashboard import open_run
 from dashboard.analysis.whole_run.findings import findings
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from tests.support.pipeline_toy import write_pipeline
 from tracer.schema import events_file
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from tests.support.toy import Event, RankFacts, write_run
 from tracer.errors import RankscopeError
 from tracer.schema import COMMUNICATION_KINDS, KINDS

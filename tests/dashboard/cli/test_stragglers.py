@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from tests.support.straggler_toy import More, Toy, in_steps
 
 SLOW = in_steps(range(8), 1, More(work=20))

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from dashboard import Run, open_run
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from dashboard.cli.report import _TOGETHER, report_json
 from dashboard.cluster import Dask, Elsewhere, places
 from dashboard.runs.gather import gather, survey

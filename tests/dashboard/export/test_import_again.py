@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from dashboard import Run, open_run
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from dashboard.export.formats import export
 from tests.dashboard.export.test_round_trips import RUNS
 from tests.support.pipeline_toy import write_pipeline

@@ -66,7 +66,8 @@ def test_what_is_not_drawn_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_step_that_is_not_there_and_a_run_without_pipeline(tmp_path: Path) -> None:
-    assert not SAMPLE.figures.timeline(step=999).data
+    with pytest.raises(UsageError, match=r"no event of step 99 was .*; complete steps: 0 to 15"):
+        SAMPLE.figures.timeline(step=99)
     path = ROOT / "sample_traces" / "pp4-gpipe"
     with pytest.raises(UsageError, match="no pipeline"):
         Figures(_without_stages(path)).schedule(1)

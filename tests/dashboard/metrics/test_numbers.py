@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dashboard import Run, open_run
 from dashboard.cli import metrics as command
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from dashboard.metrics import numbers, prometheus
 from dashboard.metrics.numbers import Keeper
 from dashboard.runs.follow import Follower

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from dashboard import open_run
-from dashboard.cli import rankscope
+from dashboard.cli.command_line import rankscope
 from dashboard.cli.report import report_json
 from dashboard.runs.gather import Gathered, gather, survey
 from dashboard.runs.packed import pack, packed_file
-from dashboard.runs.stores import Store, store_at
+from dashboard.runs.stores import Store, place_of, store_at
 from tests.support.object_store import Endpoint
 from tests.support.toy import Event, RankFacts, write_run
 from tests.test_repo.markdown import ROOT
@@ -211,9 +211,25 @@ def test_places_that_make_no_sense(hosts: list[Path], tmp_path: Path) -> None:
         _join([tmp_path / "empty"], str(tmp_path / "run"))
     with pytest.raises(UsageError, match="is a source as well"):
         _join(hosts, str(hosts[0]))
+    (tmp_path / "link").symlink_to(hosts[0])
+    with pytest.raises(UsageError, match="is a source as well"):
+        _join(hosts, str(tmp_path / "link"))
     _join(hosts, str(tmp_path / "streams"))
     with pytest.raises(UsageError, match="not packed: gather without --pack"):
         _join(hosts, str(tmp_path / "streams"), packed=True)
+
+
+def test_one_place_however_its_address_is_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    options = ("endpoint_override=store:9000&scheme=http", "endpoint_override=http://STORE:9000/")
+    same = {place_of(f"s3://key:secret@traces/run/?{said}&region=eu") for said in options}
+    amazon = place_of("s3://traces/run")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store:9000")
+    same.add(place_of("s3://traces/run"))
+    assert len(same) == 1
+    assert amazon not in same
+    assert place_of("s3://traces/other") not in same
 
 
 def test_a_damaged_stream_is_packed_as_far_as_it_is_good(hosts: list[Path], tmp_path: Path) -> None:

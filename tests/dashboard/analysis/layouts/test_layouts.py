@@ -14,7 +14,9 @@ from dashboard.analysis.replay.graph import dependency_graph
 from dashboard.analysis.replay.replay import step_times
 from dashboard.analysis.replay.step_model import step_model
 from dashboard.run import Run
+from tests.support import data_parallel_toy
 from tests.support.pipeline_toy import write_pipeline
+from tracer.errors import UsageError
 
 SAMPLES = Path("sample_traces")
 GPIPE = "ScheduleGPipe"
@@ -105,6 +107,12 @@ def test_the_grid_keeps_the_batch() -> None:
         "p2 t1 d1 m8/2 v2 Interleaved1F1B",
         "p2 t1 d1 m8/2 v2 ZBVZeroBubble",
     }
+
+
+def test_a_run_without_a_pipeline_is_told_what_to_record(tmp_path: Path) -> None:
+    run = open_run(data_parallel_toy.write(tmp_path / "run", [((10, 20), (10, 20))] * 4))
+    with pytest.raises(UsageError, match=r"run: recorded without a pipeline.*small pipeline"):
+        explore_layouts(run)
 
 
 def test_rank_correlation_on_paper() -> None:
