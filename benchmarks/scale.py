@@ -21,7 +21,6 @@ everything: choose `--tasks`.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import _machine
+from benchmarks._children import told_by
 from benchmarks._figures import figure
 from benchmarks._plot import Series, write_plot
 from benchmarks._results import SAVE, Results, command_line, print_goals
@@ -45,7 +45,6 @@ from benchmarks._scale_task import TASKS, WORKERS
 from benchmarks.generate import events_per_step, simulated
 from benchmarks.simulated.writing import Hosts, write_run
 
-_ROOT: Final = Path(__file__).resolve().parents[1]
 _PER_HOST: Final = 8
 _PIPELINE, _TENSOR = 4, 2
 _MICROBATCHES: Final = 8
@@ -222,21 +221,12 @@ def _done(sitting: _Sitting, task: str, path: Path) -> dict[str, float]:
     _say(f"    {task}")
     command = [sys.executable, "-m", "benchmarks._scale_task", task, str(path)]
     try:
-        done = subprocess.run(
-            command,
-            cwd=_ROOT,
-            env=os.environ | {"PYTHONPATH": str(_ROOT)},
-            check=False,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=sitting.left(),
-        )
+        return told_by(command, timeout=sitting.left())
     except subprocess.TimeoutExpired as error:
         raise _TooLate from error
-    if done.returncode:
-        raise click.ClickException(f"{task} of {path.name}: exit code {done.returncode}")
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    except subprocess.CalledProcessError as error:
+        said = f"{task} of {path.name}: exit code {error.returncode}"
+        raise click.ClickException(said) from error
 
 
 def _generate(path: Path, ranks: int, events: int) -> None:

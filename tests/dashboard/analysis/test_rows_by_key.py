@@ -44,6 +44,24 @@ def test_what_is_found_by_sorting_is_what_looking_through_all_rows_finds(
             assert set(of_others[at]) == {np.median(theirs)}
 
 
+_WORDS = st.lists(st.lists(st.sampled_from([None, "a", "b", "c"]), max_size=4), max_size=3)
+
+
+@given(chunks=_WORDS, is_dictionary=st.booleans())
+def test_each_row_has_the_number_of_its_word_and_nulls_are_one_more(
+    chunks: list[list[str | None]], is_dictionary: bool
+) -> None:
+    column = pa.chunked_array([pa.array(chunk, pa.string()) for chunk in chunks], pa.string())
+    if is_dictionary:
+        encoded = [chunk.dictionary_encode() for chunk in column.chunks]
+        column = pa.chunked_array(encoded, pa.dictionary(pa.int32(), pa.string()))
+    words, of = words_numbered(column)
+    rows = [word for chunk in chunks for word in chunk]
+    assert [words[number] for number in of.tolist()] == rows
+    assert set(words) == set(rows)
+    assert len(words) == len(set(words))
+
+
 def test_more_combinations_than_a_number_holds_are_still_told_apart() -> None:
     wide = np.array([0, 2**40, 0, 2**40], np.int64)
     first, of = numbered(wide, wide, np.array([1, 1, 0, 1]))
