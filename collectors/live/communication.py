@@ -25,7 +25,7 @@ from torch.distributed import distributed_c10d
 from collectors.live.objects import hook_object_collectives
 from collectors.live.operations import Operations
 from collectors.live.patches import OperatorFunction, Patches
-from collectors.live.payload import NO_PAYLOAD, payload
+from collectors.live.payload import payload
 from tracer.recorder import Recorder
 from tracer.rings import NONE, Operation
 from tracer.schema import Kind
@@ -134,30 +134,29 @@ def _collective_hook(operations: Operations, op: str, argument: int) -> Callable
     name = recorder.names.intern(op)
     counts_shares = op in _SHARES
     works = operations.works
+    place = argument + 1  # behind the group
 
     def wrap(original: Any) -> Any:
-        def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
+        # The group is not named, since putting it in front of the others again copies them.
+        def traced(*args: Any, **kwargs: Any) -> Any:
             if not recorder.active:
-                return original(group, *args, **kwargs)
+                return original(*args, **kwargs)
             try:
                 mark = None if recorder.device is None else recorder.device.mark()
                 start = clock()
             except Exception as error:
                 recorder.fault(error)
                 mark, start = None, NONE
-            work = original(group, *args, **kwargs)
+            work = original(*args, **kwargs)
             try:
                 end = clock()
+                group = args[0]
                 if argument < 0:
-                    moved = NO_PAYLOAD
+                    buffers = None
                 else:
-                    buffers = (
-                        args[argument]
-                        if len(args) > argument
-                        else _nth((), kwargs, argument - len(args))
-                    )
-                    moved = payload(buffers, group.size() if counts_shares else 1)
-                operation = operations.collective(name, group, moved, start, end)
+                    buffers = args[place] if len(args) > place else _nth(args, kwargs, place)
+                copies = group.size() if counts_shares else 1
+                operation = operations.collective(name, group, buffers, copies, start, end)
                 if work is not None and operation is not None:
                     works[id(work)] = (operation,)
                     if mark is not None and recorder.device is not None:
@@ -178,23 +177,23 @@ def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Ca
     works = operations.works
 
     def wrap(original: Any) -> Any:
-        def traced(group: dist.ProcessGroup, *args: Any, **kwargs: Any) -> Any:
+        def traced(*args: Any, **kwargs: Any) -> Any:
             if not recorder.active:
-                return original(group, *args, **kwargs)
+                return original(*args, **kwargs)
             try:
                 mark = None if recorder.device is None else recorder.device.mark()
                 start = clock()
             except Exception as error:
                 recorder.fault(error)
                 mark, start = None, NONE
-            work = original(group, *args, **kwargs)
+            work = original(*args, **kwargs)
             try:
                 end = clock()
-                tensors = _nth(args, kwargs, 0)
-                peer = _nth(args, kwargs, 1) if names_peer else -1
+                tensors = _nth(args, kwargs, 1)
+                peer = _nth(args, kwargs, 2) if names_peer else -1
                 tag = recorder.message_tags.pop(id(tensors[0]), None)
                 moved = payload(tensors)
-                operation = operations.message(kind, name, group, peer, moved, tag, start, end)
+                operation = operations.message(kind, name, args[0], peer, moved, tag, start, end)
                 if work is not None and operation is not None:
                     works[id(work)] = (operation,)
                     if mark is not None and recorder.device is not None:
@@ -247,10 +246,10 @@ def _wait_hook(operations: Operations) -> Callable[[Any], Any]:
     works = operations.works
 
     def wrap(original: Any) -> Any:
-        def wait(work: dist.Work, *args: Any, **kwargs: Any) -> Any:
-            pending = works.pop(id(work), None) if recorder.active else None
+        def wait(*args: Any, **kwargs: Any) -> Any:
+            pending = works.pop(id(args[0]), None) if recorder.active else None
             if pending is None:
-                return original(work, *args, **kwargs)
+                return original(*args, **kwargs)
             try:
                 mark = None if recorder.device is None else recorder.device.mark()
                 start = clock()
@@ -258,7 +257,7 @@ def _wait_hook(operations: Operations) -> Callable[[Any], Any]:
                 recorder.fault(error)
                 mark, start = None, NONE
             try:
-                return original(work, *args, **kwargs)
+                return original(*args, **kwargs)
             finally:
                 try:
                     end = clock()
@@ -304,8 +303,7 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
                     named = kwargs["group_name"] if "group_name" in kwargs else args[-1]
                     group = _process_group(named)
                     copies = group.size() if gathers else 1
-                    moved = payload(buffers, copies)
-                    operation = operations.collective(name, group, moved, start, end)
+                    operation = operations.collective(name, group, buffers, copies, start, end)
                     if operation is not None:
                         tensors[_storage(result)] = (operation,)
                         if mark is not None and recorder.device is not None:

@@ -13,9 +13,15 @@ from typing import Any, Final, NamedTuple
 import torch
 import torch.distributed as dist
 
-from collectors.live.payload import Payload
+from collectors.live.payload import Payload, payload
 from tracer.recorder import Recorder
-from tracer.rings import NONE, Operation, pack_operation
+from tracer.rings import (
+    NONE,
+    RECORD_BYTES,
+    Operation,
+    pack_operation,
+    pack_operation_event,
+)
 from tracer.schema import Kind
 from tracer.topology import Group, Topology
 
@@ -46,16 +52,17 @@ class Pending(dict[int, tuple[Operation, ...]]):
             self.pop(handle, None)
 
 
-class _Dtypes(dict[torch.dtype | None, int]):
-    """Interned element types; no payload has none."""
+class _Dtypes(dict[torch.dtype | None, tuple[int, int]]):
+    """Interned element types and the bytes of an element; no payload has none."""
 
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__({None: NONE})
+        super().__init__({None: (NONE, 0)})
         self._recorder = recorder
 
-    def __missing__(self, dtype: torch.dtype | None) -> int:
-        index = self[dtype] = self._recorder.dtypes.intern(str(dtype).removeprefix("torch."))
-        return index
+    def __missing__(self, dtype: torch.dtype) -> tuple[int, int]:
+        index = self._recorder.dtypes.intern(str(dtype).removeprefix("torch."))
+        self[dtype] = found = index, dtype.itemsize
+        return found
 
 
 class Part(NamedTuple):
@@ -96,17 +103,36 @@ class Operations:
         """Threads in which an operation is at work; what it calls in turn is part of it."""
 
     def collective(
-        self, name: int, group: dist.ProcessGroup, payload: Payload, start: int, end: int
+        self,
+        name: int,
+        group: dist.ProcessGroup,
+        buffers: Any,
+        copies: int,
+        start: int,
+        end: int,
     ) -> Operation | None:
-        """Record the call of a collective (name interned) that lasted from `start` to `end` ns.
+        """Record the call of a collective (name interned) that lasted from `start` to `end` ns;
+        its payload is that of `buffers`, `copies` times over.
 
         None if it is a part of another one, which is recorded as a whole.
+
+        One tensor's payload and the append are written out here and not called. Between two
+        collectives the training works and its code and data displace ours in the caches, so that
+        each function which is one more to fetch costs several times what it costs in a loop.
         """
+        if type(buffers) is list and len(buffers) == 1:
+            buffers = buffers[0]
+        if type(buffers) is torch.Tensor:
+            elements = buffers.numel() * copies
+            dtype, item = self._dtypes[buffers.dtype]
+            size = elements * item
+        else:
+            size, elements, of_type = payload(buffers, copies)
+            dtype, _ = self._dtypes[of_type]
         known = self._known.get(id(group))
         if known is None or known.version != self._topology.version:
             known = self._look_up(group)
         recorder = self.recorder
-        size, elements, dtype = payload
         counted = known.group
         seq = counted.calls
         counted.calls = seq + 1
@@ -123,9 +149,21 @@ class Operations:
             recorder.next_correlation(),
             NONE,
             NONE,
-            self._dtypes[dtype],
+            dtype,
         )
-        recorder.emit_operation(_COLLECTIVE, start, end - start, operation)
+        if recorder.active and not recorder.paused:
+            try:
+                lap = recorder.local.lap
+            except AttributeError:
+                lap = recorder.add_ring()
+            at = lap.at
+            if at == lap.end:
+                lap, at = recorder.next_lap(), 0
+            duration = end - start
+            pack_operation_event(
+                lap.data, at, start, duration, recorder.step, _COLLECTIVE, 1, operation
+            )
+            lap.at = at + RECORD_BYTES
         if known.batch is not None:
             known.batch.append(operation)
         return operation
@@ -169,7 +207,7 @@ class Operations:
             recorder.next_correlation(),
             NONE,
             peer,
-            self._dtypes[dtype],
+            self._dtypes[dtype][0],
         )
         recorder.emit_operation(kind, start, end - start, operation)
         if known.batch is not None:
@@ -202,7 +240,7 @@ class Operations:
             recorder.next_correlation(),
             NONE,
             first.peer,
-            self._dtypes[dtype],
+            self._dtypes[dtype][0],
         )
         recorder.emit_operation(kind, start, end - start, operation)
 

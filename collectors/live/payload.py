@@ -17,9 +17,13 @@ NO_PAYLOAD: Final[Payload] = (0, 0, None)
 
 
 def payload(buffers: Any, copies: int = 1) -> Payload:
-    """The payload of a tensor or of (nested) lists of tensors, `copies` times over."""
+    """The payload of a tensor, of (nested) lists of tensors, or of nothing (None), `copies` times
+    over.
+    """
     while type(buffers) is list and len(buffers) == 1:
         buffers = buffers[0]
+    if buffers is None:
+        return NO_PAYLOAD
     if not isinstance(buffers, (list, tuple)):
         elements = buffers.numel() * copies
         return elements * buffers.element_size(), elements, buffers.dtype

@@ -336,7 +336,7 @@ def test_one_wait_stands_for_all_operations_of_a_batch(group: Group) -> None:
     operations = Operations(recorder, Topology(rank=0, world_size=1))
     operations.open_batch(group)
     for start in (10, 20):
-        operations.collective(0, group, (8, 2, torch.float32), start, start + 1)
+        operations.collective(0, group, torch.ones(2), 1, start, start + 1)
     operations.close_batch(group, work)  # type: ignore[arg-type]
     for pending in operations.works.pop(id(work)):
         recorder.emit_operation(Kind.WAIT, 30, 5, pending)
