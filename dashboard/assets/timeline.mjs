@@ -315,8 +315,10 @@ class Timeline {
     if (!this.told || asked.some((edge, i) => edge !== this.told[i])) {
       this.told = asked;
       clearTimeout(this.urlTimer);
-      this.followsEnd = !query.has("t0") && !query.get("steps") && isLive();
-      this.view.set(...(this.followsEnd ? this.steps.last() : this.windowOf(query)));
+      // Whether the run is live may be known later than this: then it goes to the end as it grows.
+      this.followsEnd = !query.has("t0") && !query.get("steps");
+      const atEnd = this.followsEnd && isLive();
+      this.view.set(...(atEnd ? this.steps.last() : this.windowOf(query)));
     }
     this.scene.hidden = this.legend.follow(query.get("hide"));
     this.picker.follow(query.get("sel"));

@@ -68,7 +68,11 @@ def shown_range(page: Page) -> str:
 
 
 def test_1_the_timeline_goes_on_until_it_is_moved(live: Tab) -> None:
-    page = live.open_timeline()
+    """Also where the timeline is there before anything says that the run is live."""
+    page = live.page
+    page.route("**/api/live", lambda route: route.fulfill(json={}))
+    live.open_timeline()
+    page.unroute("**/api/live")
     badge = page.locator("#shell-live")
     expect(badge).to_contain_text("Live · step")
     for _ in range(2):
