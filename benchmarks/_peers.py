@@ -1,21 +1,30 @@
 """What recording adds to a training, and what torch.profiler and viztracer add to the same one.
 
-Ours is small, so it is measured as the difference of neighbouring steps, with and without
-recording, in the processor time of the training's thread (median of all pairs), plus the
-processor time of the writer thread divided by the recorded steps. The others are compared with
-bare steps round by round, in an order that turns, by the processor time of the process. Starting
-and stopping is outside the steps. The collectives are those of torch's fake backend, which return
-at once: gloo's threads take turns in ways that vary by more than what is measured.
+Estimated is, for each of them, the processor time of the process per recorded step over that of
+the same step with nothing of theirs at work, less one, in percent and in the steady state:
+starting, stopping and exporting lie outside. The collectives are those of torch's fake backend,
+which return at once: gloo's threads take turns in ways that vary by more than what is measured.
+
+All are measured in pairs of neighbours, one part with and one without, in an order that turns from
+pair to pair, so that what the machine does meanwhile hits both alike. A figure is the median over
+the pairs; `_low` and `_high` are its 95 % interval, which takes the pairs for independent.
+
+* The others can only be switched by starting and stopping them, so their parts are some steps.
+* Ours can be switched at any time, and its parts are 50 collectives, a fifth of a step of 100 ms:
+  what it adds is small, and most of a virtual machine's noise is slower than that. Without it means
+  that the hook is out as well. Two costs lie outside these parts and are added: `t.step()`, and all
+  threads but the training's (the writer's above all), both while some seconds of steps are
+  recorded without a gap. The interval is of the parts alone.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +33,7 @@ import torch
 import torch.distributed as dist
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks._figures import median_ns, show
+from benchmarks._figures import median_interval, median_ns, show
 from tracer import Tracer
 from tracer.streams import read_stream
 
@@ -36,6 +45,30 @@ EVENTS = 500
 """Per step where bytes are counted, as the goal for them has it."""
 
 STEP_NS = 100_000_000
+
+PART = 50
+"""Collectives at most between switching our recording on or off."""
+
+STRETCH_S = 4.0
+"""How long all steps are recorded: a whole number of flushes, one a second."""
+
+Step = Callable[[int], None]
+"""Does the work of a step, or of the part of it that has so many collectives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What is added to a step, in percent, with its interval and the number of pairs."""
+
+    percent: float
+    low: float
+    high: float
+    pairs: int
+
+    def show(self, name: str) -> None:
+        """Print the three as figures."""
+        for end, value in (("", self.percent), ("_low", self.low), ("_high", self.high)):
+            show(f"overhead.{name}_percent{end}", value, "percent", self.pairs)
 
 
 def peers(directory: Path, rounds: int = ROUNDS) -> None:
@@ -58,77 +91,117 @@ def peers(directory: Path, rounds: int = ROUNDS) -> None:
                 multiply()
             all_reduce()
 
-    small, long = round(60 * share), max(2, round(12 * share))
-    _compare("small_step", directory / "small", lambda: step(20, 2), small, rounds)
-    _compare(
-        "step_100ms", directory / "long", lambda: step(OPERATIONS, round(rest / one)), long, rounds
-    )
+    def small(operations: int) -> None:
+        step(operations, 2)
+
+    def long(operations: int) -> None:
+        step(operations, round(rest / one))
+
+    for name, work, operations, pairs, steps in (
+        ("small_step", small, 20, 600, 60),
+        ("step_100ms", long, OPERATIONS, 200, 5),
+    ):
+        ours = _ours(
+            directory / name,
+            work,
+            operations,
+            pairs=round(pairs * share),
+            seconds=STRETCH_S * share,
+        )
+        ours.show(name)
+        several = max(2, round(steps * share))
+        for peer, added in _theirs(directory, work, operations, several, rounds).items():
+            added.show(f"{name}_{peer}")
+            versus = f"vs_{peer}" if name == "step_100ms" else f"vs_{peer}_{name}"
+            times = added.percent / ours.percent
+            show(f"overhead.{versus}", times, "times ours", added.pairs)
     least = STEP_NS / EVENTS - median_ns(all_reduce, samples=15, calls=300)
     _bytes(directory, lambda: step(EVENTS, round(least / one)))
 
 
-def _compare(name: str, directory: Path, step: Callable[[], None], steps: int, rounds: int) -> None:
-    directory.mkdir()
-    ours = _ours(directory / "pairs", step, pairs=6 * steps)
-    show(f"overhead.{name}_percent", ours, "percent", 6 * steps)
-    ways = _peers(directory)
-    added: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(rounds):
-        order = list(ways)
-        order = order[number % len(order) :] + order[: number % len(order)]
-        taken = {way: _step_ns(ways[way], f"{number}", step, steps) for way in order}
-        for way in ways:
-            added[way].append(100 * (taken[way] / taken["bare"] - 1))
-    for peer in [way for way in ways if way != "bare"]:
-        percent = median(added[peer])
-        show(f"overhead.{name}_{peer}_percent", percent, "percent", rounds)
-        suffix = "" if name == "step_100ms" else f"_{name}"
-        show(f"overhead.vs_{peer}{suffix}", percent / ours, "times ours", rounds)
+def _theirs(
+    directory: Path, step: Step, operations: int, steps: int, rounds: int
+) -> dict[str, Added]:
+    """What each peer adds, in two pairs per round, of so many steps with it and without."""
+    found = {}
+    for peer, way in _peers(directory).items():
+        percents = []
+        for number in range(2 * rounds):
+            pair = (way, _bare) if number % 2 else (_bare, way)
+            taken = {one: _step_ns(one(f"{number}"), step, operations, steps) for one in pair}
+            percents.append(100 * (taken[way] / taken[_bare] - 1))
+        found[peer] = Added(median(percents), *median_interval(percents), len(percents))
+    return found
 
 
-def _ours(directory: Path, step: Callable[[], None], *, pairs: int) -> float:
-    """Percent that recording adds to a step: the training's thread and the writer's."""
-    differences, bare = [], []
+def _ours(directory: Path, step: Step, operations: int, *, pairs: int, seconds: float) -> Added:
+    """What recording adds, `seconds` of it being recorded without a gap."""
+    part = min(operations, PART)
+    bare = vars(dist.ProcessGroup)["allreduce"]
+    without, differences = [], []
     with Tracer(directory) as t:
-        writer = next(each for each in threading.enumerate() if each.name == "rankscope-writer")
-        clock = time.pthread_getcpuclockid(writer.ident or 0)
-        writer_began = time.clock_gettime_ns(clock)
-        for _ in range(pairs):
-            taken = []
-            for active in (False, True):
+        hooked = vars(dist.ProcessGroup)["allreduce"]
+        for number in range(pairs):
+            taken = [0, 0]
+            for active in (True, False) if number % 2 else (False, True):
                 t.recorder.active = active
+                dist.ProcessGroup.allreduce = hooked if active else bare
                 start = time.thread_time_ns()
-                step()
-                t.step()
-                taken.append(time.thread_time_ns() - start)
-            bare.append(taken[0])
-            differences.append(taken[1] - taken[0])
-        writing = (time.clock_gettime_ns(clock) - writer_began) / pairs
-    return 100 * (median(differences) + writing) / median(bare)
+                step(part)
+                taken[active] = time.thread_time_ns() - start
+            without.append(taken[False])
+            differences.append(taken[True] - taken[False])
+        t.recorder.active = True
+        dist.ProcessGroup.allreduce = hooked
+        _recorded(t, step, operations, seconds / 4)  # so that flushes have come to their pace
+        beside = _recorded(t, step, operations, seconds)
+    parts = operations / part
+    whole = parts * median(without)
+
+    def percent(difference: float) -> float:
+        return 100 * (parts * difference + beside) / whole
+
+    low, high = map(percent, median_interval(differences))
+    return Added(percent(median(differences)), low, high, pairs)
 
 
-def _step_ns(way: Callable[[str], Any], number: str, step: Callable[[], None], steps: int) -> float:
+def _recorded(t: Tracer, step: Step, operations: int, seconds: float) -> float:
+    """Processor ns per recorded step of `t.step()` and of all threads but this one."""
+    ends, began = [], time.process_time_ns() - time.thread_time_ns()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        step(operations)
+        start = time.thread_time_ns()
+        t.step()
+        ends.append(time.thread_time_ns() - start)
+    others = time.process_time_ns() - time.thread_time_ns() - began
+    return median(ends) + others / len(ends)
+
+
+def _step_ns(way: Any, step: Step, operations: int, steps: int) -> float:
+    """Mean processor time of a step; the first one, in which things are set up, does not count."""
     taken = []
-    with way(number) as ends:
+    with way as ends:
         for _ in range(steps):
             start = time.process_time_ns()
-            step()
+            step(operations)
             ends()
             taken.append(time.process_time_ns() - start)
     return sum(taken[1:]) / len(taken[1:])
 
 
-def _peers(directory: Path) -> dict[str, Callable[[str], Any]]:
-    @contextmanager
-    def bare(number: str) -> Iterator[Callable[[], None]]:
-        yield lambda: None
+@contextmanager
+def _bare(number: str) -> Iterator[Callable[[], None]]:
+    yield lambda: None
 
+
+def _peers(directory: Path) -> dict[str, Callable[[str], Any]]:
     @contextmanager
     def torch_profiler(number: str) -> Iterator[Callable[[], None]]:
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             yield profiler.step
 
-    ways = {"bare": bare, "torch_profiler": torch_profiler}
+    ways: dict[str, Callable[[str], Any]] = {"torch_profiler": torch_profiler}
     try:
         from viztracer import VizTracer
     except ImportError:

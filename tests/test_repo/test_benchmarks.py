@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from benchmarks import __main__ as bench
+from benchmarks._figures import median_interval
 from benchmarks._results import GOALS, goal_of
 from tests.test_repo.markdown import ROOT
 
@@ -78,6 +79,13 @@ def _ran(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 def test_all_together_are_all_but_scale_which_has_a_target_of_its_own() -> None:
     assert sorted([*bench.names(), "scale"]) == [path.stem for path in SCRIPTS]
+
+
+def test_the_interval_of_a_median() -> None:
+    """Of ten: at most 2.5 % lie beyond the second smallest, (1 + 10) / 2^10; of six, 1 / 2^6."""
+    assert median_interval([7, 3, 10, 1, 9, 2, 8, 4, 6, 5]) == (2, 9)
+    assert median_interval([3, 1, 6, 2, 5, 4]) == (1, 6)
+    assert median_interval([3, 1, 2]) == (1, 3)
 
 
 def test_figures_are_saved_after_the_machine_and_the_versions(tmp_path: Path) -> None:
