@@ -53,7 +53,7 @@ class Spans:
             (self.lane, lane),
             (self.key, key),
         ):
-            column.frombytes(values.astype(column.typecode).tobytes())
+            column.frombytes(np.ascontiguousarray(values, column.typecode).view(np.uint8).data)
 
     def __len__(self) -> int:
         return len(self.start)
@@ -174,14 +174,15 @@ class KinetoEvents:
         names = np.full(len(events), NONE, np.int64)
         names[kept] = self.names.numbers(events.name.filter(bool_array(kept)))
         nothing = np.full(len(events), NONE, np.int64)
-        for spans, rows, keys in (
+        for spans, chosen, keys in (
             (self.kernels, kernels, events.correlation),
             (self.launches, launches, events.correlation),
             (self.operators, operators, events.external),
             (self.annotations, annotations, nothing),
         ):
+            rows = np.flatnonzero(chosen)
             columns = (events.start, events.duration, names, lanes, keys)
-            spans.add(*(column[rows] for column in columns))
+            spans.add(*(column.take(rows) for column in columns))
         copies = _are(events.category, _COPIES.__contains__)[kernels]
         self.is_copy.frombytes(copies.astype("b").tobytes())
 

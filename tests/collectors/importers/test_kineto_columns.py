@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
@@ -26,13 +27,15 @@ from collectors.importers import (
     kineto_pieces,
 )
 from collectors.importers.chrome_json import ChromeTrace
+from collectors.importers.event_layouts import Layouts
 from collectors.importers.event_pieces import SEPARATOR, cut
 from collectors.importers.formats import files_of, format_named, import_files
-from collectors.importers.kineto_columns import EventColumns, of_events
+from collectors.importers.kineto_columns import NO_TIME, NONE, EventColumns, of_events
 from collectors.importers.kineto_events import KinetoEvents, Spans, Words
 from collectors.importers.kineto_pieces import PieceReader
 from tests.support.kineto_toy import two_ranks
 from tests.test_repo.markdown import ROOT
+from tracer.arrays import word_array
 from tracer.errors import DamagedTrace
 
 RECORDED = sorted((ROOT / "tests/data/kineto").rglob("*.json.gz"))
@@ -180,6 +183,24 @@ def test_whole_times_since_1970_keep_their_nanoseconds(
     in_pieces, one_by_one = reading.both(path, 1_000)
     assert in_pieces == one_by_one
     assert in_pieces["is_coarse"] == repr(is_coarse)
+
+
+def test_alike_events_are_read_by_their_layout() -> None:
+    event = '{"ph": "X", "cat": "Kernel", "name": "gemm%s", "ts": %s, "args": {"stream": %s}}'
+    values = [("128", "904.25", "7"), ("256", "917.05", "9"), ("110", "1234567890123.456", "3")]
+    values += [("111", "5967132958683.219", "0"), ("112", "917.05", "007"), ("9", "917.05", "1e3")]
+    pieces = word_array([event % value for value in values for _ in range(4)])
+    has_layout, columns = Layouts().columns(pieces)
+    assert has_layout[::4].tolist() == [True, True, True, True, False, False]  # 007 is no JSON
+    assert columns is not None
+    assert columns.name[::4].to_pylist() == ["gemm128", "gemm256", "gemm110", "gemm111"]
+    assert columns.category[::4].to_pylist() == ["kernel"] * 4
+    assert columns.start[::4].tolist() == [904_250, 917_050, 1234567890123456, 5967132958683219]
+    assert columns.stream[::4].tolist() == [7, 9, 3, 0]
+    assert set(columns.duration.tolist()) == {NO_TIME}
+    assert set(columns.thread.tolist()) == {NONE}
+    rows = np.array([0, 4, 12])
+    assert columns.json(rows) == [event % value for value in (*values[:2], values[3])]
 
 
 NUMBERS = st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(0, 1 << 40), st.floats(0, 1e6))
