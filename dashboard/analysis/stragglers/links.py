@@ -10,14 +10,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from dashboard.analysis.communication.matching import Row, matched
+from dashboard.analysis.communication.matching import met
 from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.operations import operations
-from dashboard.analysis.rows_by_key import RowsByKey, medians_of_other_rows, rows_by_key
+from dashboard.analysis.rows_by_key import (
+    RowsByKey,
+    medians_of_other_rows,
+    numbered,
+    rows_by_key,
+    words_numbered,
+)
 from dashboard.analysis.stragglers.work import (
     COMMUNICATION,
     FEWEST_STEPS,
@@ -48,21 +56,30 @@ _Link: TypeAlias = tuple[int, int] | str
 """Sender and receiver, or the group of a collective."""
 
 
-@dataclass(kw_only=True, slots=True, frozen=True)
-class _Transfer:
-    """One message or collective as one rank saw it end, from `start` to `end`, ns."""
+@dataclass(kw_only=True, frozen=True)
+class _Transfers:
+    """Messages and collectives as the ranks saw them end, one entry for each. row: of `operations`.
+    start, end: ns. alike: equal for those with the same op, dimension and size. link: equal for
+    those of the same pair of ranks, or group.
+    """
 
-    rank: int
-    step: int
-    stage: int | None
-    microbatch: int | None
-    op: str
-    start: int
-    end: int
+    operations: pa.Table
+    row: Ints
+    src: Ints
+    start: Ints
+    end: Ints
+    alike: Ints
+    link: Ints
 
-    @property
-    def duration(self) -> int:
-        return self.end - self.start
+    def of(self, chosen: Ints) -> tuple[_Link, list[dict[str, Any]]]:
+        """The link of these, and they as rows of `operations`, with `start` and `end` as here."""
+        table = self.operations.take(pa.array(self.row[chosen]))
+        times = {"start": self.start[chosen], "end": self.end[chosen]}
+        for name, values in times.items():
+            table = table.set_column(table.column_names.index(name), name, pa.array(values))
+        rows = table.to_pylist()
+        src = int(self.src[chosen[0]])
+        return rows[0]["group"] if src < 0 else (src, rows[0]["rank"]), rows
 
 
 def slow_links(run: Recording, work: Work) -> Iterator[Suspect]:
@@ -71,21 +88,23 @@ def slow_links(run: Recording, work: Work) -> Iterator[Suspect]:
         return
     least = _NEEDED_OF_WORK * float(work.usual.max())
     ends = _Ends.of(work)
-    for links in _alike(run, work).values():
+    seen = _seen(operations(run, work.steps))
+    ns = (seen.end - seen.start).astype(np.float64)
+    for links in _by_link(seen):
         if len(links) < 2:
             continue
-        seen = [np.array([t.duration for t in found], np.float64) for found in links.values()]
-        own = np.array([[float(np.median(durations)), scatter(durations)] for durations in seen])
+        own = np.array([[float(np.median(ns[link])), scatter(ns[link])] for link in links])
         others = medians_of_other_rows(own)
         compared = zip(own.tolist(), others.tolist(), strict=True)
-        for (link, found), ((measured, noise), (expected, noise_of_others)) in zip(
-            links.items(), compared, strict=True
+        for link, ((measured, noise), (expected, noise_of_others)) in zip(
+            links, compared, strict=True
         ):
             excess = measured - expected
             needed = max(_SLOWER * expected, _APART * max(noise, noise_of_others))
-            per_step = excess * len(found) / len(work.steps)
+            per_step = excess * len(link) / len(work.steps)
             if excess > needed > 0 and per_step > least:
-                yield _suspect(work, ends, link, found, expected, measured, excess / needed)
+                told = seen.of(link)
+                yield _suspect(work, ends, *told, expected, measured, excess / needed)
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -107,48 +126,54 @@ class _Ends:
         )
 
 
-def _alike(
-    run: Recording, work: Work
-) -> dict[tuple[str, str, int | None], dict[_Link, list[_Transfer]]]:
-    """What is transferred alike (op, dimension, bytes) → link → its transfers."""
-    found: dict[tuple[str, str, int | None], dict[_Link, list[_Transfer]]] = defaultdict(
-        lambda: defaultdict(list)
+def _seen(operations: pa.Table) -> _Transfers:
+    """Of each message what its receiver saw, of each collective what each of its members did."""
+    found = met(operations)
+    start, call_end = (operations[name].to_numpy() for name in ("start", "call_end"))
+    waited = pc.fill_null(operations["wait_end"], 0).to_numpy()
+    rank = operations["rank"].to_numpy().astype(np.int64)
+    last = np.full(int(found.collective.max(initial=-1)) + 1, np.iinfo(np.int64).min)
+    np.maximum.at(last, found.collective, start[found.members])
+    row = np.concatenate([found.receives, found.members])
+    begin = np.concatenate(
+        [np.maximum(start[found.sends], start[found.receives]), last[found.collective]]
     )
-    rows = operations(run, work.steps).to_pylist()
-    messages, collectives = matched(rows)
-    for ends in messages.values():
-        if len(ends) == 2:
-            recv = ends["recv"]
-            start = max(ends["send"]["start"], recv["start"])
-            alike = found[recv["op"], recv["dim"], recv["bytes"]]
-            alike[ends["send"]["rank"], recv["rank"]] += _seen(recv, start)
-    for arrived in collectives.values():
-        last = max(row["start"] for row in arrived.values())
-        for row in arrived.values():
-            if len(arrived) > 1:
-                found[row["op"], row["dim"], row["bytes"]][row["group"]] += _seen(row, last)
-    return found
+    src = np.concatenate([rank[found.sends], np.full(len(found.members), -1)])
+    end = np.where(waited != 0, waited, call_end)[row]
+    ended = end >= begin
+    row, src = row[ended], src[ended]
+    words = (words_numbered(operations[name])[1][row] for name in ("op", "dim"))
+    size = pc.fill_null(operations["bytes"], -1).to_numpy()[row]
+    group = words_numbered(operations["group"])[1][row]
+    _, alike = numbered(*words, size)
+    of_message = src >= 0
+    _, link = numbered(src, np.where(of_message, rank[row], group))
+    return _Transfers(
+        operations=operations,
+        row=row,
+        src=src,
+        start=begin[ended],
+        end=end[ended],
+        alike=alike,
+        link=link,
+    )
 
 
-def _seen(row: Row, start: int) -> Iterator[_Transfer]:
-    end = row["wait_end"] or row["call_end"]
-    if end >= start:
-        yield _Transfer(
-            rank=row["rank"],
-            step=row["step"],
-            stage=row["stage"],
-            microbatch=row["microbatch"],
-            op=row["op"],
-            start=start,
-            end=end,
-        )
+def _by_link(seen: _Transfers) -> list[list[Ints]]:
+    """What is alike, in order of the first of it → link, likewise → its transfers."""
+    first, of = numbered(seen.alike, seen.link)
+    transfers = rows_by_key(of, len(first))
+    found: dict[int, list[Ints]] = {}
+    for number in np.argsort(first).tolist():
+        found.setdefault(int(seen.alike[first[number]]), []).append(transfers[number])
+    return list(found.values())
 
 
 def _suspect(
     work: Work,
     ends: _Ends,
     link: _Link,
-    transfers: Sequence[_Transfer],
+    transfers: Sequence[dict[str, Any]],
     expected: float,
     measured: float,
     clearness: float,
@@ -156,7 +181,7 @@ def _suspect(
     graph, factor = work.graph, expected / measured
     by_rank: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for transfer in transfers:
-        by_rank[transfer.rank].append((transfer.start, transfer.end))
+        by_rank[transfer["rank"]].append((transfer["start"], transfer["end"]))
     starts = graph.pieces["start"].to_numpy()
     on_link, sat = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for member, spans in by_rank.items():
@@ -171,7 +196,7 @@ def _suspect(
         rank=rank,
         src=src,
         group=link if isinstance(link, str) else None,
-        steps=tuple(sorted({t.step for t in transfers})),
+        steps=tuple(sorted({t["step"] for t in transfers})),
         slowdown=1 / factor - 1 if factor > 0 else None,
         clearness=clearness,
         pieces=changed(pieces, work.ns[pieces] * factor),
@@ -188,18 +213,14 @@ def _lies_in(instants: Ints, spans: Sequence[tuple[int, int]]) -> Bools:
     return found
 
 
-def _evidence(transfers: Sequence[_Transfer], expected: float) -> tuple[Evidence, ...]:
+def _evidence(transfers: Sequence[dict[str, Any]], expected: float) -> tuple[Evidence, ...]:
     """The longest ones."""
-    longest = sorted(transfers, key=lambda t: (-t.duration, t.start))[:MOST_EVIDENCE]
+    longest = sorted(transfers, key=lambda t: (t["start"] - t["end"], t["start"]))[:MOST_EVIDENCE]
     return tuple(
         Evidence(
-            rank=t.rank,
-            step=t.step,
-            stage=t.stage,
-            microbatch=t.microbatch,
-            name=t.op,
-            start=t.start,
-            duration=t.duration,
+            **{name: t[name] for name in ("rank", "step", "stage", "microbatch", "start")},
+            name=t["op"],
+            duration=t["end"] - t["start"],
             expected=round(expected),
         )
         for t in longest

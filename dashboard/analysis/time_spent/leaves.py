@@ -36,11 +36,24 @@ def leaves(spans: Sequence[tuple[int, int]]) -> list[Piece]:
 def innermost(start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
     """The same of many spans: start, end and span of each piece."""
     order = np.lexsort((-end, start))
-    begins, ends, spans = start[order].tolist(), end[order].tolist(), order.tolist()
+    begins, ends = start[order], end[order]
+    # Most spans overlap no other: those are pieces as they are.
+    apart = begins[1:] >= np.maximum.accumulate(ends)[:-1]
+    alone = np.append(True, apart)[: len(order)] & np.append(apart, True)[: len(order)]
+    whole = np.stack([begins[alone], ends[alone], order[alone]], axis=1)
+    cut = np.array(_cut(begins[~alone], ends[~alone], order[~alone]), np.int64).reshape(-1, 3)
+    found = np.concatenate([whole, cut])
+    found = found[found[:, 1] > found[:, 0]]
+    found = found[np.argsort(found[:, 0])]
+    return found[:, 0], found[:, 1], found[:, 2]
+
+
+def _cut(begins: Ints, ends: Ints, spans: Ints) -> list[tuple[int, int, int]]:
+    """Pieces of spans that overlap, in order of start, the longest first; some have no length."""
     cuts: list[tuple[int, int, int]] = []
     opened: list[tuple[int, int]] = []
     now = 0
-    for begin, last, span in zip(begins, ends, spans, strict=True):
+    for begin, last, span in zip(begins.tolist(), ends.tolist(), spans.tolist(), strict=True):
         while opened and opened[-1][0] <= begin:
             until, top = opened.pop()
             cuts.append((now, until, top))
@@ -54,6 +67,4 @@ def innermost(start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
         until, top = opened.pop()
         cuts.append((now, until, top))
         now = max(now, until)
-    found = np.array(cuts, np.int64).reshape(-1, 3)
-    found = found[found[:, 1] > found[:, 0]]
-    return found[:, 0], found[:, 1], found[:, 2]
+    return cuts

@@ -17,7 +17,7 @@ from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.intervals import Intervals
 from dashboard.analysis.steps import step_windows
 from dashboard.analysis.time_spent.claims import IDLE, claims_of, divide
-from dashboard.analysis.time_spent.leaves import leaves
+from dashboard.analysis.time_spent.leaves import innermost
 from dashboard.runs.part import in_steps
 
 if TYPE_CHECKING:
@@ -104,9 +104,8 @@ def _innermost(events: pa.Table) -> tuple[Intervals, Ints]:
     """Pieces side by side, and the row of `events` that each is of."""
     begin = events["start"].to_numpy()
     end = begin + events["duration"].to_numpy()
-    found = leaves(list(zip(begin.tolist(), end.tolist(), strict=True)))
-    pieces = np.array([(piece.start, piece.end) for piece in found], np.int64).reshape(-1, 2)
-    return pieces, np.array([piece.span for piece in found], np.int64)
+    start, until, span = innermost(begin, end)
+    return np.stack([start, until], axis=1), span
 
 
 def _common(pieces: Intervals, taken: Intervals, windows: Intervals) -> tuple[Ints, Ints, Ints]:
