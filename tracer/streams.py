@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -84,6 +85,13 @@ class StreamWriter:
             self._file.close()
 
 
+Keep = Callable[[pa.Table], pa.Table]
+"""Of some rows, in the order of the file, those that are kept."""
+
+_AT_ONCE: Final = 1 << 17
+"""Rows that are in memory together where not all are kept: some 15 MB."""
+
+
 class StreamContent:
     """What could be read of a stream: its metadata, its rows, and whether it ends well.
 
@@ -94,26 +102,16 @@ class StreamContent:
     makes it longer.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        batches: list[pa.RecordBatch],
-        schema: pa.Schema,
-        *,
-        damage: str | None,
-        bytes_read: int,
-    ) -> None:
+    def __init__(self, path: Path, rows: _Rows, *, damage: str | None, bytes_read: int) -> None:
         self.path = path
         self.bytes_read = bytes_read
-        self.schema = schema
+        self.schema = rows.schema
         self.problem = f"{path}: {damage}" if damage else None
-        found = pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
-        self.table, reasons = possible_rows(found)
-        left_out = found.num_rows - self.table.num_rows
-        said = "; ".join(f"{why} ({count:,})" for why, count in reasons.most_common())
+        self.table = rows.table()
+        said = "; ".join(f"{why} ({count:,})" for why, count in rows.reasons.most_common())
         self.left_out = (
-            f"{path}: {left_out:,} of {found.num_rows:,} rows cannot be: {said}"
-            if left_out
+            f"{path}: {rows.left_out:,} of {rows.count:,} rows cannot be: {said}"
+            if rows.left_out
             else None
         )
 
@@ -128,8 +126,40 @@ class StreamContent:
         return int(_metadata(self.schema, "rank"))
 
 
-Choose = Callable[[pa.RecordBatch], pa.RecordBatch]
-"""Leaves out rows of a batch."""
+class _Rows:
+    """The rows of a stream as they are read: how many, why some cannot be, and what is kept."""
+
+    def __init__(self, schema: pa.Schema, keep: Keep) -> None:
+        self.schema = schema
+        self.count = 0
+        self.left_out = 0
+        self.reasons: Counter[str] = Counter()
+        self._keep = keep
+        self._kept: list[pa.Table] = []
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """The next rows."""
+        self.count += batch.num_rows
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        if self._waiting_rows >= _AT_ONCE:
+            self._keep_some()
+
+    def table(self) -> pa.Table:
+        """All that is kept."""
+        if self._waiting or not self._kept:
+            self._keep_some()
+        return pa.concat_tables(self._kept).unify_dictionaries()
+
+    def _keep_some(self) -> None:
+        found = pa.Table.from_batches(self._waiting, schema=self.schema).unify_dictionaries()
+        self._waiting, self._waiting_rows = [], 0
+        possible, reasons = possible_rows(found)
+        self.left_out += found.num_rows - possible.num_rows
+        self.reasons += reasons
+        self._kept.append(self._keep(possible))
 
 
 def read_stream(
@@ -137,11 +167,11 @@ def read_stream(
     content: str,
     *,
     columns: Sequence[str] | None = None,
-    choose: Choose = lambda batch: batch,
+    keep: Keep = lambda rows: rows,
 ) -> StreamContent:
     """Read all that is readable of one `.arrows` file, memory-mapped; or only these columns, which
-    takes less time, and of each batch only what `choose` leaves, so that no more is in memory.
-    What is wrong with the rest is then not found.
+    takes less time. What is wrong with the rest is then not found. Of these rows there are in
+    memory what `keep` makes of them, and `_AT_ONCE` besides. What it raises comes through.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -166,33 +196,28 @@ def read_stream(
             options = ipc.IpcReadOptions(use_threads=False, included_fields=places)
             reader = ipc.open_stream(mapped.slice(0, limit.readable), options=options)
             wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
-        batches, damage = _read_batches(reader, wanted, choose)
+        rows = _Rows(wanted, keep)
+        damage = _read_batches(reader, rows)
         if damage is None and limit.readable < mapped.size:
             damage = (
-                f"damaged after {_rows(batches):,} rows: claims {limit.unpacked / 1e9:,.1f} GB of "
+                f"damaged after {rows.count:,} rows: claims {limit.unpacked / 1e9:,.1f} GB of "
                 f"memory, a file of {mapped.size:,} bytes has {limit.allowed / 1e9:,.1f} at most"
             )
-        return StreamContent(path, batches, wanted, damage=damage, bytes_read=mapped.size)
+        return StreamContent(path, rows, damage=damage, bytes_read=mapped.size)
 
 
-def _read_batches(
-    reader: ipc.RecordBatchStreamReader, wanted: pa.Schema, choose: Choose
-) -> tuple[list[pa.RecordBatch], str | None]:
-    """The good batches, and what stopped the reading if it was not the end of the stream."""
-    good: list[pa.RecordBatch] = []
+def _read_batches(reader: ipc.RecordBatchStreamReader, rows: _Rows) -> str | None:
+    """Add the good batches to `rows`; what stopped it, if that was not the end of the stream."""
     while True:
         try:
             batch = reader.read_next_batch()
             _validate(batch)
-            good.append(choose(without_null_words(batch, wanted)))
+            good = without_null_words(batch, rows.schema)
         except StopIteration:
-            return good, None
+            return None
         except (pa.ArrowException, OSError, ValueError) as error:
-            return good, f"cut off or damaged after {_rows(good):,} rows: {_first_line(error)}"
-
-
-def _rows(batches: list[pa.RecordBatch]) -> int:
-    return sum(batch.num_rows for batch in batches)
+            return f"cut off or damaged after {rows.count:,} rows: {_first_line(error)}"
+        rows.add(good)
 
 
 def _validate(batch: pa.RecordBatch) -> None:

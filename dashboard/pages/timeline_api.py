@@ -96,7 +96,7 @@ def _describe(timeline: Timeline) -> dict[str, Any]:
     return {
         "lanes": [_lane(lane) for lane in timeline.lanes],
         "rows": timeline.row_count,
-        "steps": [[s.rank, s.step, s.start, s.duration] for s in timeline.steps],
+        "steps": timeline.steps.tolist(),
         "span": timeline.span,
         "kinds": KINDS,
         "present": _present_kinds(timeline),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -36,9 +36,34 @@ class Once(Protocol):
         """The events of a rank for who goes through all ranks: they are not kept."""
 
 
+@runtime_checkable
+class InParts(Protocol):
+    """Tables that can be had in parts, so that not all of a rank is in memory."""
+
+    def in_parts(
+        self, rank: int, columns: Collection[str], take: Callable[[pa.Table], None]
+    ) -> None:
+        """Give `take` all events of a rank, `rank` and these columns, in some order; each part is
+        in order of start.
+        """
+
+
 def once(tables: Mapping[int, pa.Table], rank: int) -> pa.Table:
     """The events of a rank; who goes through all ranks holds one at a time in memory."""
     return tables.once(rank) if isinstance(tables, Once) else tables[rank]
+
+
+def in_parts(
+    tables: Mapping[int, pa.Table],
+    rank: int,
+    columns: Collection[str],
+    take: Callable[[pa.Table], None],
+) -> None:
+    """See `InParts`; tables that are in memory are one part."""
+    if isinstance(tables, InParts):
+        tables.in_parts(rank, columns, take)
+    else:
+        take(tables[rank].select(["rank", *columns]))
 
 
 def numbers(column: pa.ChunkedArray, *, null: float = 0) -> npt.NDArray[Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,6 +16,8 @@ import pyarrow.compute as pc
 
 from dashboard.runs.alignment import align
 from dashboard.runs.caches import Fingerprint, fingerprint
+from dashboard.runs.columns import numbers
+from dashboard.runs.files import event_files, holds_events
 from dashboard.runs.foreign import imported
 from dashboard.runs.horizon import recorded_until
 from dashboard.runs.opened import KEPT_BYTES, MANY_EVENTS, Opened, recall, remember
@@ -26,14 +29,12 @@ from dashboard.runs.recording import (
     steps_of,
 )
 from dashboard.runs.skimming import for_clocks, operations_looked_at
-from dashboard.runs.stream_tables import Choose, StreamTables
+from dashboard.runs.stream_tables import StreamTables, Take
 from dashboard.runs.words import have
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
 from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
-from tracer.schema import EVENT_SCHEMA, MAX_RANK, RUN_FILE, clock_file, events_file, facts_file
-from tracer.streams import StreamContent, read_stream
-
-_EVENTS_NAME: Final = re.compile(r"rank-([0-9]{5,7})\.arrows")
+from tracer.schema import EVENT_SCHEMA, RUN_FILE, clock_file, events_file, facts_file
+from tracer.streams import Keep, StreamContent, read_stream
 
 _LISTED: Final = 8
 """Missing ranks in a row that are named one by one."""
@@ -61,9 +62,9 @@ def open_recording(
         NewerFormat: a newer Rankscope wrote it.
     """
     directory = Path(path)
-    made = None if _holds_events(directory) else imported(directory)
+    made = None if holds_events(directory) else imported(directory)
     directory = made or directory
-    files = _event_files(directory)
+    files = event_files(directory)
     if whole_steps:
         return _read(directory, files, make, whole_steps=True)
     seen = fingerprint(directory)
@@ -89,11 +90,16 @@ def _read(
 
 
 def _gather(
-    directory: Path, files: dict[int, Path], keep: Callable[[int, pa.Table], pa.Table]
+    directory: Path,
+    files: dict[int, Path],
+    keep: Callable[[int, pa.Table], pa.Table],
+    keep_of_part: Callable[[int, pa.Table], pa.Table] = lambda rank, rows: rows,
 ) -> dict[str, Any]:
-    """What a `Recording` is made of, and of each rank's events what `keep` makes of them."""
+    """What a `Recording` is made of, and of each rank's events what `keep` makes of them, or of
+    what `keep_of_part` has left of them as they were read.
+    """
     problems: list[Problem] = []
-    streams = _read_streams(files, problems, keep)
+    streams = _read_streams(files, problems, keep, keep_of_part)
     run_id = _single_run(streams)
     of_facts: list[Problem] = []
     facts = {
@@ -114,34 +120,38 @@ def _gather(
 
 
 def _skimmed(directory: Path, files: dict[int, Path]) -> Opened:
-    """The same, with the events of one rank in memory at a time."""
-    rows: dict[int, int] = {}
+    """The same, with the events of a part of one rank in memory at a time."""
+    rows: Counter[int] = Counter()
     starts: dict[int, int] = {}
-    steps: list[set[int]] = []
+    steps: dict[int, set[int]] = {}
     every = operations_looked_at(files.values())
 
-    def note(rank: int, table: pa.Table) -> pa.Table:
-        rows[rank] = table.num_rows
-        if table.num_rows:
-            starts[rank] = pc.min(table["start"]).as_py()
-        steps.append(steps_of(table))
-        return for_clocks(table, every)
+    def note(rank: int, part: pa.Table) -> pa.Table:
+        rows[rank] += part.num_rows
+        if part.num_rows:
+            start = int(numbers(part["start"]).min())
+            starts[rank] = min(starts.get(rank, start), start)
+        steps.setdefault(rank, set()).update(steps_of(part))
+        return for_clocks(part, every)
 
-    found = _gather(directory, files, note)
+    # of all parts together, what begins first and ends last is less than of each
+    found = _gather(directory, files, lambda rank, table: for_clocks(table, every), note)
     clock = align(found["tables"], found["facts"], found["clocks"])
 
     def common(rank: int, raw: int) -> int:
         return int(clock.maps[rank].to_common(np.array([raw], np.int64))[0])
 
-    begin = min((common(rank, raw) for rank, raw in starts.items()), default=0)
+    begin = min(
+        (common(rank, raw) for rank, raw in starts.items() if rank in clock.maps), default=0
+    )
     return Opened(
         run_id=found["meta"].run_id,
         ranks=tuple(sorted(found["tables"])),
-        event_count=sum(rows.values()),
+        event_count=sum(rows[rank] for rank in found["tables"]),
         problems=found["problems"] + clock_problem(clock),
         clock=clock,
         begin=begin,
-        steps=tuple(sorted(set.intersection(*steps))),
+        steps=tuple(sorted(set.intersection(*(steps[rank] for rank in found["tables"])))),
         recorded_until={rank: common(rank, raw) - begin for rank, raw in found["until"].items()},
     )
 
@@ -157,7 +167,7 @@ def recalled(
     """The run of which all but its events is known; these are read rank by rank when they are asked
     for, and kept as far as `kept_bytes` hold.
     """
-    files = _event_files(directory)
+    files = event_files(directory)
     said: list[Problem] = []  # they are in `known` already
     facts = {rank: facts_of(files[rank], rank, known.run_id, said) for rank in known.ranks}
     world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
@@ -165,21 +175,43 @@ def recalled(
     def events(rank: int) -> pa.Table:
         return prepared(rank, _events_of(rank, files[rank]))
 
-    def part(rank: int, columns: Collection[str], choose: Choose) -> pa.Table:
-        path = files[rank]
-        if any((found.file, found.rank) == (path.name, rank) for found in known.problems):
-            return events(rank)  # which rows of it can be, only all of its columns say
+    def part(rank: int, columns: Collection[str], keep: Keep) -> pa.Table:
+        if is_damaged(rank):
+            return events(rank)
+        return prepared(rank, whole(rank, columns, keep))
+
+    def in_parts(rank: int, columns: Collection[str], take: Take) -> None:
+        names = ["rank", *columns]
+
+        def hand_over(rows: pa.Table) -> pa.Table:
+            take(on_common_clock(rows, rank, known.clock.maps[rank], known.begin).select(names))
+            return pa.Table.from_batches([], schema=rows.schema)
+
+        if is_damaged(rank):
+            unchanged(_events_of(rank, files[rank], keep=hand_over))
+        else:
+            unchanged(whole(rank, columns, hand_over))
+
+    def is_damaged(rank: int) -> bool:
+        """Of such a rank, which rows can be is only said by all of its columns."""
+        name = files[rank].name
+        return any((found.file, found.rank) == (name, rank) for found in known.problems)
+
+    def whole(rank: int, columns: Collection[str], keep: Keep) -> StreamContent:
         names = [n for n in EVENT_SCHEMA.names if n in {*columns, "start", "duration"}]
-        stream = _events_of(rank, path, columns=names, choose=choose)
+        stream = _events_of(rank, files[rank], columns=names, keep=keep)
         if stream.problem or stream.left_out:
-            raise _changed(path)
-        return prepared(rank, stream)
+            raise _changed(files[rank])
+        return stream
 
     def prepared(rank: int, stream: StreamContent) -> pa.Table:
+        unchanged(stream)
+        return on_common_clock(stream.table, rank, known.clock.maps[rank], known.begin)
+
+    def unchanged(stream: StreamContent) -> None:
         facts = stream.path.stat()
         if [facts.st_size, facts.st_mtime_ns] != seen[stream.path.name]:
             raise _changed(stream.path)
-        return on_common_clock(stream.table, rank, known.clock.maps[rank], known.begin)
 
     return make.recalled(
         path=directory,
@@ -189,7 +221,12 @@ def recalled(
         clock=known.clock,
         begin=known.begin,
         tables=StreamTables(
-            known.ranks, events, part, event_count=known.event_count, kept_bytes=kept_bytes
+            known.ranks,
+            events,
+            part,
+            in_parts,
+            event_count=known.event_count,
+            kept_bytes=kept_bytes,
         ),
         event_count=known.event_count,
         steps=known.steps,
@@ -231,52 +268,16 @@ def clocks_of(
     return clocks
 
 
-def _holds_events(directory: Path) -> bool:
-    return directory.is_dir() and any(directory.glob("rank-*.arrows"))
-
-
-def _event_files(directory: Path) -> dict[int, Path]:
-    if not directory.exists():
-        raise TraceError(f"{directory}: no such run directory; check the path")
-    if not directory.is_dir():
-        raise TraceError(f"{directory}: is a file; name the run directory that holds {RUN_FILE}")
-    matches = ((_EVENTS_NAME.fullmatch(path.name), path) for path in directory.iterdir())
-    found = {int(match[1]): path for match, path in matches if match}
-    files = {
-        rank: path
-        for rank, path in found.items()
-        if rank <= MAX_RANK and path.name == events_file(rank)
-    }
-    if not files:
-        inside = _runs_inside(directory)
-        if inside:
-            raise TraceError(f"{directory}: no run, but these in it are, name one: {inside}")
-        raise TraceError(
-            f"{directory}: no {events_file(0)} or other rank files here; record a run with "
-            f"`torchrun … -m tracer --out {directory} train.py`, or name its directory "
-            "(or one with another tool's traces, see `rankscope import --help`)"
-        )
-    return dict(sorted(files.items()))
-
-
-def _runs_inside(directory: Path) -> str:
-    """The runs in a directory of runs, by name; empty where it has none."""
-    having = [
-        str(path)
-        for path in sorted(directory.iterdir())
-        if not path.name.startswith(".") and _holds_events(path)
-    ]
-    more = ["…"] if len(having) > _NAMED_AT_MOST else []
-    return ", ".join([*having[:_NAMED_AT_MOST], *more])
-
-
 def _read_streams(
-    files: dict[int, Path], problems: list[Problem], keep: Callable[[int, pa.Table], pa.Table]
+    files: dict[int, Path],
+    problems: list[Problem],
+    keep: Callable[[int, pa.Table], pa.Table],
+    keep_of_part: Callable[[int, pa.Table], pa.Table],
 ) -> dict[int, StreamContent]:
     streams: dict[int, StreamContent] = {}
     for rank, path in files.items():
         try:
-            streams[rank] = _events_of(rank, path)
+            streams[rank] = _events_of(rank, path, keep=partial(keep_of_part, rank))
             streams[rank].table = keep(rank, streams[rank].table)
         except NewerFormat:
             raise

@@ -17,6 +17,8 @@ from tracer.schema import EVENT_SCHEMA
 _COLUMNS: Final = tuple(EVENT_SCHEMA.names)
 _FILES: Final = 128
 """Kept open; a process may have a thousand."""
+_GROUPS: Final = 8
+"""Of rows, in memory together where not all are kept: as many as of a recorded stream."""
 _Place = tuple[int, int, str]
 """Rank, group of rows, column."""
 
@@ -75,6 +77,17 @@ class PackedTables(Mapping[int, pa.Table]):
             packed = self._rank(rank)
             groups = range(len(packed.ends)) if steps is None else packed.groups_with(steps)
         return self.groups(rank, columns, groups)
+
+    def in_parts(
+        self, rank: int, columns: Collection[str], take: Callable[[pa.Table], None]
+    ) -> None:
+        """See `InParts` (columns.py); nothing is kept."""
+        maps = {rank: self._maps[rank]}
+        alone = PackedTables(maps, self._begin, self._open_rank, kept_bytes=0)
+        groups = range(len(alone.rank(rank).ends))
+        for first in range(0, max(len(groups), 1), _GROUPS):
+            take(alone.groups(rank, columns, groups[first : first + _GROUPS]))
+        self.fetched += alone.fetched
 
     def groups(self, rank: int, columns: Collection[str], groups: Sequence[int]) -> pa.Table:
         """`rank` and these columns of these groups of rows."""

@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 from dashboard.runs.opened import KEPT_BYTES, LazyTables
 from dashboard.runs.words import have
 from tracer.arrays import number_array
+from tracer.streams import Keep
 
-Choose = Callable[[pa.RecordBatch], pa.RecordBatch]
-ReadPart = Callable[[int, Collection[str], Choose], pa.Table]
-"""Of a rank these columns, of those rows of each batch that are chosen."""
+ReadPart = Callable[[int, Collection[str], Keep], pa.Table]
+"""Of a rank these columns, of those rows that are kept."""
+Take = Callable[[pa.Table], None]
+ReadInParts = Callable[[int, Collection[str], Take], None]
 
 _EVENT_BYTES: Final = 110
 """Of all columns, in memory."""
@@ -32,12 +34,14 @@ class StreamTables(LazyTables):
         ranks: tuple[int, ...],
         read: Callable[[int], pa.Table],
         read_part: ReadPart,
+        read_in_parts: ReadInParts,
         *,
         event_count: int,
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
         super().__init__(ranks, read, kept_bytes=kept_bytes)
         self._read_part = read_part
+        self._read_in_parts = read_in_parts
         self._bytes_of_all = event_count * _EVENT_BYTES
         self._asked: set[int] = set()
 
@@ -57,15 +61,24 @@ class StreamTables(LazyTables):
         self._asked.add(rank)
         return self._read_part(rank, columns, _choosing(steps, kinds))
 
+    def in_parts(self, rank: int, columns: Collection[str], take: Take) -> None:
+        """See `InParts` (columns.py)."""
+        if self.holds(rank):
+            take(self[rank].select(["rank", *columns]))
+        elif rank in self._ranks:
+            self._read_in_parts(rank, columns, take)
+        else:
+            raise KeyError(rank)
 
-def _choosing(steps: Collection[int] | None, kinds: Collection[str] | None) -> Choose:
+
+def _choosing(steps: Collection[int] | None, kinds: Collection[str] | None) -> Keep:
     wanted = None if steps is None else number_array(np.array(sorted(steps), np.int32))
 
-    def choose(batch: pa.RecordBatch) -> pa.RecordBatch:
+    def choose(rows: pa.Table) -> pa.Table:
         if kinds is not None:
-            batch = batch.filter(have(pa.chunked_array([batch.column("kind")]), kinds).chunk(0))
+            rows = rows.filter(have(rows["kind"], kinds))
         if wanted is not None:
-            batch = batch.filter(pc.is_in(batch.column("step"), wanted))
-        return batch
+            rows = rows.filter(pc.is_in(rows["step"], wanted))
+        return rows
 
     return choose

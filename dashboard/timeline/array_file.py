@@ -7,13 +7,15 @@ head        JSON: what the writer says, and per array its type, place and shape
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import struct
+import tempfile
 import zlib
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +50,33 @@ class Store(Protocol):
     def keep(self, name: str, array: NDArray[Any]) -> None:
         """An array that is there already."""
 
+    def temporary(self) -> IO[bytes]:
+        """A file without a name, for what is to be out of memory meanwhile."""
+
+
+class Scratch:
+    """Records in a temporary file, added at its end and read in slices."""
+
+    def __init__(self, file: IO[bytes], kind: Any) -> None:
+        self._file = file
+        self.kind = np.dtype(kind)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, records: NDArray[Any]) -> None:
+        """Some more of them."""
+        self._file.seek(self._count * self.kind.itemsize)
+        self._file.write(np.ascontiguousarray(records, self.kind).view(np.uint8).data)
+        self._count += len(records)
+
+    def __getitem__(self, at: slice) -> NDArray[Any]:
+        low, high, _ = at.indices(self._count)
+        self._file.seek(low * self.kind.itemsize)
+        content = self._file.read(max(high - low, 0) * self.kind.itemsize)
+        return np.frombuffer(content, self.kind)
+
 
 class MemoryStore:
     """Arrays in memory, by name."""
@@ -63,6 +92,10 @@ class MemoryStore:
     def keep(self, name: str, array: NDArray[Any]) -> None:
         """An array that is there already."""
         self.arrays[name] = array
+
+    def temporary(self) -> IO[bytes]:
+        """In memory as well: there may be no place for files."""
+        return io.BytesIO()
 
 
 class FileArray:
@@ -116,6 +149,7 @@ class ArrayWriter:
 
     def __init__(self, path: Path, version: int) -> None:
         self._file = path.open("r+b", buffering=0)
+        self._folder = path.parent
         self._version = version
         self._size = _ALIGNMENT
         self._places: dict[str, tuple[str, int, tuple[int, ...]]] = {}
@@ -138,6 +172,10 @@ class ArrayWriter:
     def keep(self, name: str, array: NDArray[Any]) -> None:
         """Write a copy of the array."""
         self.allocate(name, array.dtype, array.shape)[:] = array
+
+    def temporary(self) -> IO[bytes]:
+        """Beside the file, where there is room for what is as large."""
+        return tempfile.TemporaryFile(dir=self._folder)
 
     def finish(self, head: dict[str, Any]) -> None:
         """Write the head, which must be what JSON can say, and all arrays to the disk."""

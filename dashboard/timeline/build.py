@@ -1,4 +1,5 @@
-"""Make the timeline of a run: rank by rank, so that one rank's events are in memory at a time.
+"""Make the timeline of a run: rank by rank, and of each rank one stretch of time after the other,
+so that the memory that it takes does not depend on how long the run is.
 
 What is made goes into a `Store` as it is made. A file keeps it out of memory, and the timeline is
 then read from there (index.py).
@@ -8,26 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dashboard.analysis.time_spent.claims import claims_of
-from dashboard.runs.part import alone
-from dashboard.timeline.array_file import MemoryStore, Store
-from dashboard.timeline.by_category import CategorySums, category_sums
-from dashboard.timeline.by_name import NameSums, name_sums
-from dashboard.timeline.lanes import COLUMNS, FEW_EVENTS, Lane, Step, Sums, Timeline
+from dashboard.analysis.time_spent.claims import CLAIMED_BY
+from dashboard.runs.columns import in_parts
+from dashboard.runs.in_order import STRETCH, InOrder
+from dashboard.timeline import by_name
+from dashboard.timeline.array_file import Array, MemoryStore, Scratch, Store
+from dashboard.timeline.by_category import CHANGE, CategorySums, Divided
+from dashboard.timeline.by_name import NameSums, Summing
+from dashboard.timeline.lanes import COLUMNS, FEW_EVENTS, Lane, Sums, Timeline
 from dashboard.timeline.occupancy import build_occupancy, occupancy_from
-from dashboard.timeline.rank_rows import Columns, columns_of, lanes_of, steps_of
+from dashboard.timeline.rank_rows import EVENT, READ, RankRows
 from tracer.schema import KINDS
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
 Advance = Callable[[int], object]
+
+_BLOCKS: Final = 1 << 6
+"""Of sums by name, whose events are in memory at once when they are kept."""
 
 
 @dataclass(slots=True)
@@ -40,6 +46,29 @@ class _Laid:
     offsets: list[int] = field(default_factory=lambda: [0])
     begins: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
+
+    def add(self, run: Recording, rank: int, rows: RankRows) -> None:
+        """One rank more."""
+        facts, steps = run.facts[rank], rows.steps
+        if len(steps):
+            self.steps.append(np.insert(steps, 0, rank, axis=1))
+            self.begins.append(int(steps[:, 1].min()))
+            self.ends.append(int((steps[:, 1] + steps[:, 2]).max()))
+        for lane, of_lane in rows.lanes():
+            self.lanes.append(
+                Lane(
+                    rank=rank,
+                    lane=lane,
+                    stages=tuple(facts.stages),
+                    coordinates=dict(facts.coordinates),
+                    first_row=len(self.offsets) - 1,
+                    rows=len(of_lane),
+                )
+            )
+            for row in of_lane:
+                self.offsets.append(self.offsets[-1] + row.count)
+                self.begins.append(row.begin)
+                self.ends.append(row.end)
 
     @property
     def span(self) -> tuple[int, int]:
@@ -62,7 +91,12 @@ def build_timeline(
 
 
 def write_timeline(
-    run: Recording, store: Store, *, advance: Advance, few_events: int
+    run: Recording,
+    store: Store,
+    *,
+    advance: Advance,
+    few_events: int,
+    stretch: int = STRETCH,
 ) -> dict[str, Any]:
     """Lay out every readable rank of a run in `store`, stage by stage; returns what `timeline_from`
     has to know beside the arrays, as JSON can say it.
@@ -72,12 +106,12 @@ def write_timeline(
     # a run that is being recorded is laid out anew as it grows, too often to add it up as well
     is_summed = run.files is not None and run.event_count > few_events
     for rank in sorted(run.ranks, key=lambda rank: (tuple(run.facts[rank].stages), rank)):
-        only, done = alone(run, rank), laid.offsets[-1]
-        rows = _lay_out(only, rank, laid)
-        for name, array in arrays.items():
-            array[done : laid.offsets[-1]] = getattr(rows, name)
-        if is_summed:
-            _keep_sums(store, only, rank, rows)
+        done = laid.offsets[-1]
+        with store.temporary() as waiting:
+            rows = RankRows(Scratch(waiting, EVENT), laid.names)
+            _read(run, rank, store, rows, is_summed=is_summed, stretch=stretch)
+            laid.add(run, rank, rows)
+            _keep(store, arrays, rank, rows, slice(done, laid.offsets[-1]), is_summed=is_summed)
         advance(laid.offsets[-1] - done)
     store.keep("offsets", np.array(laid.offsets, np.int64))
     store.keep("steps", np.concatenate([np.zeros((0, 4), np.int64), *laid.steps]))
@@ -101,16 +135,12 @@ def timeline_from(
     Raises:
         KeyError, TypeError: that was something else.
     """
-    steps: list[list[int]] = arrays["steps"].tolist()
     summed, occupied = head["summed"], head["occupancy"]
     count = int(arrays["offsets"][-1])  # steps are events, too, but not among these
     return Timeline(
         lanes=tuple(Lane(**lane | {"stages": tuple(lane["stages"])}) for lane in head["lanes"]),
         names=tuple(head["names"]),
-        steps=tuple(
-            Step(rank=rank, step=step, start=start, duration=duration)
-            for rank, step, start, duration in steps
-        ),
+        steps=arrays["steps"],
         span=(head["span"][0], head["span"][1]),
         tables=tables,
         offsets=arrays["offsets"],
@@ -120,45 +150,50 @@ def timeline_from(
     )
 
 
-def _lay_out(run: Recording, rank: int, laid: _Laid) -> Columns:
-    """The rank's events in order of rows; its lanes, steps and offsets are added to `laid`."""
-    table, facts = run.tables[rank], run.facts[rank]
-    columns = columns_of(table, laid.names)
-    steps = steps_of(rank, columns)
-    if len(steps):
-        laid.steps.append(steps)
-        laid.begins.append(int(steps[:, 2].min()))
-        laid.ends.append(int((steps[:, 2] + steps[:, 3]).max()))
-    rows = [columns.take(np.arange(0))]
-    for lane, layers in lanes_of(table, columns):
-        laid.lanes.append(
-            Lane(
-                rank=rank,
-                lane=lane,
-                stages=tuple(facts.stages),
-                coordinates=dict(facts.coordinates),
-                first_row=len(laid.offsets) - 1,
-                rows=len(layers),
-            )
-        )
-        for layer in layers:
-            laid.offsets.append(laid.offsets[-1] + len(layer.start))
-            laid.begins.append(int(layer.start[0]))
-            laid.ends.append(int(layer.start[-1] + layer.duration[-1]))
-        rows += layers
-    return Columns(
-        *(np.concatenate([getattr(part, name) for part in rows]) for name in Columns.__slots__)
-    )
+def _read(
+    run: Recording, rank: int, store: Store, rows: RankRows, *, is_summed: bool, stretch: int
+) -> None:
+    """Add the rank's events to `rows`, in order of start, and keep how its time is divided."""
+    with store.temporary() as parts, store.temporary() as changes:
+        ordered = InOrder(parts, stretch=stretch)
+        divided = Divided(Scratch(changes, CHANGE), is_imported=run.meta.source is not None)
+
+        def take(part: pa.Table) -> None:
+            if is_summed:
+                divided.look_at(part)
+            ordered.add(part)
+
+        columns = dict.fromkeys((*READ, *(CLAIMED_BY if is_summed else ())))
+        in_parts(run.tables, rank, tuple(columns), take)
+        for table in ordered.stretches():
+            rows.add(table)
+            if is_summed:
+                divided.add(table)
+        if is_summed:
+            divided.keep(store, rank)
 
 
-def _keep_sums(store: Store, run: Recording, rank: int, rows: Columns) -> None:
-    code = rows.name.astype(np.int64) * len(KINDS) + rows.kind
-    for sums in (
-        name_sums(code, rows.duration, rows.payload),
-        category_sums(claims_of(run, rank)),
-    ):
-        for part in fields(sums):
-            store.keep(f"{part.name}_of_{rank}", getattr(sums, part.name))
+def _keep(
+    store: Store,
+    arrays: Mapping[str, Array],
+    rank: int,
+    rows: RankRows,
+    place: slice,
+    *,
+    is_summed: bool,
+) -> None:
+    """The rank's events at their place in the arrays, and what they add up to."""
+    summing = Summing(store, rank, rows.sizes, place.stop - place.start) if is_summed else None
+    at = place.start
+    for events in rows.events(_BLOCKS * by_name.BLOCK):
+        for name, array in arrays.items():
+            array[at : at + len(events)] = events[name]
+        at += len(events)
+        if summing is not None:
+            code = events["name"].astype(np.int64) * len(KINDS) + events["kind"]
+            summing.add(code, events["duration"].copy(), events["size"])
+    if summing is not None:
+        summing.keep()
 
 
 def _sums_from(arrays: Mapping[str, NDArray[Any]], rank: int) -> Sums:

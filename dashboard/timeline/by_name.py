@@ -8,12 +8,12 @@ lie in it, and the events at its edges.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from dashboard.timeline.array_file import Store
 from dashboard.timeline.segments import ranges
 
 Ints = NDArray[np.int64]
@@ -41,21 +41,45 @@ class NameSums:
     size_of: NDArray[np.unsignedinteger]
 
 
-def name_sums(code: Ints, duration: Ints, payload: Ints) -> NameSums:
-    """Of a rank's events, with a code for each kind and name, ns, and bytes or `NO_BYTES`."""
+class Summing:
+    """Makes the arrays of `NameSums` of a rank in a store, from its events a few blocks at once."""
+
+    def __init__(self, store: Store, rank: int, sizes: Ints, count: int) -> None:
+        """sizes: the payloads, bytes or `NO_BYTES`. count: of events."""
+        self._store, self._rank, self._sizes = store, rank, sizes
+        self._sums = [np.zeros((5, 0), np.int64)]
+        self._offsets = [np.zeros(1, np.int64)]
+        self._at = 0
+        store.keep(f"sizes_of_{rank}", sizes)
+        self._size_of = store.allocate(
+            f"size_of_of_{rank}", np.min_scalar_type(len(sizes)), (count,)
+        )
+
+    def add(self, code: Ints, duration: Ints, size: NDArray[Any]) -> None:
+        """The next events, whole blocks of them but for the last: a code for each kind and name,
+        ns, and the place among the sizes.
+        """
+        sums, ends = _by_block(code, duration, self._sizes[size])
+        self._offsets.append(ends + self._offsets[-1][-1])
+        self._sums.append(sums)
+        self._size_of[self._at : self._at + len(size)] = size
+        self._at += len(size)
+
+    def keep(self) -> None:
+        """After the last events."""
+        self._store.keep(f"block_offsets_of_{self._rank}", np.concatenate(self._offsets))
+        self._store.keep(f"sums_of_{self._rank}", np.concatenate(self._sums, axis=1))
+
+
+def _by_block(code: Ints, duration: Ints, payload: Ints) -> tuple[Ints, Ints]:
+    """The sums of each block, one block after the other, and where each ends."""
     block = np.arange(len(code)) // BLOCK
     order = _order(code)
     order = order[_order(block[order])]
     of_block, of_code = block[order], code[order]
     firsts = np.flatnonzero((np.diff(of_block, prepend=-1) != 0) | (np.diff(of_code, prepend=-1)))
     sums = _by_group(of_single(code, duration, payload)[:, order], firsts)
-    sizes = pa.array(payload).dictionary_encode()
-    return NameSums(
-        block_offsets=np.searchsorted(of_block[firsts], np.arange(-(-len(code) // BLOCK) + 1)),
-        sums=sums,
-        sizes=sizes.dictionary.to_numpy(),
-        size_of=sizes.indices.to_numpy().astype(np.min_scalar_type(len(sizes.dictionary))),
-    )
+    return sums, np.searchsorted(of_block[firsts], np.arange(1, -(-len(code) // BLOCK) + 1))
 
 
 def stretches(known: NameSums, first: Ints, end: Ints) -> tuple[Ints, Ints]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 VERSION: Final = 2
 """To be raised with every change of what the file holds, of how rows are laid out, or of which
-events claim time for which category (analysis/time_spent/claims.py), which it keeps the sums of."""
+events claim time for which category (analysis/time_spent/claims.py), which it keeps the sums of. A
+test fails where it was not."""
 FILE: Final = "timeline.index"
 
 _LOG: Final = logging.getLogger(__name__)

@@ -38,16 +38,6 @@ class Lane:
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
-class Step:
-    """One step of one rank, ns from the run's start."""
-
-    rank: int
-    step: int
-    start: int
-    duration: int
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
 class Sums:
     """What all events and all time of one rank add up to; see by_name.py and by_category.py."""
 
@@ -62,13 +52,14 @@ class Timeline:
     `offsets[row] : offsets[row + 1]` are a row's events. `kind` and `name` index `KINDS` and
     `names`; `step`, `stage` and `microbatch` are -1 where an event has none; `source` is the
     event's place in `tables[rank]`, the events as the run has them. Times are ns from the run's
-    start. `occupancy` says the same of windows that hold very many events, and `sums` by rank what
-    a stretch of time holds; None where there are few.
+    start. `steps`, of shape (n, 4), are rank, step, start and duration of each step of a rank.
+    `occupancy` says the same of windows that hold very many events, and `sums` by rank what a
+    stretch of time holds; None where there are few.
     """
 
     lanes: tuple[Lane, ...]
     names: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: Ints
     span: tuple[int, int]
     tables: Mapping[int, pa.Table]
     offsets: Ints

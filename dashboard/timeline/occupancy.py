@@ -33,6 +33,8 @@ _LEAST_BINS: Final = 1 << 10
 """A handful of events is cut finely enough for any window of the whole run."""
 _MOST_BINS: Final = 1 << 24
 """Bins of a row at the base: one series takes 128 MB of memory while it is made."""
+_AT_ONCE: Final = 1 << 16
+"""Events of a row that are in memory together while this is made."""
 
 
 class Events(Protocol):
@@ -93,7 +95,7 @@ def build_occupancy(
     advance: is told the events of each row when it is done.
     """
     rows = [slice(low, high) for low, high in pairwise(offsets)]
-    kinds = [np.unique(columns["kind"][row]) for row in rows]
+    kinds = [_kinds(columns["kind"], row) for row in rows]
     series = sum(len(found) for found in kinds)
     bins = _bins(offsets[-1], series, span[1] - span[0])
     base = (span[1] - span[0]) // bins + 1  # an event without duration may lie at the very end
@@ -101,23 +103,23 @@ def build_occupancy(
         store.allocate(f"level_{level}", np.uint16, (series, bins >> level))
         for level in range(bins.bit_length())
     )
-    at, counts = 0, [np.zeros(1, np.int64)]
+    at, counts = 0, []
     for row, present in zip(rows, kinds, strict=True):
-        start, duration = columns["start"][row] - span[0], columns["duration"][row]
-        kind = columns["kind"][row]
-        for mine in (kind == code for code in present):
-            for level, filled in enumerate(_levels(start[mine], duration[mine], base, bins)):
+        for code in present.tolist():
+            for level, filled in enumerate(
+                _levels(_of_kind(columns, row, code, span[0]), base, bins)
+            ):
                 levels[level][at] = filled
             at += 1
-        classes = _classes(duration, base)
-        counts.append(np.bincount(classes[classes >= 0], minlength=1))
+        counts.append(_count_by_class(columns["duration"], row, base))
         advance(row.stop - row.start)
-    classes_of_all = max(map(len, counts))
-    of_rows = [np.pad(count, (0, classes_of_all - len(count))) for count in counts[1:]]
+    classes_of_all = max(map(len, counts), default=1)
+    of_rows = [np.pad(count, (0, classes_of_all - len(count))) for count in counts]
+    offsets_of_wide = np.cumsum(np.concatenate([[0], *of_rows]), dtype=np.int64)
     store.keep("series_offsets", np.cumsum([0, *map(len, kinds)], dtype=np.int64))
     store.keep("series_kind", np.concatenate([np.zeros(0, np.uint8), *kinds]))
-    store.keep("wide_offsets", np.cumsum(np.concatenate([[0], *of_rows]), dtype=np.int64))
-    _keep_wide(columns["duration"], rows, base, store, sum(int(count.sum()) for count in counts))
+    store.keep("wide_offsets", offsets_of_wide)
+    _keep_wide(columns["duration"], rows, base, store, offsets_of_wide)
     return {
         "origin": span[0],
         "base": base,
@@ -208,19 +210,62 @@ def _classes(duration: Any, base: int) -> Any:
     return np.frexp(np.asarray(duration // base, np.float64))[1] - 1
 
 
-def _levels(start: Ints, duration: Ints, base: int, bins: int) -> Iterable[NDArray[np.uint16]]:
+def _pieces(row: slice) -> Iterable[slice]:
+    """The events of a row, `_AT_ONCE` at a time."""
+    for low in range(row.start, row.stop, _AT_ONCE):
+        yield slice(low, min(low + _AT_ONCE, row.stop))
+
+
+def _kinds(kind: Array, row: slice) -> NDArray[np.uint8]:
+    """Those that occur in a row, ascending."""
+    found = [np.unique(kind[piece]) for piece in _pieces(row)]
+    return np.unique(np.concatenate([np.zeros(0, np.uint8), *found]))
+
+
+def _of_kind(
+    columns: Mapping[str, Array], row: slice, kind: int, origin: int
+) -> Iterable[tuple[Ints, Ints]]:
+    """Start (ns from `origin`) and duration of the events of one kind, piece by piece."""
+    for piece in _pieces(row):
+        mine = columns["kind"][piece] == kind
+        yield columns["start"][piece][mine] - origin, columns["duration"][piece][mine]
+
+
+def _count_by_class(duration: Array, row: slice, base: int) -> Ints:
+    """How many events of a row are of each class that it has."""
+    counts = np.zeros(1, np.int64)
+    for piece in _pieces(row):
+        classes = _classes(duration[piece], base)
+        here = np.bincount(classes[classes >= 0], minlength=len(counts))
+        here[: len(counts)] += counts
+        counts = here
+    return counts
+
+
+def _levels(
+    pieces: Iterable[tuple[Ints, Ints]], base: int, bins: int
+) -> Iterable[NDArray[np.uint16]]:
     """One series at every level: each is the one below it in pairs, plus the events that are
     shorter than its bins but not than those below.
     """
-    classes = _classes(duration, base)
-    filled, touched = np.zeros(bins), np.zeros(bins, np.bool_)
+    own: dict[int, tuple[NDArray[np.float64], NDArray[np.bool_]]] = {}
+    for start, duration in pieces:
+        level_of = _classes(duration, base) + 1
+        for level in np.flatnonzero(np.bincount(level_of)).tolist():
+            if level < bins.bit_length():
+                here = np.flatnonzero(level_of == level)
+                size = bins >> level
+                of_level = own.setdefault(level, (np.zeros(size), np.zeros(size, np.bool_)))
+                _spread(start[here], duration[here], base << level, *of_level)
+    filled, touched = own.pop(0, (np.zeros(bins), np.zeros(bins, np.bool_)))
     for level in range(bins.bit_length()):
         if level:
             filled = filled[0::2] + filled[1::2]
             touched = touched[0::2] | touched[1::2]
-        here = np.flatnonzero(classes == level - 1)
-        if len(here):
-            _spread(start[here], duration[here], base << level, filled, touched)
+        if level in own:
+            of_level = own.pop(level)
+            filled += of_level[0]
+            touched |= of_level[1]
         shares = np.rint(filled * (FULL / (base << level)))
         yield np.maximum(shares, touched).astype(np.uint16)
 
@@ -232,27 +277,42 @@ def _spread(
     filled: NDArray[np.float64],
     touched: NDArray[np.bool_],
 ) -> None:
-    """Add the ns of events shorter than a bin to the one or two bins that each of them touches."""
+    """Add the ns of events shorter than a bin to the one or two bins that each of them touches.
+    They come in order of start.
+    """
     bins = len(filled)
     first = np.minimum(start // width, bins - 1)
     in_first = np.minimum((first + 1) * width - start, duration)
     beyond = duration - in_first
-    filled += np.bincount(first, in_first, bins)
+    low = int(first[0])
+    count = min(int(first[-1]) + 2, bins) - low
+    filled[low : low + count] += np.bincount(first - low, in_first, count)
     touched[first] = True
     crossing = np.flatnonzero(beyond > 0)
     if len(crossing):
         second = np.minimum(first[crossing] + 1, bins - 1)
-        filled += np.bincount(second, beyond[crossing], bins)
+        filled[low : low + count] += np.bincount(second - low, beyond[crossing], count)
         touched[second] = True
 
 
-def _keep_wide(duration: Array, rows: Sequence[slice], base: int, store: Store, count: int) -> None:
-    """The events of each row that are no shorter than a base bin, by class, then start."""
-    wide = store.allocate("wide", np.uint32, (count,))
-    at = 0
-    for row in rows:
-        classes = _classes(duration[row], base)
-        places = np.flatnonzero(classes >= 0)
-        places = row.start + places[np.argsort(classes[places], kind="stable")]
-        wide[at : at + len(places)] = places
-        at += len(places)
+def _keep_wide(
+    duration: Array, rows: Sequence[slice], base: int, store: Store, offsets: Ints
+) -> None:
+    """The events of each row that are no shorter than a base bin, by class, then start; those of
+    row r and class c end at `offsets[r * classes + c + 1]`.
+    """
+    wide = store.allocate("wide", np.uint32, (int(offsets[-1]),))
+    classes_of_row = (len(offsets) - 1) // max(len(rows), 1)
+    for number, row in enumerate(rows):
+        first = number * classes_of_row
+        next_of_class = offsets[first : first + classes_of_row].tolist()
+        for piece in _pieces(row):
+            classes = _classes(duration[piece], base)
+            places = np.flatnonzero(classes >= 0)
+            places = places[np.argsort(classes[places], kind="stable")]
+            for code, count in enumerate(np.bincount(classes[places]).tolist()):
+                if count:
+                    mine, places = places[:count], places[count:]
+                    at = next_of_class[code]
+                    wide[at : at + count] = piece.start + mine
+                    next_of_class[code] = at + count

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,9 +44,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     found: list[int] = []
     read = opening._events_of
 
-    def noted(rank: int, path: Path) -> object:
+    def noted(rank: int, path: Path, **how: Any) -> object:
         found.append(rank)
-        return read(rank, path)
+        return read(rank, path, **how)
 
     monkeypatch.setattr(opening, "_events_of", noted)
     return found

@@ -91,7 +91,7 @@ def test_steps_are_lines_not_boxes(tmp_path: Path) -> None:
         Event(start=150, duration=50, kind="step", name="step", step=1),
     ]
     timeline = build_timeline(open_run(write_run(tmp_path / "run", {0: events})))
-    assert [(s.step, s.start, s.duration) for s in timeline.steps] == [(0, 0, 50), (1, 50, 50)]
+    assert timeline.steps.tolist() == [[0, 0, 0, 50], [0, 1, 50, 50]]
     assert len(timeline.start) == 1
     assert timeline.span == (0, 100)
 
