@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from dashboard.run import Run, open_run
 from dashboard.runs.follow import Follower
@@ -67,14 +68,24 @@ def shown_range(page: Page) -> str:
     return page.locator('[data-part="range"]').text_content() or ""
 
 
+def as_quiet(route: Route) -> None:
+    """The page as it is laid out where nothing had come for a while."""
+    reply = route.fetch()
+    route.fulfill(
+        response=reply, body=re.sub(r'(data-state": ?)"live"', r'\1"quiet"', reply.text())
+    )
+
+
 def test_1_the_timeline_goes_on_until_it_is_moved(live: Tab) -> None:
-    """Also where the timeline is there before anything says that the run is live."""
+    """Also where it is there before anything says that the run is live."""
     page = live.page
+    page.route("**/_dash-layout", as_quiet)
     page.route("**/api/live", lambda route: route.fulfill(json={}))
     live.open_timeline()
-    page.unroute("**/api/live")
+    page.unroute_all()
     badge = page.locator("#shell-live")
-    expect(badge).to_contain_text("Live · step")
+    # Two processes import torch first.
+    expect(badge).to_contain_text("Live · step", timeout=3 * PATIENCE_MS)
     for _ in range(2):
         before = shown_range(page)
         expect(page.locator('[data-part="range"]')).not_to_have_text(before)
