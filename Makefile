@@ -26,6 +26,7 @@ FRAMEWORKS := $(VENV)/.frameworks
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
 
+# Python compiles a module when it is first imported: most of these never are, which saves a minute.
 env: $(READY) ## make the Python environment in .venv
 
 $(READY): pyproject.toml
@@ -37,17 +38,17 @@ $(READY): pyproject.toml
 	  exit 1; }
 	@echo "Making the environment in $(VENV): some minutes, once."
 	@export PIP_DISABLE_PIP_VERSION_CHECK=1; set -x; \
-	  $(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION) && \
-	  $(BIN)/python -m pip install --quiet -e '.[test,check,gpu,bench]'
+	  $(BIN)/python -m pip install --quiet --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION) && \
+	  $(BIN)/python -m pip install --quiet --no-compile -e '.[test,check,gpu,bench]'
 	@touch $@
 
 # Their tests need them; nothing else does. DeepSpeed would compile its kernels here otherwise.
 $(FRAMEWORKS): $(READY)
 	@echo "Adding the training frameworks to $(VENV): a minute, once."
 	@export PIP_DISABLE_PIP_VERSION_CHECK=1 DS_BUILD_OPS=0; \
-	  $(BIN)/python -m pip install --quiet torch==$(TORCH_VERSION) -e '.[frameworks]' || \
+	  $(BIN)/python -m pip install --quiet --no-compile torch==$(TORCH_VERSION) -e '.[frameworks]' || \
 	  echo "Some framework does not install here: its tests will be skipped." >&2; \
-	  $(BIN)/python -m pip install --quiet torch==$(TORCH_VERSION) -e '.[fuzz]' || \
+	  $(BIN)/python -m pip install --quiet --no-compile torch==$(TORCH_VERSION) -e '.[fuzz]' || \
 	  echo "atheris does not install here: coverage-guided fuzzing will be skipped." >&2
 	@touch $@
 
