@@ -80,6 +80,11 @@ class BlackBox:
         """Write at the next flush; from any thread."""
         self._asked.append(reason)
 
+    @property
+    def asked(self) -> int:
+        """How often `ask` was called since the last incident."""
+        return len(self._asked)
+
     def keep(self, records: Records) -> None:
         """Take drained records; let go of those before the last steps."""
         self._held.append(records)
@@ -101,9 +106,11 @@ class BlackBox:
         """Take the counters of a flush."""
         self._counters.append(batch)
 
-    def incident(self) -> str | None:
-        """Why to write now, or None. A hang is told once."""
-        reasons = [self._asked.popleft() for _ in range(len(self._asked))]
+    def incident(self, asked: int) -> str | None:
+        """Why to write now, or None: what was `asked` first, a slow step, a hang, which is told
+        once.
+        """
+        reasons = [self._asked.popleft() for _ in range(asked)]
         if self._slow is not None:
             step, duration = self._slow
             reasons.append(f"slow step {step} ({duration / 1e9:.3g} s)")

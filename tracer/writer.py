@@ -152,15 +152,20 @@ class Writer:
             self._counters.write(batch)
 
     def _hold(self, box: BlackBox) -> None:
-        """Keep what was drained, and write what is kept if there is a reason."""
-        for records in self._drained():
-            box.keep(records)
-        box.keep_counters(self._counter_batch())
+        """Keep what was drained, and write what is kept if there is a reason.
+
+        What is asked for from here on waits for the next time: the steps before it may not be in
+        what is drained now.
+        """
         heard = self._signals.heard() if self._signals is not None else []
         for number in heard:
             box.ask(f"signal {signal.Signals(number).name}")
+        asked = box.asked
+        for records in self._drained():
+            box.keep(records)
+        box.keep_counters(self._counter_batch())
         is_complete = self._is_last or not self._stopping.is_set()
-        reason = box.incident() if is_complete else None
+        reason = box.incident(asked) if is_complete else None
         if reason is not None:
             self._dump(box, reason)
         if self._signals is not None and any(map(self._signals.is_final, heard)):

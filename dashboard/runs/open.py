@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -17,11 +16,12 @@ import pyarrow.compute as pc
 from dashboard.runs.alignment import align
 from dashboard.runs.caches import Fingerprint, fingerprint
 from dashboard.runs.columns import numbers
+from dashboard.runs.described import facts_of, meta_of, report_missing, two_runs
 from dashboard.runs.files import event_files, holds_events
 from dashboard.runs.foreign import imported
 from dashboard.runs.horizon import recorded_until
 from dashboard.runs.opened import KEPT_BYTES, MANY_EVENTS, Opened, recall, remember
-from dashboard.runs.problems import Problem, problem_of
+from dashboard.runs.problems import Problem, less_its_file, problem_of
 from dashboard.runs.recording import (
     Recording,
     clock_problem,
@@ -32,12 +32,9 @@ from dashboard.runs.skimming import for_clocks, operations_looked_at
 from dashboard.runs.stream_tables import StreamTables, Take
 from dashboard.runs.words import have
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
-from tracer.run_files import RankFacts, RunMeta, read_rank_facts, read_run_meta
-from tracer.schema import EVENT_SCHEMA, RUN_FILE, clock_file, events_file, facts_file
+from tracer.schema import EVENT_SCHEMA, clock_file
 from tracer.streams import Keep, StreamContent, read_stream
 
-_LISTED: Final = 8
-"""Missing ranks in a row that are named one by one."""
 _NAMED_AT_MOST: Final = 16
 """Files in one message: with all 10,000 of them it could not be read."""
 
@@ -257,7 +254,7 @@ def clocks_of(
         try:
             stream = read_stream(path, "clock")
         except (TraceError, OSError) as error:
-            said = f"{_without(path, error)}; this rank's comparisons of clocks are left out"
+            said = f"{less_its_file(path, error)}; this rank's comparisons of clocks are left out"
             problems.append(problem_of(path, rank, said))
             continue
         if (stream.run_id, stream.rank) != (run_id, rank):
@@ -283,7 +280,7 @@ def _read_streams(
             raise
         except (TraceError, OSError) as error:
             problems.append(
-                problem_of(path, rank, f"{_without(path, error)}; this rank is left out")
+                problem_of(path, rank, f"{less_its_file(path, error)}; this rank is left out")
             )
             continue
         for damage, kept in (
@@ -291,7 +288,7 @@ def _read_streams(
             (streams[rank].left_out, "they are left out"),
         ):
             if damage:
-                problems.append(problem_of(path, rank, f"{_without(path, damage)}; {kept}"))
+                problems.append(problem_of(path, rank, f"{less_its_file(path, damage)}; {kept}"))
     if not streams:
         raise DamagedTrace(
             f"{next(iter(files.values())).parent}: no rank file is readable: "
@@ -318,97 +315,3 @@ def _single_run(streams: dict[int, StreamContent]) -> str:
         if stream.run_id != first.run_id:
             raise two_runs(first.path, first.run_id, stream.path, stream.run_id)
     return first.run_id
-
-
-def meta_of(
-    directory: Path, run_id: str, files: dict[int, Path], world_size: int, problems: list[Problem]
-) -> RunMeta:
-    """What `run.json` in the directory says, or what is known without it."""
-    path = directory / RUN_FILE
-    try:
-        meta = read_run_meta(directory)
-    except NewerFormat:
-        raise
-    except (TraceError, OSError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        why = "missing (rank 0 writes it)" if missing else _without(path, error)
-        problems.append(problem_of(path, None, f"{why}; mesh, schedule and config are unknown"))
-        return RunMeta(run_id=run_id, world_size=world_size)
-    if meta.run_id != run_id:
-        raise two_runs(path, meta.run_id, next(iter(files.values())), run_id)
-    return meta
-
-
-def report_missing(meta: RunMeta, files: dict[int, Path], problems: list[Problem]) -> None:
-    """Ranks without a file, many in a row as one problem; and files of ranks that cannot be."""
-    directory = next(iter(files.values())).parent
-    known = [rank for rank in files if rank < meta.world_size]
-    for before, after in pairwise([-1, *known, meta.world_size]):
-        first, last = before + 1, after - 1
-        if last - first >= _LISTED:
-            many = f"{events_file(first)} … {events_file(last)}"
-            said = "missing; copy them here from the hosts of these ranks. The others are shown"
-            problems.append(Problem(file=many, message=said))
-            continue
-        for rank in range(first, after):
-            said = "missing; copy it here from the host of this rank. The others are shown"
-            problems.append(problem_of(directory / events_file(rank), rank, said))
-    if len(known) < len(files):
-        beyond = files[max(files)].name
-        said = f"world_size is {meta.world_size:,}, but {beyond} is here; one of them is wrong"
-        problems.append(problem_of(directory / RUN_FILE, None, said))
-
-
-def facts_of(events: Path, rank: int, run_id: str, problems: list[Problem]) -> RankFacts:
-    """What the JSON file beside `events` says, or what is known without it."""
-    path = events.parent / facts_file(rank)
-    try:
-        facts = _facts_of(rank, path)
-    except (TraceError, OSError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        why = "missing" if missing else _without(path, error)
-        problems.append(problem_of(path, rank, f"{why}; host, stages and groups are unknown"))
-        return RankFacts(rank=rank, run_id=run_id)
-    if facts.run_id != run_id:
-        raise two_runs(path, facts.run_id, events, run_id)
-    problems += _endings(path, facts)
-    return facts
-
-
-def _facts_of(rank: int, path: Path) -> RankFacts:
-    facts = read_rank_facts(path.parent, rank)
-    if facts.rank != rank:
-        raise DamagedTrace(f"{path}: holds the facts of rank {facts.rank}")
-    return facts
-
-
-def _endings(path: Path, facts: RankFacts) -> Iterator[Problem]:
-    """What went wrong while the rank recorded."""
-    rank = facts.rank
-    if facts.ended is None:
-        said = "the rank did not end its trace: it is still recording, or it was killed"
-        yield problem_of(path, rank, said)
-    elif facts.ended != "closed":
-        yield problem_of(path, rank, f"tracing ended early: {facts.ended}")
-    if facts.dropped:
-        said = f"{facts.dropped:,} events were dropped (oldest first): the writer fell behind"
-        yield problem_of(path, rank, said)
-    if facts.unseen:
-        said = (
-            f"{facts.unseen:,} collectives were issued that are not recorded: torch's flight "
-            "recorder is off or ran over; raise TORCH_FR_BUFFER_SIZE (default 2000)"
-        )
-        yield problem_of(path, rank, said)
-
-
-def two_runs(a: Path, run_a: str, b: Path, run_b: str) -> TraceError:
-    """The error for a directory in which there are two."""
-    return TraceError(
-        f"{a} is of run {run_a}, {b} of run {run_b}: "
-        "two runs in one directory; move the files of one of them elsewhere"
-    )
-
-
-def _without(path: Path, error: object) -> str:
-    """The message less the path that it begins with: a problem names its file already."""
-    return str(error).removeprefix(f"{path}: ")

@@ -17,16 +17,10 @@ import pyarrow as pa
 
 from dashboard.runs.alignment import ALIGNED_BY, align
 from dashboard.runs.caches import Fingerprint
+from dashboard.runs.described import facts_of, meta_of, report_missing, two_runs
 from dashboard.runs.horizon import recorded_until
 from dashboard.runs.mirror import Advance, fetch, mirror_of, put
-from dashboard.runs.open import (
-    AnyRecording,
-    clocks_of,
-    facts_of,
-    meta_of,
-    report_missing,
-    two_runs,
-)
+from dashboard.runs.open import AnyRecording, clocks_of
 from dashboard.runs.opened import (
     KEPT_BYTES,
     MANY_EVENTS,

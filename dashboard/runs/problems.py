@@ -21,3 +21,8 @@ class Problem:
 def problem_of(path: Path, rank: int | None, message: str) -> Problem:
     """A problem of the file at `path`."""
     return Problem(file=path.name, rank=rank, message=message)
+
+
+def less_its_file(path: Path, error: object) -> str:
+    """The message less the path that it begins with: a problem names its file already."""
+    return str(error).removeprefix(f"{path}: ")

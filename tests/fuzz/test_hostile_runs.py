@@ -24,7 +24,7 @@ from tests.fuzz.values import columns_of, rank_file
 from tests.support.pipeline_toy import SCHEDULE
 from tracer.errors import TraceError
 
-EXAMPLES = os.environ.get("RANKSCOPE_FUZZ_EXAMPLES", "12")
+EXAMPLES = os.environ.get("RANKSCOPE_FUZZ_EXAMPLES", "6")
 SEED = os.environ.get("RANKSCOPE_FUZZ_SEED")
 
 

@@ -95,6 +95,28 @@ def test_each_incident_is_written_once_with_what_came_since_the_last(tmp_path: P
     assert _steps(run) == [7, 8, 9, 17, 18, 19]
 
 
+def test_what_is_asked_while_a_flush_drains_gets_the_steps_before_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    drained, recorded = threading.Event(), threading.Event()
+
+    def wait(_: object) -> None:
+        drained.set()
+        recorded.wait(TIMEOUT_S)
+
+    with Tracer(run, collectors=[], keep_last=3, flush_interval_s=0.01) as t:
+        t.recorder.on_records.append(wait)
+        _train(t, 10)
+        assert drained.wait(TIMEOUT_S)
+        before = t.recorder.step
+        _train(t, 2)
+        t.dump("now")
+        recorded.set()
+        while not _marks(run):
+            time.sleep(0.01)
+
+    assert _steps(run) == [before - 1, before, before + 1]
+
+
 @pytest.mark.parametrize(
     ("error", "written"),
     [

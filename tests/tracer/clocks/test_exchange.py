@@ -207,19 +207,24 @@ def test_strangers_are_not_answered(store: Any) -> None:
 
 
 def test_an_arrival_is_told_as_of_the_moment_it_came_and_not_when_it_was_read() -> None:
-    endpoint = Endpoint(time.monotonic_ns)
+    """The kernel begins to stamp arrivals some time after the first socket asks it to."""
+    endpoint, deadline = Endpoint(time.monotonic_ns), time.monotonic() + 30
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            before = time.monotonic_ns()
-            sender.sendto(b"ping", ("127.0.0.1", endpoint.port))
-            time.sleep(0.005)  # it lies in the socket meanwhile
-        after = time.monotonic_ns()
-        (arrival,) = endpoint.arrivals()
+        is_early = False
+        while not is_early and time.monotonic() < deadline:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                before = time.monotonic_ns()
+                sender.sendto(b"ping", ("127.0.0.1", endpoint.port))
+                time.sleep(0.005)  # it lies in the socket meanwhile
+            after = time.monotonic_ns()
+            (arrival,) = endpoint.arrivals()
+            assert arrival.data == b"ping"
+            assert before <= arrival.time
+            is_early = arrival.time < after - 2_000_000
     finally:
         endpoint.close()
 
-    assert arrival.data == b"ping"
-    assert before <= arrival.time < after - 2_000_000
+    assert is_early
 
 
 def test_a_host_has_an_address() -> None:
