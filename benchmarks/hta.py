@@ -7,8 +7,9 @@ README has it (`TraceAnalysis(trace_dir=…)`, one process per rank), and Ranksc
 it is, which imports it; and `again`, when that is done. Seconds are those that pass from when
 Python has started, HTA's and our modules included. Memory is the largest sum of what the process
 and its children hold, pages that they share counted once (PSS), looked at every 50 ms. The figures
-of both must agree to a thousandth (HTA is told not to round kernels to µs). `import.…` is the speed
-of the import alone, and of `json.load` and pandas on the same files, which tells nothing yet.
+of both must agree to a thousandth (HTA is told not to round kernels to µs). With pandas 3 HTA 0.5.0
+cannot read files of 32,768 to 65,535 events. `import.…` is the speed of the import alone, and of
+`json.load` and pandas on the same files, which tells nothing yet.
 """
 
 from __future__ import annotations
@@ -118,19 +119,23 @@ def _same(theirs: Any, ours: Any) -> None:
 
 
 def _measured(task: str, place: Path) -> _Taken:
-    process = psutil.Popen(
-        [sys.executable, "-m", "benchmarks._hta_task", task, str(place / "traces")],
-        cwd=_ROOT,
-        env=os.environ | {"PYTHONPATH": str(_ROOT), "HTA_DISABLE_NS_ROUNDING": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL if task == "hta" else None,  # it logs what it does
-        text=True,
-    )
+    log = place / f"{task}.log"  # HTA logs what it does
+    with log.open("w") as errors:
+        process = psutil.Popen(
+            [sys.executable, "-m", "benchmarks._hta_task", task, str(place / "traces")],
+            cwd=_ROOT,
+            env=os.environ | {"PYTHONPATH": str(_ROOT), "HTA_DISABLE_NS_ROUNDING": "1"},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
     with _watched(process) as most:
         said = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
     if status:
-        raise click.ClickException(f"{task}: exit code {os.waitstatus_to_exitcode(status)}")
+        last = log.read_text().strip().rpartition("\n")[2]
+        code = os.waitstatus_to_exitcode(status)
+        raise click.ClickException(f"{task}: exit code {code}: {last}")
     found = json.loads(said.splitlines()[-1])
     return _Taken(
         wall_s=found["wall_s"],
