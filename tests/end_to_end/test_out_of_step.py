@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.launching import SCRIPTS, run_python
+from tests.support.launching import SCRIPTS, run_python, torchrun
 
 
 def test_the_collective_and_the_rank_that_did_not_arrive_are_named(tmp_path: Path) -> None:
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
-    run_python(*launch, SCRIPTS / "train_out_of_step.py", tmp_path / "run", expect=1)
+    torchrun(3, SCRIPTS / "train_out_of_step.py", tmp_path / "run", expect=1)
     checked = run_python(
         "-c",
         "from dashboard.cli import main; main()",

@@ -24,11 +24,11 @@ def _work(run: Path, rank: int) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("way", ["--out", "RANKSCOPE_DIR"])
 def test_one_process(tmp_path: Path, way: str) -> None:
     run = tmp_path / "run"
-    plain = run_python(EXAMPLE)
+    plain = run_python(EXAMPLE, preloaded=True)
     if way == "--out":
-        recorded = run_python(EXAMPLE, "--out", run)
+        recorded = run_python(EXAMPLE, "--out", run, preloaded=True)
     else:
-        recorded = run_python(EXAMPLE, env={"RANKSCOPE_DIR": str(run)})
+        recorded = run_python(EXAMPLE, env={"RANKSCOPE_DIR": str(run)}, preloaded=True)
 
     assert recorded.stdout == plain.stdout
     assert _work(run, 0) == [(step, kind) for step in range(STEPS) for kind in STEP]

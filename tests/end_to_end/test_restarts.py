@@ -41,7 +41,8 @@ dist.destroy_process_group()
 def test_every_attempt_has_a_directory_and_each_leads_to_the_others(tmp_path: Path) -> None:
     script, run, again = tmp_path / "train.py", tmp_path / "run", tmp_path / "run.restart-1"
     script.write_text(_DIES_ONCE)
-    torchrun(2, "--max-restarts", "1", "-m", "tracer", "--out", run, script)
+    record_with = ("-m", "tracer", "--out", run)
+    torchrun(2, "--max-restarts", "1", *record_with, script, fresh=True)
 
     assert facts(run, 1)["ended"] is None
     assert [facts(again, rank)["ended"] for rank in (0, 1)] == ["closed", "closed"]

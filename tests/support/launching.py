@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,10 +37,18 @@ def run_python(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     expect: int = 0,
+    preloaded: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python ARGUMENTS`; the test fails with its output if it does not exit with `expect`."""
+    """Run `python ARGUMENTS`; the test fails with its output if it does not exit with `expect`.
+
+    With `preloaded`, forked from an interpreter that has imported torch (preloaded.py), unless a
+    variable in `env` acts earlier than that.
+    """
+    given = [str(argument) for argument in arguments]
+    if preloaded and _acting_early(environment(env)) == _acting_early(_server().env):
+        return _expected(_forked(given, cwd=cwd, env=env), expect)
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
+        [sys.executable, *given],
         cwd=cwd,
         env=environment(env),
         capture_output=True,
@@ -43,28 +56,31 @@ def run_python(
         timeout=TIMEOUT_S,
         check=False,
     )
-    if done.returncode != expect:
-        said = f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        raise TorchAborted(said) if _TORCH_ABORTED in done.stderr else AssertionError(said)
-    return done
+    return _expected(done, expect)
 
 
 def torchrun(
-    processes: int, *arguments: str | Path, cwd: Path | None = None
+    processes: int,
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    expect: int = 0,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """`torchrun --nproc-per-node PROCESSES ARGUMENTS`, on this host, on a free port.
 
+    Its ranks are forked from an interpreter that has imported torch (preloaded.py). With `fresh`
+    they are new interpreters, started by torchrun itself, which may be given options.
+
     Where torch aborts a process that had ended, once more: into paths that are new again.
     """
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
     new = [path for path in arguments if isinstance(path, Path) and not path.exists()]
     try:
-        return run_python(*launch, *arguments, cwd=cwd)
+        return _launched(processes, *arguments, cwd=cwd, expect=expect, fresh=fresh)
     except TorchAborted as aborted:
         warnings.warn(f"launched again: {aborted}", stacklevel=2)
         for path in new:
             shutil.rmtree(path, ignore_errors=True)
-        return run_python(*launch, *arguments, cwd=cwd)
+        return _launched(processes, *arguments, cwd=cwd, expect=expect, fresh=fresh)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -80,7 +96,98 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def record(
-    run: Path, script: Path, arguments: Sequence[str | Path], *, processes: int = 4
+    run: Path,
+    script: Path,
+    arguments: Sequence[str | Path],
+    *,
+    processes: int = 4,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Record a script that knows nothing of us: `torchrun … -m tracer --out RUN SCRIPT …`."""
-    return torchrun(processes, "-m", "tracer", "--out", run, script, *arguments)
+    return torchrun(processes, "-m", "tracer", "--out", run, script, *arguments, fresh=fresh)
+
+
+def _launched(
+    processes: int, *arguments: str | Path, cwd: Path | None, expect: int, fresh: bool
+) -> subprocess.CompletedProcess[str]:
+    if fresh or _acting_early(environment()) != _acting_early(_server().env):
+        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+        return run_python(*launch, *arguments, cwd=cwd, expect=expect)
+    return _expected(_forked([*map(str, arguments)], processes=processes, cwd=cwd), expect)
+
+
+def _expected(
+    done: subprocess.CompletedProcess[str], expect: int
+) -> subprocess.CompletedProcess[str]:
+    if done.returncode != expect:
+        said = f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        raise TorchAborted(said) if _TORCH_ABORTED in done.stderr else AssertionError(said)
+    return done
+
+
+def _forked(
+    arguments: list[str],
+    *,
+    processes: int | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """From the preloaded process. It ends, and all that it forked, if this raises."""
+    server = _server()
+    request = {
+        "arguments": arguments,
+        "processes": processes,
+        "cwd": str(cwd or Path.cwd()),
+        "env": environment(env),
+    }
+    with tempfile.TemporaryFile("a+") as stdout, tempfile.TemporaryFile("a+") as stderr:
+        try:
+            files = [stdout.fileno(), stderr.fileno()]
+            socket.send_fds(server.connection, [json.dumps(request).encode()], files)
+            answer = server.connection.recv(16)
+            if not answer:
+                raise RuntimeError("the preloaded process ended")
+        except BaseException as error:
+            _server.cache_clear()
+            server.stop()
+            if isinstance(error, TimeoutError):
+                raise subprocess.TimeoutExpired(arguments, TIMEOUT_S) from None
+            raise
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(arguments, int(answer), stdout.read(), stderr.read())
+
+
+@functools.cache
+def _server() -> _Server:
+    server = _Server()
+    atexit.register(server.stop)
+    return server
+
+
+class _Server:
+    """The process of preloaded.py, and the connection that keeps it running."""
+
+    def __init__(self) -> None:
+        self.env = environment()
+        self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.connection.settimeout(TIMEOUT_S)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "tests.support.preloaded", str(theirs.fileno())],
+                cwd=ROOT,
+                env=self.env,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+
+    def stop(self) -> None:
+        self.connection.close()
+        self._process.wait(TIMEOUT_S)
+
+
+def _acting_early(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables that act when an interpreter starts or torch is imported."""
+    early = ("PYTHON", "TORCH", "PYTORCH", "OMP_", "OPENBLAS_", "MKL_", "KMP_", "LD_", "LANG")
+    return {name: value for name, value in env.items() if name.startswith(early)}
