@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -41,10 +42,22 @@ class Share:
 
 def shares(run: Recording) -> list[Share]:
     """The shares of a run, each of about `EVENTS` events."""
+    found = _OF_RUN.get(run)
+    if found is None:
+        found = _OF_RUN[run] = _shares(run)
+    return found
+
+
+_OF_RUN: Final[WeakKeyDictionary[Recording, list[Share]]] = WeakKeyDictionary()
+"""Every part of a run asks for them."""
+
+
+def _shares(run: Recording) -> list[Share]:
+    known = run.facts.keys() & set(run.ranks)
+    # Every member tells of a group: of thousands of ranks it must not be looked through each time.
+    named = {name: group for facts in run.facts.values() for name, group in facts.groups.items()}
     members = {
-        name: tuple(rank for rank in group.ranks if rank in run.facts and rank in run.ranks)
-        for facts in run.facts.values()
-        for name, group in facts.groups.items()
+        name: tuple(rank for rank in group.ranks if rank in known) for name, group in named.items()
     }
     most = run.event_count / EVENTS
     if most <= 1 or not any(members.values()):
@@ -102,12 +115,14 @@ def _bundled(
     """The groups, those of neighbouring ranks together, as many as have the events of one share."""
     whole = sum(len(ranks) for ranks in members.values())
     bundle: dict[str, tuple[int, ...]] = {}
+    told = 0
     for name, ranks in sorted(members.items(), key=lambda item: (item[0].partition(":")[0], item)):
         bundle[name] = ranks
-        size = most * sum(len(mine) for mine in bundle.values()) / whole
+        told += len(ranks)
+        size = most * told / whole
         if size >= 1:
             yield from _numbered(run, bundle, int(np.ceil(size)))
-            bundle = {}
+            bundle, told = {}, 0
     if bundle:
         yield from _numbered(run, bundle, 1)
 
