@@ -151,6 +151,7 @@ class Operations:
             NONE,
             dtype,
         )
+        # `Recorder.emit_operation` written out: one call less for each collective.
         if recorder.active and not recorder.paused:
             try:
                 lap = recorder.local.lap

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.runs.problems import less_its_file
 from dashboard.runs.stores import Store
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace
 from tracer.rows import possible_rows
@@ -211,7 +212,7 @@ def _ends(table: pa.Table, rows: int) -> list[int]:
 
 
 def _without_path(stream: StreamContent, said: str | None) -> str | None:
-    return None if said is None else said.removeprefix(f"{stream.path}: ")
+    return None if said is None else less_its_file(stream.path, said)
 
 
 def _first_line(error: BaseException) -> str:
