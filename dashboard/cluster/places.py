@@ -9,7 +9,7 @@ import multiprocessing
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,29 +142,63 @@ class Processes:
 
 @dataclass(frozen=True)
 class Dask:
-    """The workers of a Dask scheduler: `tcp://host:8786`."""
+    """The workers of a Dask scheduler: `tcp://host:8786`.
+
+    A scheduler does again what a lost worker did. Should it drop tasks, or be started anew, all are
+    handed in again.
+    """
 
     address: str
 
     def do(self, tasks: Tasks, wanted: Collection[str], advance: Advance) -> dict[str, Any]:
         """See `Place`."""
+        done: set[str] = set()
+        for _ in range(_RETRIES + 1):
+            try:
+                return self._once(tasks, wanted, advance, done)
+            except _Dropped as error:
+                reason = str(error)
+        raise TraceError(
+            f"{self.address}: the scheduler has dropped tasks {_RETRIES + 1} times, last after "
+            f"{len(done)} of {len(tasks)}: {reason}; what does its log say?"
+        )
+
+    def _once(
+        self, tasks: Tasks, wanted: Collection[str], advance: Advance, done: set[str]
+    ) -> dict[str, Any]:
+        """The results; adds to `done` what is done for the first time.
+
+        Raises:
+            _Dropped: the scheduler does not do some of them.
+        """
         with _client(self.address) as client:
             from distributed import as_completed
 
-            token = secrets.token_hex(4)
-            futures: dict[str, Any] = {}
-            for name, task in tasks.items():
-                needed = [futures[need] for need in task.needs]
-                futures[name] = client.submit(task, *needed, key=f"rankscope-{token}-{name}")
+            start = f"rankscope-{secrets.token_hex(4)}-"
+            graph = {
+                start + name: (task, *(start + need for need in task.needs))
+                for name, task in tasks.items()
+            }
+            futures = dict(zip(tasks, client.get(graph, list(graph), sync=False), strict=True))
             kept = {name: futures[name] for name in wanted}
             coming = as_completed(list(futures.values()), loop=client.loop)
             futures.clear()  # the scheduler drops what nobody needs any more
             for future in coming:
+                if future.status in ("lost", "pending"):  # done, and then its worker was lost
+                    coming.add(future)
+                    continue
                 if future.status != "finished":
                     _fail(self.address, future)
-                advance(1)
+                name = future.key.removeprefix(start)
+                if name not in done:
+                    done.add(name)
+                    advance(1)
                 del future
-            return {name: future.result() for name, future in kept.items()}
+            return {name: _result(future) for name, future in kept.items()}
+
+
+class _Dropped(Exception):
+    """A scheduler does not do a task; the message says why."""
 
 
 @contextmanager
@@ -201,8 +235,22 @@ def _client(address: str) -> Iterator[Any]:
         client.close()
 
 
+def _result(future: Any) -> Any:
+    try:
+        return future.result()
+    except CancelledError as error:
+        raise _Dropped(_line(error)) from error
+
+
 def _fail(address: str, future: Any) -> None:
-    error = future.exception() if future.status == "error" else None
+    """
+    Raises:
+        RankscopeError: what the task raised, or that it failed otherwise.
+        _Dropped: it did not fail, and is not done.
+    """
+    if future.status != "error":
+        raise _Dropped(f"it does not do {future.key} any more")
+    error = future.exception()
     if isinstance(error, RankscopeError):
         raise error
     if isinstance(error, ModuleNotFoundError):
@@ -214,8 +262,6 @@ def _fail(address: str, future: Any) -> None:
             f"{address}: a task was lost with several workers in a row; do they have the memory "
             "for a rank? --steps-per-task makes tasks smaller"
         ) from error
-    if error is None:
-        raise TraceError(f"{address}: the scheduler was lost, or has dropped a task")
     raise TraceError(f"{address}: a task failed: {type(error).__name__}: {_line(error)}") from error
 
 

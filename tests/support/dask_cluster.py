@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.test_repo.markdown import ROOT
 
@@ -31,10 +33,48 @@ class Cluster:
         victim.send_signal(signal.SIGKILL)
         victim.wait(_PATIENCE_S)
 
+    def await_idle(self) -> None:
+        """Wait until all tasks that it has are done."""
+        self._until(lambda states, workers: set(states) <= {"memory", "released"})
+
+    def await_tidings(self) -> None:
+        """Wait until the scheduler knows of the killed, and its clients too, as good as surely."""
+        self._until(lambda states, workers: workers == self.alive)
+        time.sleep(0.2)
+
+    def drop_tasks(self) -> None:
+        """Have the scheduler cancel all tasks, as if it had never heard of them."""
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as client:
+            client.run_on_scheduler(_cancel_all)
+
+    def _until(self, reached: Callable[[Mapping[str, int], int], bool]) -> None:
+        from distributed import Client
+
+        until = time.monotonic() + _PATIENCE_S
+        with Client(self.address, set_as_default=False) as client:
+            while not reached(*client.run_on_scheduler(_states)):
+                assert time.monotonic() < until
+                time.sleep(0.02)
+
     @property
     def alive(self) -> int:
         """How many workers have not been killed."""
         return sum(worker.poll() is None for worker in self.workers)
+
+
+def _states(dask_scheduler: Any) -> tuple[Counter[str], int]:
+    """Tasks by state, and how many workers there are."""
+    states = Counter(task.state for task in dask_scheduler.tasks.values())
+    return states, len(dask_scheduler.workers)
+
+
+def _cancel_all(dask_scheduler: Any) -> None:
+    for name, client in dask_scheduler.clients.items():
+        keys = [task.key for task in client.wants_what]
+        dask_scheduler.client_releases_keys(keys=keys, client=name)
+        dask_scheduler.report({"op": "cancelled-keys", "keys": keys}, client=name)
 
 
 @contextmanager

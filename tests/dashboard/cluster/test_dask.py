@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -47,8 +48,10 @@ class Untouched(Mapping[int, pa.Table]):
         return 0
 
 
-def test_a_worker_that_is_killed_loses_nothing(cluster: Cluster) -> None:
-    expected = report_json(open_run(SAMPLE), None)
+def found_while(cluster: Cluster, happens: Callable[[], object]) -> tuple[Run, Any, int]:
+    """A run, its report by the cluster, and how many tasks were done. `happens` is called when a
+    third of them are known to be done.
+    """
     done = 0
 
     def watch(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
@@ -56,18 +59,37 @@ def test_a_worker_that_is_killed_loses_nothing(cluster: Cluster) -> None:
             nonlocal done
             done += count
             if done == total // 3:
-                cluster.kill_one()
+                happens()
 
         return nullcontext(advance)
 
     run: Run = open_run(SAMPLE)
     run.tables = Untouched()
     run.elsewhere = Elsewhere(run, Dask(cluster.address), _TOGETHER, steps_per_task=4, watch=watch)
-    found = report_json(run, None)
+    return run, report_json(run, None), done
+
+
+def test_a_worker_that_is_killed_loses_nothing(cluster: Cluster) -> None:
+    run, found, done = found_while(cluster, cluster.kill_one)
     assert cluster.alive == WORKERS - 1
-    assert found == expected
+    assert found == report_json(open_run(SAMPLE), None)
     parts = len(run.ranks) * len(run.steps) // 4
     assert done > 3 * parts, "each part has a task, and its two results go on"
+
+
+def test_what_a_worker_had_done_before_it_was_killed_is_done_again(cluster: Cluster) -> None:
+    def kill_when_all_is_done() -> None:
+        cluster.await_idle()
+        cluster.kill_one()
+        cluster.await_tidings()
+
+    _, found, _ = found_while(cluster, kill_when_all_is_done)
+    assert found == report_json(open_run(SAMPLE), None)
+
+
+def test_what_the_scheduler_drops_is_handed_in_again(cluster: Cluster) -> None:
+    _, found, _ = found_while(cluster, cluster.drop_tasks)
+    assert found == report_json(open_run(SAMPLE), None)
 
 
 def test_the_report_of_a_run_on_s3_by_a_cluster(cluster: Cluster, s3: Endpoint) -> None:
