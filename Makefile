@@ -15,6 +15,10 @@ RANKS         ?= 8,64,1024
 # that a browser or a recorded run is shared by the tests of its file.
 JOBS          ?= 2
 
+# Containers like to set it. Each of the thousand processes that the tests start would then compile
+# torch and all else that it imports: 6 s in place of 0.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
