@@ -50,6 +50,7 @@ class Timeline {
       scroll: 0,
       reply: null, // what the server says of the window, and
       overview: null, // of the whole run
+      stepsOf: new Map(), // of each rank in the window: its steps that there is room for
       marked: null, // the stretch of time that is selected
       ticks: [], // where the search has found something, ns
       hidden: new Set(), // kinds
@@ -71,7 +72,6 @@ class Timeline {
     this.scene.view = this.view;
     this.scene.compute = new Set(COMPUTE.map((kind) => this.kindIndex.get(kind)));
     this.scene.wait = this.kindIndex.get("wait");
-    this.scene.stepsOf = this.steps.byRank();
     this.scene.kindIndex = this.kindIndex;
     this.arrangement = new Arrangement(this);
     this.legend = new Legend(this);

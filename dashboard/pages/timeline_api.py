@@ -24,6 +24,7 @@ from dashboard.pages.timeline_requests import (
 from dashboard.timeline.details import event_details
 from dashboard.timeline.index import open_timeline
 from dashboard.timeline.lanes import Lane, Timeline
+from dashboard.timeline.steps import all_steps
 from dashboard.timeline.window import LAST_ROW, MAX_ROWS, MAX_WIDTH, Window, merged, query
 from dashboard.timeline.wire import encode
 from tracer.errors import UsageError
@@ -96,12 +97,18 @@ def _describe(timeline: Timeline) -> dict[str, Any]:
     return {
         "lanes": [_lane(lane) for lane in timeline.lanes],
         "rows": timeline.row_count,
-        "steps": timeline.steps.tolist(),
+        "steps": _steps(timeline),
         "span": timeline.span,
         "kinds": KINDS,
         "present": _present_kinds(timeline),
         "events": len(timeline.start),
     }
+
+
+def _steps(timeline: Timeline) -> dict[str, Any]:
+    steps = all_steps(timeline)
+    bounds = {name: getattr(steps, name).tolist() for name in ("number", "start", "end")}
+    return bounds | {"told": steps.told}
 
 
 def _lane(lane: Lane) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -141,6 +142,7 @@ def timeline_from(
         lanes=tuple(Lane(**lane | {"stages": tuple(lane["stages"])}) for lane in head["lanes"]),
         names=tuple(head["names"]),
         steps=arrays["steps"],
+        steps_of=_by_rank(arrays["steps"][:, 0]),
         span=(head["span"][0], head["span"][1]),
         tables=tables,
         offsets=arrays["offsets"],
@@ -148,6 +150,11 @@ def timeline_from(
         occupancy=None if occupied is None else occupancy_from(occupied, arrays),
         sums=None if summed is None else {rank: _sums_from(arrays, rank) for rank in summed},
     )
+
+
+def _by_rank(ranks: NDArray[np.int64]) -> dict[int, slice]:
+    edges = np.flatnonzero(np.diff(ranks, prepend=-1, append=-1)).tolist()
+    return {int(ranks[at]): slice(at, end) for at, end in pairwise(edges)}
 
 
 def _read(

@@ -52,7 +52,8 @@ class Timeline:
     `offsets[row] : offsets[row + 1]` are a row's events. `kind` and `name` index `KINDS` and
     `names`; `step`, `stage` and `microbatch` are -1 where an event has none; `source` is the
     event's place in `tables[rank]`, the events as the run has them. Times are ns from the run's
-    start. `steps`, of shape (n, 4), are rank, step, start and duration of each step of a rank.
+    start. `steps`, of shape (n, 4), are rank, step, start and duration of each step of a rank;
+    those of one rank lie together, where `steps_of` says.
     `occupancy` says the same of windows that hold very many events, and `sums` by rank what a
     stretch of time holds; None where there are few.
     """
@@ -60,6 +61,7 @@ class Timeline:
     lanes: tuple[Lane, ...]
     names: tuple[str, ...]
     steps: Ints
+    steps_of: Mapping[int, slice]
     span: tuple[int, int]
     tables: Mapping[int, pa.Table]
     offsets: Ints

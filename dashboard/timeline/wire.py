@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dashboard.timeline.lanes import Timeline
 from dashboard.timeline.occupancy import FULL
+from dashboard.timeline.steps import ShownSteps, steps_in
 from dashboard.timeline.window import Boxes, Cells, Picture
 
 _ALIGNMENT: Final = 8
@@ -59,6 +60,8 @@ def encode(timeline: Timeline, picture: Picture, *, asked_ns_per_pixel: float) -
     arrays["cell_fill"] = np.ceil(cells.fill * grades).astype(np.uint8)
     # the place of an event is looked at only where there is one alone
     arrays["cell_event"] = _kept_from_before(cells.event, cells.count == 1)
+    steps = steps_in(timeline, window)
+    arrays |= {f"step_{f.name}": getattr(steps, f.name) for f in fields(ShownSteps)}
     if fills is not None:
         arrays |= {"fill_row": fills.row, "fill_kind": fills.kind}
         arrays["fill_share"] = _graded(fills.fill, grades).ravel()

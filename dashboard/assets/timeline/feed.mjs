@@ -2,6 +2,7 @@
 // lies around it, those of the whole run, and more of a run that is being recorded.
 import { AXIS } from "./frame.mjs";
 import { rowsBetween } from "./rows.mjs";
+import { stepsByRank } from "./steps.mjs";
 
 const OVERSCAN = 0.5; // of the window, fetched on either side so that panning finds it there
 const MAX_QUERY_WIDTH = 16_384; // window.py: MAX_WIDTH
@@ -38,6 +39,7 @@ export class Feed {
     };
     await this.take(source.window(wanted), (fresh) => {
       scene.reply = fresh;
+      scene.stepsOf = stepsByRank(fresh);
       this.hasGrown = false;
       picker.hoverAgain();
     });
@@ -64,7 +66,6 @@ export class Feed {
       t.lanes = fresh;
       t.source.events.clear();
       t.view.span = fresh.span;
-      t.scene.stepsOf = t.steps.byRank();
       this.hasGrown = true;
       for (const overlay of Object.values(t.overlays)) overlay.forget();
       if (fresh.rows !== rows) t.resize();

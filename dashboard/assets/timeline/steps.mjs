@@ -1,8 +1,21 @@
-// Steps: where they lie, and going from one to another.
+// Steps: where they lie, and going from one to another. The run's steps, from the first rank's start
+// to the last one's end, come with the lanes; those of single ranks with the window, where there is
+// room for them.
 import { GUTTER } from "./frame.mjs";
 
 const MARGIN = 0.02; // of a step, on either side where it is shown alone
 const LIVE_STEPS = 4; // shown of a run that is being recorded
+
+/** The steps of each rank that came with a window's reply. */
+export function stepsByRank({ start: from, step: { rank, number, start, duration } }) {
+  const steps = new Map();
+  for (let i = 0; i < rank.length; i += 1) {
+    if (!steps.has(rank[i])) steps.set(rank[i], []);
+    const one = { step: number[i], start: from + start[i], duration: duration[i] };
+    steps.get(rank[i]).push(one);
+  }
+  return steps;
+}
 
 export class Steps {
   /** `t` is the Timeline of timeline.mjs. */
@@ -10,39 +23,40 @@ export class Steps {
     this.t = t;
   }
 
-  byRank() {
-    const steps = new Map();
-    for (const [rank, step, start, duration] of this.t.lanes.steps) {
-      if (!steps.has(rank)) steps.set(rank, []);
-      steps.get(rank).push({ step, start, duration });
-    }
-    return steps;
-  }
-
-  /** Those of the rank that stands at the top, which the axis names. */
-  named() {
-    const { layout, stepsOf } = this.t.scene;
-    return stepsOf.get(layout.blocks[0]?.rank) ?? [];
-  }
-
   /** Show the step before or after the one in the middle of the view; alone, with a margin. */
   go(by) {
-    const { view } = this.t;
-    const steps = this.named();
-    if (!steps.length) return;
-    const middle = (view.start + view.end) / 2;
-    const at = steps.findIndex(({ start, duration }) => middle < start + duration);
-    const here = at < 0 ? steps.length - 1 : at;
-    const alone = view.end - view.start < steps[here].duration * 1.5;
+    const { view, lanes } = this.t;
+    const { number, start, end } = lanes.steps;
+    if (!number.length) return;
+    const here = this.nearest((view.start + view.end) / 2);
+    const alone = view.end - view.start < (end[here] - start[here]) * 1.5;
     const to = alone ? here + by : here;
-    this.show(steps[Math.min(steps.length - 1, Math.max(0, to))].step);
+    this.show(number[Math.min(number.length - 1, Math.max(0, to))]);
   }
 
-  /** A click on the axis shows the step that is there. */
+  /** Place of the step whose middle is nearest to a moment: steps of different ranks overlap. */
+  nearest(ns) {
+    const { start, end } = this.t.lanes.steps;
+    let found = 0;
+    let least = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < start.length; i += 1) {
+      const away = Math.abs((start[i] + end[i]) / 2 - ns);
+      if (away < least) [found, least] = [i, away];
+    }
+    return found;
+  }
+
+  /** A click on the axis shows the step that is there: of the rank at the top, which the axis
+   * names, or of the run, where there is no room for names. */
   click(x) {
-    const ns = this.t.view.time(x - GUTTER);
-    const step = this.named().find(({ start, duration }) => ns >= start && ns < start + duration);
-    if (step) this.show(step.step);
+    const { scene, view, lanes } = this.t;
+    const ns = view.time(x - GUTTER);
+    const named = scene.stepsOf.get(scene.layout.blocks[0]?.rank);
+    const there = named?.find(({ start, duration }) => ns >= start && ns < start + duration);
+    if (there) this.show(there.step);
+    if (named || !lanes.steps.number.length) return;
+    const near = this.nearest(ns);
+    if (ns >= lanes.steps.start[near] && ns < lanes.steps.end[near]) this.show(lanes.steps.number[near]);
   }
 
   /** The window of a step over all ranks. */
@@ -54,19 +68,19 @@ export class Steps {
 
   /** The window of the last steps that every rank has told. */
   last() {
-    const lasts = [...this.t.scene.stepsOf.values()].map((steps) => steps.at(-1).step);
-    const last = Math.min(...lasts);
-    return this.span(last - LIVE_STEPS + 1, last);
+    const { told } = this.t.lanes.steps;
+    return this.span(told - LIVE_STEPS + 1, told);
   }
 
   /** From the first start to the last end of these steps; of the run where there are none. */
   span(first, last) {
-    const { lanes } = this.t;
-    const chosen = lanes.steps.filter(([, step]) => step >= first && step <= last);
-    if (!chosen.length) return lanes.span;
-    return [
-      Math.min(...chosen.map(([, , start]) => start)),
-      Math.max(...chosen.map(([, , start, duration]) => start + duration)),
-    ];
+    const { number, start, end } = this.t.lanes.steps;
+    let [from, to] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+    for (let i = 0; i < number.length; i += 1) {
+      if (number[i] < first || number[i] > last) continue;
+      from = Math.min(from, start[i]);
+      to = Math.max(to, end[i]);
+    }
+    return from < to ? [from, to] : this.t.lanes.span;
   }
 }
