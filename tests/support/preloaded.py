@@ -106,6 +106,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> list[str]:
     if request["processes"] is not None:
         _launch(request["processes"])
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # else the parent's
+    sys.modules["multiprocessing.process"].ORIGINAL_DIR = request["cwd"]  # what spawns starts there
     sys.modules["numpy"].random.seed()  # it drew its seed when it was imported; random draws again
     return list(request["arguments"])
 

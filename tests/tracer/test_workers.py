@@ -28,7 +28,10 @@ class Items(Dataset):
 
 def main(make_tracer):
     loader = DataLoader(
-        Items(), num_workers=2, multiprocessing_context=sys.argv[1], persistent_workers=True
+        Items(),
+        num_workers=2 if sys.argv[1] == "fork" else 1,  # what is not forked imports torch anew
+        multiprocessing_context=sys.argv[1],
+        persistent_workers=True,
     )
     with make_tracer() as t:
         for epoch in range(2):
@@ -78,7 +81,10 @@ def together(items):
 
 if __name__ == "__main__":
     loader = DataLoader(
-        Items(), num_workers=2, multiprocessing_context=sys.argv[1], collate_fn=together
+        Items(),
+        num_workers=2 if sys.argv[1] == "fork" else 1,
+        multiprocessing_context=sys.argv[1],
+        collate_fn=together,
     )
     model = torch.nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -94,7 +100,7 @@ if __name__ == "__main__":
 def test_loading_workers_under_a_tracer(tmp_path: Path, start: str) -> None:
     script, run = tmp_path / "train.py", tmp_path / "run"
     script.write_text(_IN_THE_SCRIPT)
-    done = run_python(script, start, run)
+    done = run_python(script, start, run, preloaded=True)
 
     assert (done.stdout, done.stderr) == ("trained\n", "")
     _assert_recorded_by_one_process(run)
@@ -141,7 +147,8 @@ def test_a_tracer_at_module_level_is_none_in_the_workers(
     script, run = tmp_path / "train.py", tmp_path / "run"
     script.write_text(_AT_MODULE_LEVEL)
     arguments = ["overwrite"] if overwrite else []
-    done = run_python(script, start, *arguments, env={"RANKSCOPE_DIR": str(run)})
+    place = {"RANKSCOPE_DIR": str(run)}
+    done = run_python(script, start, *arguments, env=place, preloaded=True)
 
     assert (done.stdout, done.stderr) == ("trained\n", "")
     _assert_recorded_by_one_process(run)
@@ -156,7 +163,8 @@ def test_loading_workers_of_a_script_that_knows_nothing_of_us(
     run = tmp_path / "run"
     (tmp_path / "train.py").write_text(_PLAIN)
     script = ["-m", "train"] if as_module else ["train.py"]
-    done = run_python("-m", "tracer", "--out", run, *script, start, cwd=tmp_path)
+    command = ("-m", "tracer", "--out", run, *script, start)
+    done = run_python(*command, cwd=tmp_path, preloaded=True)
 
     assert (done.stdout, done.stderr) == ("trained\n", "")
     assert len(rows(run, 0, kind="step")) == LENGTH
