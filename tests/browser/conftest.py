@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from dashboard.cli.dashboard import start_server
 from dashboard.run import Run
@@ -207,18 +207,46 @@ class Tab:
 
 @contextlib.contextmanager
 def watched_tab(browser: Browser, address: str, **options: Any) -> Iterator[Tab]:
-    """A fresh tab, 1280×800 by default; an error at its end if the page complained."""
+    """A fresh browser window, 1280×800 by default; an error at its end if the page complained."""
+    context = new_context(browser, **options)
+    with _watched_page(context, address) as tab:
+        yield tab
+    context.close()
+
+
+def new_context(browser: Browser, **options: Any) -> BrowserContext:
+    """A browser window that knows nothing of the others."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options)
     context.set_default_timeout(PATIENCE_MS)
+    return context
+
+
+@contextlib.contextmanager
+def _watched_page(context: BrowserContext, address: str) -> Iterator[Tab]:
     tab = Tab(context.new_page(), address)
     tab.watch()
     yield tab
-    context.close()
+    tab.page.close()
     assert tab.complaints == []
 
 
+@pytest.fixture(scope="session")
+def visited(browser: Browser, address: str) -> Iterator[Page]:
+    """A page beside the tests' own, in whose window the scripts of the dashboard stay compiled.
+
+    A first visit compiles plotly anew, which takes a second of processor time.
+    """
+    context = new_context(browser, color_scheme="light")
+    page = context.new_page()
+    page.goto(f"{address}/assets/favicon.svg")
+    yield page
+    context.close()
+
+
 @pytest.fixture
-def tab(browser: Browser, address: str) -> Iterator[Tab]:
-    """A light tab for one test."""
-    with watched_tab(browser, address, color_scheme="light") as tab:
+def tab(visited: Page, address: str) -> Iterator[Tab]:
+    """A light tab for one test, where nothing is kept from the tests before."""
+    visited.evaluate("localStorage.clear()")
+    visited.context.clear_cookies()
+    with _watched_page(visited.context, address) as tab:
         yield tab
