@@ -12,8 +12,9 @@ from collectors.importers.chrome_json import is_chrome_json
 from collectors.importers.formats import Advance, Format, Option
 from collectors.importers.imported_run import ImportedRun
 from collectors.importers.kineto_events import KinetoEvents
-from collectors.importers.kineto_files import KinetoFile, read_files
+from collectors.importers.kineto_files import read_files
 from collectors.importers.kineto_rank import RankRows
+from collectors.importers.kineto_reading import KinetoFile
 from collectors.importers.process_groups import note_groups
 from tracer.errors import DamagedTrace, TraceError
 from tracer.run_files import SchedulePlan

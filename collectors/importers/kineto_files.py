@@ -1,45 +1,41 @@
 """Kineto files → their events: several files are read at a time, and given on in their order.
 
-Threads do it, since what takes time (DuckDB, RE2, numpy, gzip) does not hold Python's lock. What is
-made of the events happens in one thread, file after file: so a run does not depend on how many
-threads there were, and of several bad files the first one is named.
+This process reads files, and helpers do (kineto_helper.py), one per further core. What is made of
+the events happens here, file after file: so a run does not depend on how many helpers there were,
+and of several bad files the first one is named.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Final
 
-from collectors.importers.chrome_json import ChromeTrace
 from collectors.importers.exported_chrome import is_exported
 from collectors.importers.formats import Advance
-from collectors.importers.kineto_columns import of_events
-from collectors.importers.kineto_events import KinetoEvents
+from collectors.importers.kineto_helper import Helper, loaded
 from collectors.importers.kineto_pieces import PieceReader
-from tracer.errors import DamagedTrace
+from collectors.importers.kineto_reading import KinetoFile, read_file
 
 _MOST_AHEAD: Final = 1 << 30
 """Bytes of JSON in the files that are read at a time; a sixth of it is in memory as columns."""
 _PACKED: Final = 15
 """So many times smaller gzip makes a trace."""
-_MOST_THREADS: Final = 16
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class KinetoFile:
-    """One file, read. `events` is None if it is an export of Rankscope itself."""
-
-    path: Path
-    facts: dict[str, Any]
-    events: KinetoEvents | None
+_MOST_PROCESSES: Final = 16
+_AHEAD: Final = 3
+"""Files for each process, so that helpers have something to do while this one makes rows."""
+_WORTH: Final = 48 << 20
+"""Bytes of JSON for each process: a helper takes as long to start as to read 30 MB, and 50 MB of
+memory."""
 
 
 def read_files(files: Sequence[Path], advance: Advance, take: Callable[[KinetoFile], None]) -> None:
@@ -50,66 +46,108 @@ def read_files(files: Sequence[Path], advance: Advance, take: Callable[[KinetoFi
     Raises:
         DamagedTrace: a file is cut off, no JSON, or made to fill the memory.
     """
-    threads = max(min(len(files), len(os.sched_getaffinity(0)), _MOST_THREADS), 1)
-    reading = _Reading(threads, advance)
-    waiting: deque[tuple[int, Future[KinetoFile]]] = deque()
-    left = deque(files)
-    with contextlib.closing(reading), ThreadPoolExecutor(threads, "import") as pool:
-        try:
-            while waiting or left:
-                ahead = sum(size for size, _ in waiting)
-                while left and len(waiting) < threads:
-                    size = _unpacked_size(left[0])
-                    if waiting and ahead + size > _MOST_AHEAD:
-                        break
-                    ahead += size
-                    waiting.append((size, pool.submit(reading.read, left.popleft())))
-                # Not a name of ours: nothing may hold the file when it has been taken.
-                take(waiting.popleft()[1].result())
-        finally:
-            reading.stop()
-            for _, future in waiting:
-                future.cancel()
+    left = deque((path, _unpacked_size(path)) for path in files)
+    waiting: deque[_Asked] = deque()
+    processes = _processes([size for _, size in left])
+    with contextlib.closing(_Reading(processes - 1, advance)) as reading:
+        while waiting or left:
+            ahead = sum(asked.size for asked in waiting)
+            while left and len(waiting) < _AHEAD * processes:
+                path, size = left[0]
+                if waiting and ahead + size > _MOST_AHEAD:
+                    break
+                ahead += size
+                waiting.append(_Asked(*left.popleft(), reading.ask(path)))
+            _read_here(waiting, reading)
+            # Not a name of ours: nothing may hold the file when it has been taken.
+            take(_held(waiting.popleft()))
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A file, and what it holds, or where a helper has put that."""
+
+    path: Path
+    size: int
+    future: Future[KinetoFile | Path]
+
+
+def _held(asked: _Asked) -> KinetoFile:
+    found = asked.future.result()
+    return loaded(found) if isinstance(found, Path) else found
+
+
+def _read_here(waiting: Sequence[_Asked], reading: _Reading) -> None:
+    """Read what no helper has begun, the first of it first, until the first of all is there or
+    helpers have begun all.
+    """
+    for asked in waiting:
+        if waiting[0].future.done():
+            return
+        if asked.future.cancel():
+            asked.future = Future()
+            try:
+                asked.future.set_result(reading.read(asked.path))
+            except Exception as error:  # it is raised when it is this file's turn
+                asked.future.set_exception(error)
 
 
 class _Reading:
-    """What the threads share."""
+    """The helpers, a thread for each that waits for what it reads, and what this process needs to
+    read itself.
+    """
 
-    def __init__(self, threads: int, advance: Advance) -> None:
+    def __init__(self, helpers: int, advance: Advance) -> None:
         self._advance = advance
         self._lock = threading.Lock()
         self._stopped = False
-        self._readers: SimpleQueue[PieceReader] = SimpleQueue()
-        for _ in range(threads):
-            self._readers.put(PieceReader())
+        self._reader = PieceReader()
+        self._place = _place() if helpers else None
+        self._helpers = [Helper() for _ in range(helpers if self._place else 0)]
+        self._free: SimpleQueue[Helper] = SimpleQueue()
+        for helper in self._helpers:
+            self._free.put(helper)
+        self._pool = ThreadPoolExecutor(helpers, "import") if self._helpers else None
+        self._numbers = count()
+
+    def ask(self, path: Path) -> Future[KinetoFile | Path]:
+        """Have the file read by the next helper that is free, if there is any."""
+        if self._pool is None or self._place is None:
+            return Future()
+        found = Path(self._place.name) / str(next(self._numbers))
+        return self._pool.submit(self._by_helper, path, found)
 
     def read(self, path: Path) -> KinetoFile:
-        """Read one file."""
+        """Read it here and now."""
         if is_exported(path):
             return KinetoFile(path=path, facts={}, events=None)
-        reader = self._readers.get()
-        events, trace = KinetoEvents(), ChromeTrace(path, self._note)
-        try:
-            for columns in trace.stretches(reader.columns, of_events):
-                events.take(columns)
-        except RecursionError as error:
-            raise DamagedTrace(f"{path}: nested deeper than any trace") from error
-        except DamagedTrace as error:
-            if str(path) in str(error):
-                raise
-            raise DamagedTrace(f"{path}: {error}") from error
-        finally:
-            self._readers.put(reader)
-        return KinetoFile(path=path, facts=trace.facts, events=events)
-
-    def stop(self) -> None:
-        """Make `read` end soon; nobody wants to know the rest."""
-        self._stopped = True
+        return read_file(path, self._reader, self._note)
 
     def close(self) -> None:
-        """Give back what the threads used."""
-        while not self._readers.empty():
-            self._readers.get().close()
+        """End all; nobody wants to know the rest."""
+        self._stopped = True
+        for helper in self._helpers:
+            helper.stop()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        for helper in self._helpers:
+            helper.close()
+        if self._place is not None:
+            self._place.cleanup()
+        self._reader.close()
+
+    def _by_helper(self, path: Path, found: Path) -> KinetoFile | Path:
+        if is_exported(path):
+            return KinetoFile(path=path, facts={}, events=None)
+        helper = self._free.get()
+        try:
+            is_done = helper.read(path, found, self._note)
+        finally:
+            self._free.put(helper)
+        if is_done:
+            return found
+        with contextlib.closing(PieceReader()) as reader:
+            return read_file(path, reader, self._note)
 
     def _note(self, done: int) -> None:
         if self._stopped:
@@ -120,6 +158,20 @@ class _Reading:
 
 class _Stopped(Exception):
     """Ends a thread whose result nobody waits for."""
+
+
+def _place() -> tempfile.TemporaryDirectory[str] | None:
+    """Where helpers put what they found; None if no directory for such files can be written."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="rankscope-")
+    except OSError:
+        return None
+
+
+def _processes(sizes: Sequence[int]) -> int:
+    """How many read, this one included."""
+    cores = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
+    return max(min(len(sizes), cores, sum(sizes) // _WORTH), 1)
 
 
 def _unpacked_size(path: Path) -> int:

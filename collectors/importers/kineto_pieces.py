@@ -1,6 +1,6 @@
 """Columns of event texts, many at a time: by their layouts (event_layouts.py), which nearly all
-of a profiler's events have. DuckDB picks the values out of others, without an object for each event
-and without Python's lock; and where that would convert or choose otherwise than Python's parser
+of a profiler's events have. DuckDB picks the values out of others, without an object for each
+event; and where that would convert or choose otherwise than Python's parser
 (odd_events.py), this one does.
 """
 

@@ -32,9 +32,7 @@ def imported(path: Path) -> Path | None:
     kept = _kept(path)
     if kept is not None:
         return kept
-    from rich.console import Console
-
-    from collectors.importers.formats import VERSION, recognized
+    from collectors.importers.formats import VERSION, import_files, recognized
 
     found = recognized(path)
     if found is None:
@@ -49,9 +47,12 @@ def imported(path: Path) -> Path | None:
     run, about = place / _FOLDER / path.resolve().name, place / _FILE
     known = {"version": VERSION, "format": found[0].name, "files": _fingerprint(path)}
     about.unlink(missing_ok=True)
-    import_with_progress(
-        *found, run, console=Console(stderr=True, quiet=not sys.stderr.isatty()), overwrite=True
-    )
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        import_with_progress(*found, run, console=Console(stderr=True), overwrite=True)
+    else:
+        import_files(*found, run, overwrite=True)
     with contextlib.suppress(OSError), replacing(about) as part:
         part.write_text(json.dumps(known), encoding="utf-8")
     return run

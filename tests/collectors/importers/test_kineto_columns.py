@@ -24,6 +24,7 @@ from collectors.importers import (
     event_layouts,
     imported_run,
     kineto_files,
+    kineto_helper,
     kineto_pieces,
 )
 from collectors.importers.chrome_json import ChromeTrace
@@ -32,6 +33,7 @@ from collectors.importers.event_pieces import SEPARATOR, cut
 from collectors.importers.formats import files_of, format_named, import_files
 from collectors.importers.kineto_columns import NO_TIME, NONE, EventColumns, of_events
 from collectors.importers.kineto_events import KinetoEvents, Spans, Words
+from collectors.importers.kineto_helper import Helper
 from collectors.importers.kineto_pieces import PieceReader
 from tests.support.kineto_toy import two_ranks
 from tests.test_repo.markdown import ROOT
@@ -287,29 +289,62 @@ def test_pieces_are_the_objects_that_were_written(words: list[str], indent: int)
     assert content == text.encode()
 
 
-def _import(source: Path, out: Path, threads: int) -> dict[str, bytes]:
+def _import(source: Path, out: Path, processes: int) -> dict[str, bytes]:
     kineto = format_named("kineto")
+    cores = set(range(processes))
     with (
-        patch.object(kineto_files, "_MOST_THREADS", threads),
+        patch.object(kineto_files, "_WORTH", 1),
+        patch.object(kineto_files.os, "sched_getaffinity", lambda pid: cores),
         patch.object(imported_run.secrets, "token_hex", lambda bytes_: "0" * 2 * bytes_),
     ):
         import_files(kineto, files_of(kineto, [source]), out)
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
-def test_a_run_does_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
+def test_a_run_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     two_ranks(tmp_path / "traces")
     for source in (tmp_path / "traces", ROOT / "tests/data/kineto/pp2-tp2-1f1b"):
         one = _import(source, tmp_path / f"{source.name}-1", 1)
-        for again in range(3):
-            assert _import(source, tmp_path / f"{source.name}-2-{again}", 8) == one
+        with (  # nobody but helpers
+            patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
+            patch.object(kineto_files, "read_file", side_effect=AssertionError),
+        ):
+            assert _import(source, tmp_path / f"{source.name}-3", 3) == one
+        assert _import(source, tmp_path / f"{source.name}-4", 4) == one
 
 
-def test_the_first_of_several_bad_files_is_named_and_no_thread_is_left(tmp_path: Path) -> None:
+def test_files_of_helpers_that_die_are_read_all_the_same(tmp_path: Path) -> None:
+    two_ranks(tmp_path / "traces")
+    one = _import(tmp_path / "traces", tmp_path / "one", 1)
+    done: list[int] = []
+    with patch.object(kineto_files, "_read_here", lambda waiting, reading: None):
+        with patch.object(kineto_helper, "_CODE", "import os; os.abort()"):
+            assert _import(tmp_path / "traces", tmp_path / "dead", 3) == one
+        with patch.object(kineto_helper.sys, "executable", None):
+            assert _import(tmp_path / "traces", tmp_path / "none", 3) == one
+        files = sorted((tmp_path / "traces").iterdir())
+        with (
+            patch.object(kineto_files, "_WORTH", 1),
+            patch.object(kineto_helper, "_DONE", b"finished"),  # not what helpers say
+        ):
+            kineto_files.read_files(files, done.append, lambda file: None)
+    with patch.object(kineto_files.tempfile, "TemporaryDirectory", side_effect=OSError):
+        assert _import(tmp_path / "traces", tmp_path / "no-place", 3) == one
+    assert sum(done) == sum(file.stat().st_size for file in files)
+
+
+def test_the_first_of_several_bad_files_is_named_and_nobody_is_left(tmp_path: Path) -> None:
     two_ranks(tmp_path / "traces")
     for number in (2, 3, 4):
         (tmp_path / f"traces/rank{number}.json").write_text('{"traceEvents": [{"ph": "X"},')
-    with pytest.raises(DamagedTrace, match=r"rank2\.json: not a whole JSON trace"):
+    helpers: list[Helper] = []
+    with (
+        patch.object(kineto_files, "Helper", lambda: helpers.append(Helper()) or helpers[-1]),
+        pytest.raises(DamagedTrace, match=r"rank2\.json: not a whole JSON trace"),
+    ):
         _import(tmp_path / "traces", tmp_path / "run", 8)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("import")]
+    ended = [helper._process.returncode for helper in helpers if helper._process is not None]
+    assert len(ended) == 4
+    assert None not in ended
     assert not (tmp_path / "run").exists()
