@@ -10,7 +10,9 @@ from dash import ClientsideFunction, Dash, Input, html
 
 from dashboard.analysis.comparing.change_points import ChangePoint, change_points
 from dashboard.analysis.health import Health, health
-from dashboard.analysis.memory.memory_summary import MemoryFigures, memory_figures
+from dashboard.analysis.memory.memory import is_sampled
+from dashboard.analysis.memory.memory_summary import memory_figures
+from dashboard.analysis.replay.replayed_steps import of_how_many
 from dashboard.analysis.whole_run.findings import findings, sentence
 from dashboard.analysis.whole_run.flops import flops_utilization
 from dashboard.analysis.whole_run.summary import KeyFigures, key_figures
@@ -57,12 +59,12 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     return html.Div(
         [
             _facts(run),
-            _findings(findings(run, steps), state),
+            _findings(findings(run, steps), of_how_many(run, steps), state),
             *([_warm_up(first, steps[-1], state)] if first is not None else []),
             html.Div(
                 [
                     *_tiles(key_figures(run, steps), flops_utilization(run, steps), state),
-                    *_memory_tile(memory_figures(run, run.memory(steps)), state),
+                    *(_memory_tile(run, state, steps) if is_sampled(run) else []),
                     _health_tile(health(run)),
                 ],
                 className="tiles",
@@ -176,8 +178,8 @@ def _places(run: Run) -> str:
     return f"{devices}, {len(hosts)} hosts" if len(hosts) > 1 else devices
 
 
-def _findings(found: Sequence[Finding], state: ViewState) -> html.Section:
-    """The largest finding in large type, the next ones below it."""
+def _findings(found: Sequence[Finding], notes: Sequence[str], state: ViewState) -> html.Section:
+    """The largest finding in large type, the next ones below it, then what makes them less sure."""
     if not found:
         said = "Nothing stands out: mending nothing would save 1 % of the step."
         return html.Section(html.Div(said, className="lead"), className="card")
@@ -187,6 +189,7 @@ def _findings(found: Sequence[Finding], state: ViewState) -> html.Section:
             html.H3("What to mend first"),
             html.Div(_finding(first, state), className="lead"),
             html.Ul([html.Li(_finding(other, state)) for other in others], className="findings"),
+            *(html.Small(note, className="muted") for note in notes),
         ],
         className="card finding",
     )
@@ -277,7 +280,8 @@ def _tiles(figures: KeyFigures, flops: FlopsUtilization, state: ViewState) -> li
     return tiles
 
 
-def _memory_tile(figures: MemoryFigures, state: ViewState) -> list[Any]:
+def _memory_tile(run: Run, state: ViewState, steps: Sequence[int]) -> list[Any]:
+    figures = memory_figures(run, run.memory(steps))
     if figures.peak_bytes is None:
         return []
     said = f"rank {figures.peak_rank}"

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +22,7 @@ from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.operations import category_of, operations
 from dashboard.analysis.replay.backward_walk import TRANSFER, Segment, walk
 from dashboard.analysis.replay.dependencies import dependencies
+from dashboard.analysis.replay.replayed_steps import of_how_many, replayed_steps
 from dashboard.analysis.replay.reservations import reservations
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import chained
@@ -75,25 +77,28 @@ class CriticalPath(Result):
 
 
 def critical_path(run: Recording, steps: Collection[int] | None = None) -> CriticalPath:
-    """The critical path of all complete steps, or of those of `steps`; where devices did the work,
-    it is theirs (device_view.py).
+    """The critical path of all complete steps, or of those of `steps`; of very many, of some
+    stretches (replayed_steps.py). Where devices did the work, it is theirs (device_view.py).
     """
+    notes = of_how_many(run, steps)
+    followed = replayed_steps(run, steps)
     run = as_devices_ran(run)
-    issued = operations(run)
+    spans = _spans(run, followed)
+    issued = operations(run, within=spans)
     lanes: dict[int, _Lane] = {}
     rows: list[dict[str, Any]] = []
     lengths: list[dict[str, Any]] = []
-    for step, begin, end, segments in walk_steps(run, issued, steps):
+    for step, begin, end, segments in walk_steps(run, issued, followed):
         lengths.append({"step": step, "start": begin, "length_ns": end - begin})
         for segment in segments:
             if segment.rank not in lanes:
-                lanes[segment.rank] = _Lane(run, segment.rank)
+                lanes[segment.rank] = _Lane(run, segment.rank, spans)
             rows += [{"step": step} | row for row in _described(segment, lanes, issued)]
     return CriticalPath(
         segments=pa.Table.from_pylist(rows, schema=_SEGMENTS),
         steps=pa.Table.from_pylist(lengths, schema=_STEPS),
         summary=_summary(rows, len(lengths)),
-        notes=reservations(run),
+        notes=(*notes, *reservations(run)),
     )
 
 
@@ -109,6 +114,23 @@ def walk_steps(
             yield step, begin, end, walk(waits, rank=rank, begin=begin, end=end)
 
 
+def _spans(run: Recording, steps: Collection[int]) -> list[tuple[int, int]]:
+    """The stretches of time (ns) in which lies all that the paths of these steps depend on: each
+    with the step before it, since what ends a wait may have begun there, and the first step of the
+    run with all before it.
+    """
+    found: list[tuple[int, int]] = []
+    before = np.iinfo(np.int64).min
+    for step, begin, end, _ in _boundaries(run):
+        if step in steps:
+            if found and before <= found[-1][1]:
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((before, end))
+        before = begin
+    return found
+
+
 def _boundaries(run: Recording) -> Iterator[tuple[int, int, int, int]]:
     """step, begin, end (ns) and the rank that ends last, for each complete step."""
     for chain in chained(run, None):
@@ -121,11 +143,13 @@ def _boundaries(run: Recording) -> Iterator[tuple[int, int, int, int]]:
 
 
 class _Lane:
-    """What one rank's host did at every instant: its spans, cut into innermost pieces."""
+    """What one rank's host did at every instant of these stretches of time: its spans, cut into
+    innermost pieces.
+    """
 
-    def __init__(self, run: Recording, rank: int) -> None:
+    def __init__(self, run: Recording, rank: int, within: Sequence[tuple[int, int]]) -> None:
         columns = ("start", "duration", "kind", "name", "lane", "group", "stage", "microbatch")
-        events = run.events(ranks=[rank], columns=columns)
+        events = _reaching_into(run.events(ranks=[rank], columns=columns), within)
         on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
         a_span = pc.not_equal(events["kind"].cast(pa.string()), "step")
         host = without_inner_operators(events.filter(pc.and_(on_host, a_span)))
@@ -155,6 +179,15 @@ class _Lane:
     def _from(self, begin: int) -> Iterator[Piece]:
         first = max(bisect_right(self._starts, begin) - 1, 0)
         return (self.pieces[index] for index in range(first, len(self.pieces)))
+
+
+def _reaching_into(events: pa.Table, within: Sequence[tuple[int, int]]) -> pa.Table:
+    start = events["start"].to_numpy()
+    end = start + events["duration"].to_numpy()
+    found = np.zeros(len(start), np.bool_)
+    for first, last in within:
+        found |= (start < last) & (end > first)
+    return events.filter(pa.array(found))
 
 
 def _described(

@@ -18,26 +18,30 @@ if TYPE_CHECKING:
 
 MOST_EVENTS: Final = 500_000
 """Ten seconds of one core and half a gigabyte."""
-FEWEST_STEPS: Final = 5
+FEWEST_STEPS: Final = 6
 """However large they are: the first of a stretch is left out, and four tell how steps vary."""
 STRETCH: Final = 10
-"""Steps in a row: of those, a tenth is lost with the first one."""
+"""Steps in a row, if there are many: of those, a tenth is lost with the first one."""
+SHORTEST: Final = 3
+"""Of a stretch, where only few steps can be replayed: of those, a third is lost. One long stretch
+would lose less and tell of one time only, and what slows a run down comes and goes."""
+STRETCHES: Final = 5
+"""As many as there is room for, before stretches get longer."""
 
 
 def replayed_steps(run: Recording, steps: Collection[int] | None = None) -> tuple[int, ...]:
     """All complete steps, or those of `steps`, if they are not too many; else stretches of them.
 
-    100 steps, of which 20 may be replayed → 0 to 9 and 90 to 99; 5 → 47 to 51
+    100 steps, of which 20 may be replayed → 0 to 3, 24 to 27, 48 to 51, 72 to 75 and 96 to 99;
+    6 → 0 to 2 and 97 to 99
     """
     chosen = [step for step in run.steps if steps is None or step in steps]
     per_step = run.event_count / max(len(run.steps), 1)
     most = max(int(MOST_EVENTS / max(per_step, 1)), FEWEST_STEPS)
     if len(chosen) <= most:
         return tuple(chosen)
-    stretches = max(most // STRETCH, 1)
-    length = most // stretches
-    last = len(chosen) - length
-    begins = np.linspace(0, last, stretches) if stretches > 1 else np.array([last / 2])
+    length = min(max(most // STRETCHES, SHORTEST), STRETCH)
+    begins = np.linspace(0, len(chosen) - length, most // length)
     places = (begins.astype(np.int64)[:, None] + np.arange(length)).ravel()
     return tuple(chosen[place] for place in np.unique(places).tolist())
 

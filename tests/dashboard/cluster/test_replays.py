@@ -57,10 +57,9 @@ def test_several_stretches_of_steps_of_several_ranks_each(
     write_simulated(tmp_path / "run", training, steps=20, hosts=Hosts(ranks_per_host=4))
     run = open_run(tmp_path / "run")
     monkeypatch.setattr(budget, "MOST_EVENTS", run.event_count * 12 // 20)
-    monkeypatch.setattr(budget, "STRETCH", 4)
     monkeypatch.setattr(replays, "RANKS_PER_TASK", 3)
     whole = _said(run)
-    assert len(whole["stragglers"]["steps"]) == 9, "of three stretches all but the first steps"
+    assert len(whole["stragglers"]["steps"]) == 8, "of four stretches all but the first steps"
     assert whole["findings"]
     assert len(budget.replayed_steps(run)) == 12
     assert _by_parts(tmp_path / "run") == whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,10 +33,11 @@ class _Counted:
 def test_the_example_of_its_docstring() -> None:
     per_step = budget.MOST_EVENTS // 20
     run = _Counted(100, 100 * per_step)
-    assert replayed_steps(run) == (*range(10), *range(90, 100))
+    apart = (*range(4), *range(24, 28), *range(48, 52), *range(72, 76), *range(96, 100))
+    assert replayed_steps(run) == apart
     assert replayed_steps(run, range(40, 60)) == tuple(range(40, 60))
     large = _Counted(100, 100 * budget.MOST_EVENTS)
-    assert replayed_steps(large) == tuple(range(47, 52))
+    assert replayed_steps(large) == (0, 1, 2, 97, 98, 99)
 
 
 @given(steps=st.integers(0, 3_000), per_step=st.integers(1, 2 * budget.MOST_EVENTS))
@@ -86,3 +88,17 @@ def test_of_a_long_run_the_same_is_found_from_stretches(
     assert abs(some.replay_error) < 1e-5, "stretches replay to what was measured"
     assert whole.found[0].rank == some.found[0].rank == 5
     assert some.found[0].ms_per_step == pytest.approx(whole.found[0].ms_per_step, rel=0.1)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
+def test_critical_paths_in_stretches_are_those_of_the_whole_run(
+    sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = open_run(sample).critical_path()
+    run = open_run(sample)
+    monkeypatch.setattr(budget, "MOST_EVENTS", run.event_count * 7 // len(run.steps))
+    some = run.critical_path()
+    followed = some.steps["step"]
+    assert 0 < len(followed) < whole.steps.num_rows
+    assert some.segments.equals(whole.segments.filter(pc.is_in(whole.segments["step"], followed)))
+    assert some.notes[0].startswith(f"{len(followed)} of {len(run.steps)} steps are replayed")
