@@ -93,7 +93,7 @@ def _look(address: str, seen: dict[int, float]) -> None:
     with urllib.request.urlopen(f"{address}api/timeline/0/lanes") as reply:
         lanes: dict[str, Any] = json.load(reply)
     now = time.clock_gettime(time.CLOCK_MONOTONIC)
-    for _, step, _, _ in lanes["steps"]:
+    for step in lanes["steps"]["number"]:
         seen.setdefault(step, now)
 
 
