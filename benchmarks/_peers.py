@@ -116,7 +116,7 @@ def peers(directory: Path, rounds: int = ROUNDS) -> None:
             times = added.percent / ours.percent
             show(f"overhead.{versus}", times, "times ours", added.pairs)
     least = STEP_NS / EVENTS - median_ns(all_reduce, samples=15, calls=300)
-    _bytes(directory, lambda: step(EVENTS, round(least / one)))
+    _bytes(directory, lambda: step(EVENTS, round(least / one)), share)
 
 
 def _theirs(
@@ -219,14 +219,16 @@ def _peers(directory: Path) -> dict[str, Callable[[str], Any]]:
     return ways | {"viztracer": viztracer}
 
 
-def _bytes(directory: Path, step: Callable[[], None]) -> None:
+def _bytes(directory: Path, step: Callable[[], None], share: float) -> None:
     """Bytes per event of one recording each, ours with one flush a second as by default.
+
+    Of `share` 1 ours lasts 10 s, and torch.profiler's has five steps.
 
     A file has 5 kB and each flush 1.5 kB that do not depend on the number of events.
     """
     run = directory / "bytes"
     with Tracer(run) as t:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * share
         while time.monotonic() < deadline:
             step()
             t.step()
@@ -235,7 +237,7 @@ def _bytes(directory: Path, step: Callable[[], None]) -> None:
     show("disk.bytes_per_event", file.stat().st_size / events, "bytes", events)
 
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        for _ in range(5):
+        for _ in range(max(1, round(5 * share))):
             step()
     exported = directory / "kineto.json"
     profiler.export_chrome_trace(str(exported))

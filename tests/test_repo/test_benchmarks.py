@@ -33,6 +33,7 @@ QUICK = {
     "generate": ("--steps", "2"),
     "importing": ("--megabytes", "0.2", "--ways", "import,json_load"),
     "follow": ("--steps", "8", "--processes", "2"),
+    "limits": ("--events", "1e5"),
     "scale": (
         *("--events", "2e3,4e3", "--ranks-by-events", "8", "--ranks", ""),
         *("--tasks", "report,compare,window"),
