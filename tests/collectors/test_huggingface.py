@@ -22,6 +22,7 @@ from tests.support.reading import Row, facts, rows
 from tracer.errors import UsageError
 
 EXAMPLE = ROOT / "examples" / "train_transformers.py"
+LIBRARY = ("transformers.modeling_utils", "transformers.integrations", "accelerate")
 FIVE_BATCHES = ("--batches", "5", "--accumulate", "2")
 """Three steps per epoch: two of two batches, and one of the batch that is left."""
 
@@ -99,8 +100,10 @@ def test_a_step_is_an_optimizer_step_and_what_it_accumulates_are_its_microbatche
 ) -> None:
     run, empty = tmp_path / "run", tmp_path / "empty"
     empty.mkdir()
-    recorded = run_python(EXAMPLE, *FIVE_BATCHES, "--out", run, cwd=empty)
-    plain = run_python(EXAMPLE, *FIVE_BATCHES, cwd=empty)
+    recorded = run_python(
+        EXAMPLE, *FIVE_BATCHES, "--out", run, cwd=empty, preloaded=True, imported=LIBRARY
+    )
+    plain = run_python(EXAMPLE, *FIVE_BATCHES, cwd=empty, preloaded=True, imported=LIBRARY)
 
     assert _order(rows(run, 0)) == EPOCH
     assert [row["step"] for row in rows(run, 0, kind="step")] == [0, 1, 2]
@@ -116,8 +119,8 @@ def test_two_processes_have_the_same_steps_and_the_same_parameters_as_without_us
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    recorded = torchrun(2, EXAMPLE, *FIVE_BATCHES, "--out", run)
-    plain = torchrun(2, EXAMPLE, *FIVE_BATCHES)
+    recorded = torchrun(2, EXAMPLE, *FIVE_BATCHES, "--out", run, imported=LIBRARY)
+    plain = torchrun(2, EXAMPLE, *FIVE_BATCHES, imported=LIBRARY)
 
     assert recorded.stdout.splitlines()[-1].startswith("parameters ")
     assert recorded.stdout.splitlines()[-1] == plain.stdout.splitlines()[-1]

@@ -38,15 +38,16 @@ def run_python(
     env: Mapping[str, str] | None = None,
     expect: int = 0,
     preloaded: bool = False,
+    imported: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run `python ARGUMENTS`; the test fails with its output if it does not exit with `expect`.
 
-    With `preloaded`, forked from an interpreter that has imported torch (preloaded.py), unless a
-    variable in `env` acts earlier than that.
+    With `preloaded`, forked from an interpreter that has imported torch (preloaded.py), and what
+    is `imported` after it, unless a variable in `env` acts earlier than that.
     """
     given = [str(argument) for argument in arguments]
-    if preloaded and _acting_early(environment(env)) == _acting_early(_server().env):
-        return _expected(_forked(given, cwd=cwd, env=env), expect)
+    if preloaded and _acting_early(environment(env)) == _acting_early(_server(*imported).env):
+        return _expected(_forked(given, imported=imported, cwd=cwd, env=env), expect)
     done = subprocess.run(
         [sys.executable, *given],
         cwd=cwd,
@@ -65,22 +66,27 @@ def torchrun(
     cwd: Path | None = None,
     expect: int = 0,
     fresh: bool = False,
+    imported: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """`torchrun --nproc-per-node PROCESSES ARGUMENTS`, on this host, on a free port.
 
-    Its ranks are forked from an interpreter that has imported torch (preloaded.py). With `fresh`
-    they are new interpreters, started by torchrun itself, which may be given options.
+    Its ranks are forked from an interpreter that has imported torch (preloaded.py), and what is
+    `imported` after it. With `fresh` they are new interpreters, started by torchrun itself, which
+    may be given options.
 
     Where torch aborts a process that had ended, once more: into paths that are new again.
     """
     new = [path for path in arguments if isinstance(path, Path) and not path.exists()]
+    launch = functools.partial(
+        _launched, processes, *arguments, cwd=cwd, expect=expect, fresh=fresh, imported=imported
+    )
     try:
-        return _launched(processes, *arguments, cwd=cwd, expect=expect, fresh=fresh)
+        return launch()
     except TorchAborted as aborted:
         warnings.warn(f"launched again: {aborted}", stacklevel=2)
         for path in new:
             shutil.rmtree(path, ignore_errors=True)
-        return _launched(processes, *arguments, cwd=cwd, expect=expect, fresh=fresh)
+        return launch()
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -108,12 +114,18 @@ def record(
 
 
 def _launched(
-    processes: int, *arguments: str | Path, cwd: Path | None, expect: int, fresh: bool
+    processes: int,
+    *arguments: str | Path,
+    cwd: Path | None,
+    expect: int,
+    fresh: bool,
+    imported: Sequence[str],
 ) -> subprocess.CompletedProcess[str]:
-    if fresh or _acting_early(environment()) != _acting_early(_server().env):
+    if fresh or _acting_early(environment()) != _acting_early(_server(*imported).env):
         launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
         return run_python(*launch, *arguments, cwd=cwd, expect=expect)
-    return _expected(_forked([*map(str, arguments)], processes=processes, cwd=cwd), expect)
+    given = [str(argument) for argument in arguments]
+    return _expected(_forked(given, imported=imported, processes=processes, cwd=cwd), expect)
 
 
 def _expected(
@@ -128,12 +140,13 @@ def _expected(
 def _forked(
     arguments: list[str],
     *,
+    imported: Sequence[str],
     processes: int | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """From the preloaded process. It ends, and all that it forked, if this raises."""
-    server = _server()
+    server = _server(*imported)
     request = {
         "arguments": arguments,
         "processes": processes,
@@ -159,8 +172,8 @@ def _forked(
 
 
 @functools.cache
-def _server() -> _Server:
-    server = _Server()
+def _server(*imported: str) -> _Server:
+    server = _Server(imported)
     atexit.register(server.stop)
     return server
 
@@ -168,13 +181,14 @@ def _server() -> _Server:
 class _Server:
     """The process of preloaded.py, and the connection that keeps it running."""
 
-    def __init__(self) -> None:
+    def __init__(self, imported: Sequence[str]) -> None:
         self.env = environment()
         self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.connection.settimeout(TIMEOUT_S)
         with theirs:
+            serve = ["-u", "-m", "tests.support.preloaded", str(theirs.fileno())]
             self._process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "tests.support.preloaded", str(theirs.fileno())],
+                [sys.executable, *serve, *imported],
                 cwd=ROOT,
                 env=self.env,
                 pass_fds=[theirs.fileno()],

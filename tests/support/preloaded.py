@@ -13,10 +13,11 @@ It differs from a fresh one in this, and a test that is about this starts fresh 
 No thread is there at a fork: this process has none, and the launcher makes its Store, which has
 some, after it forked all ranks.
 
-    python -u -m tests.support.preloaded DESCRIPTOR
+    python -u -m tests.support.preloaded DESCRIPTOR [MODULE ...]
 
-reads one request per message from that socket: JSON, with the descriptors of stdout and stderr.
-The answer is the exit code. When the socket closes, it and all that it started end.
+imports these modules too, and reads one request per message from that socket: JSON, with the
+descriptors of stdout and stderr. The answer is the exit code. When the socket closes, it and all
+that it started end.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,9 +52,9 @@ _GRACE_S = 10
 """From SIGTERM to SIGKILL, for the ranks that another's failure ends."""
 
 
-def wait_for_a_program(connection: socket.socket) -> list[str]:
+def wait_for_a_program(connection: socket.socket, more: Sequence[str]) -> list[str]:
     """Serve; returns in each process that is to run a program, with its arguments."""
-    for name in _IMPORTED:
+    for name in (*_IMPORTED, *more):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # else the first collection of a child copies every page
@@ -189,4 +191,4 @@ def _execute(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _execute(wait_for_a_program(socket.socket(fileno=int(sys.argv[1]))))
+    _execute(wait_for_a_program(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:]))
