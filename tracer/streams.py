@@ -48,7 +48,14 @@ class StreamWriter:
     """Appends record batches to one `.arrows` file; each `write` reaches the operating system."""
 
     def __init__(
-        self, path: Path, schema: pa.Schema, content: str, *, run_id: str, rank: int
+        self,
+        path: Path,
+        schema: pa.Schema,
+        content: str,
+        *,
+        run_id: str,
+        rank: int,
+        codec: pa.Codec = _CODEC,
     ) -> None:
         self._file = _WholeWrites(path, "wb")
         self._without_schema = False
@@ -56,7 +63,7 @@ class StreamWriter:
             self._file,
             schema.with_metadata(file_metadata(content, run_id=run_id, rank=rank)),
             options=ipc.IpcWriteOptions(
-                compression=_CODEC, use_threads=False, emit_dictionary_deltas=True
+                compression=codec, use_threads=False, emit_dictionary_deltas=True
             ),
         )
 

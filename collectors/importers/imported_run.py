@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 
 from tracer import environment
 from tracer.columns import Batches, Column
@@ -38,6 +39,8 @@ from tracer.topology import Topology
 
 _ROWS: Final = 1 << 14
 """Rows that are held before they are written: as many as the recorder's usual batches have."""
+_CODEC: Final = pa.Codec("zstd", compression_level=1)
+"""In batches of this length it makes files as small as the recorder's level, in half the time."""
 _LATEST: Final = 1 << 62
 """ns since 1970: the year 2116."""
 _PART: Final = ".part"
@@ -217,7 +220,12 @@ class ImportedRank:
         self._batches = Batches(EVENT_SCHEMA)
         self._counter_batches = Batches(COUNTER_SCHEMA)
         self._events = StreamWriter(
-            directory / events_file(rank), EVENT_SCHEMA, "events", run_id=run_id, rank=rank
+            directory / events_file(rank),
+            EVENT_SCHEMA,
+            "events",
+            run_id=run_id,
+            rank=rank,
+            codec=_CODEC,
         )
         self._counters: StreamWriter | None = None
         self._counters_path = directory / counters_file(rank)

@@ -33,6 +33,9 @@ _STEP: Final = re.compile(r"ProfilerStep\s*#\s*(\d{1,9})")
 _COMMUNICATION: Final = re.compile(r"c10d::|_c10d_functional::")
 
 
+_Tests = Callable[[Callable[[str], bool]], Bools]
+
+
 @dataclass(slots=True)
 class Spans:
     """Columns of equal length: start and duration in ns, number of the name and of the lane."""
@@ -134,13 +137,14 @@ class KinetoEvents:
         Raises:
             DamagedTrace: they are too many.
         """
-        self._spans(events, _are(events.phase, "X".__eq__))
-        named = _are(events.phase, "M".__eq__) & _are(events.name, "thread_name".__eq__)
+        phase, category, name = map(_tests, (events.phase, events.category, events.name))
+        self._spans(events, phase("X".__eq__), category, name)
+        named = phase("M".__eq__) & name("thread_name".__eq__)
         self._name_threads(events, np.flatnonzero(named))
-        memory = _are(events.phase, "i".__eq__) & _are(events.name, "[memory]".__eq__)
+        memory = phase("i".__eq__) & name("[memory]".__eq__)
         self._note_memory(events, np.flatnonzero(memory & (events.start != NO_TIME)))
 
-    def _spans(self, events: EventColumns, is_span: Bools) -> None:
+    def _spans(self, events: EventColumns, is_span: Bools, category: _Tests, name: _Tests) -> None:
         self._events += int(is_span.sum())
         if self._events > _MOST_EVENTS:
             raise DamagedTrace(f"more than {_MOST_EVENTS:,} events in one file")
@@ -148,28 +152,29 @@ class KinetoEvents:
         timed = is_span & (events.start != NO_TIME) & (events.duration >= 0)
         self._leave_out("events without a time", int((is_span & ~timed).sum()))
 
-        kernels = timed & _are(events.category, _KERNELS.__contains__)
-        launches = timed & _are(events.category, _LAUNCHES.__contains__)
-        operators = timed & _are(events.category, _OPERATORS.__contains__)
-        annotations = timed & _are(events.category, "user_annotation".__eq__)
+        kernels = timed & category(_KERNELS.__contains__)
+        launches = timed & category(_LAUNCHES.__contains__)
+        operators = timed & category(_OPERATORS.__contains__)
+        annotations = timed & category("user_annotation".__eq__)
         self._leave_out_others(events, timed & ~(kernels | launches | operators | annotations))
 
         lanes = np.full(len(events), NONE, np.int64)
         lanes[timed & ~kernels] = self.tids.numbers(_encoded(events.thread[timed & ~kernels]))
         lanes[kernels] = self._stream_numbers(events, np.flatnonzero(kernels))
 
-        steps = annotations & _are(events.name, lambda name: _STEP.fullmatch(name) is not None)
-        gloo = annotations & _are(events.name, lambda name: name.startswith("gloo:"))
+        steps = annotations & name(lambda word: _STEP.fullmatch(word) is not None)
+        gloo = annotations & name(lambda word: word.startswith("gloo:"))
         self._leave_out("gloo", int(gloo.sum()))
         calls = annotations & ~steps & ~gloo & events.is_described
         annotations &= ~(steps | gloo | calls)
-        is_call = _are(events.name, lambda name: _COMMUNICATION.match(name) is not None)
+        is_call = name(lambda word: _COMMUNICATION.match(word) is not None)
         calls |= operators & (events.is_described | is_call)
-        operators &= ~_are(events.name, "record_param_comms".__eq__)
+        operators &= ~name("record_param_comms".__eq__)
 
         self._note_steps(events, np.flatnonzero(steps), lanes)
-        self._note_calls(events, np.flatnonzero(calls), lanes)
-        self._note_collective_kernels(events, kernels)
+        self._note_calls(events, np.flatnonzero(calls), lanes, category(_OPERATORS.__contains__))
+        named = name(lambda word: word.startswith(("nccl", "rccl")))
+        self._note_collective_kernels(events, kernels, named)
         kept = kernels | launches | operators | annotations
         names = np.full(len(events), NONE, np.int64)
         names[kept] = self.names.numbers(events.name.filter(bool_array(kept)))
@@ -183,7 +188,7 @@ class KinetoEvents:
             rows = np.flatnonzero(chosen)
             columns = (events.start, events.duration, names, lanes, keys)
             spans.add(*(column.take(rows) for column in columns))
-        copies = _are(events.category, _COPIES.__contains__)[kernels]
+        copies = category(_COPIES.__contains__)[kernels]
         self.is_copy.frombytes(copies.astype("b").tobytes())
 
     def _stream_numbers(self, events: EventColumns, rows: Ints) -> Ints:
@@ -218,20 +223,20 @@ class KinetoEvents:
                 start, duration = int(events.start[row]), int(events.duration[row])
                 self.steps.append((int(step[1]), start, duration, int(lanes[row])))
 
-    def _note_calls(self, events: EventColumns, rows: Ints, lanes: Ints) -> None:
-        is_operator = _are(events.category, _OPERATORS.__contains__)[rows]
+    def _note_calls(
+        self, events: EventColumns, rows: Ints, lanes: Ints, is_operator: Bools
+    ) -> None:
         self.communication += map(
             Communication,
             events.start[rows].tolist(),
             events.duration[rows].tolist(),
             lanes[rows].tolist(),
             events.name.take(number_array(rows)).to_pylist(),
-            np.where(is_operator, events.external[rows], NONE).tolist(),
+            np.where(is_operator[rows], events.external[rows], NONE).tolist(),
             (arguments for _, arguments in events.parsed(rows)),
         )
 
-    def _note_collective_kernels(self, events: EventColumns, kernels: Bools) -> None:
-        named = _are(events.name, lambda name: name.startswith(("nccl", "rccl")))
+    def _note_collective_kernels(self, events: EventColumns, kernels: Bools, named: Bools) -> None:
         rows = np.flatnonzero(kernels & (events.is_described | named))
         numbers = len(self.kernels) + np.cumsum(kernels)[rows] - 1
         found = zip(events.external[rows].tolist(), events.json(rows), strict=True)
@@ -264,11 +269,16 @@ class KinetoEvents:
             self.left_out[what] = self.left_out.get(what, 0) + count
 
 
-def _are(words: pa.DictionaryArray, test: Callable[[str], bool]) -> Bools:
+def _tests(words: pa.DictionaryArray) -> _Tests:
     """Which words pass a test, that each different one is put to once."""
-    passed = np.array([test(word) for word in words.dictionary.to_pylist()], np.bool_)
-    found: Bools = passed[numpy_numbers(words.indices)]
-    return found
+    distinct, indices = words.dictionary.to_pylist(), numpy_numbers(words.indices)
+
+    def are(test: Callable[[str], bool]) -> Bools:
+        passed = np.array([test(word) for word in distinct], np.bool_)
+        found: Bools = passed.take(indices) if passed.any() else np.zeros(len(indices), np.bool_)
+        return found
+
+    return are
 
 
 def _encoded(numbers: npt.NDArray[np.int64]) -> pa.DictionaryArray:
