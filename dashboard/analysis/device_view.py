@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import Intervals, complement, intervals
+from dashboard.analysis.lanes_of_kinds import works_on_device
 from dashboard.analysis.unseen_waits import ends_are_unknown, unseen_waits
 from dashboard.runs.words import have, where
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
@@ -76,8 +77,7 @@ def _with_tables(run: Recording, tables: Mapping[int, pa.Table]) -> Recording:
 
 def _of_rank(run: Recording, rank: int) -> pa.Table | None:
     """Its events by start; None where they stay as they are."""
-    lanes = run.events(ranks=[rank], kinds=_WORK, columns=("lane",))["lane"]
-    if not pc.any(where(lanes, lambda lanes: pc.starts_with(lanes, "device:"))).as_py():
+    if not works_on_device(run, rank, _WORK):
         return _with_unseen_waits(run, rank) if ends_are_unknown(run, rank) else None
     events = run.events(ranks=[rank])
     on_device = where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:"))

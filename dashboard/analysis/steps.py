@@ -26,7 +26,12 @@ def step_windows(
     wanted = [step for step in run.steps if steps is None or step in steps]
     columns = ("step", "start", "duration")
     events = run.events(ranks=ranks, steps=wanted, kinds=("step",), columns=columns)
-    return events.sort_by([("rank", "ascending"), ("step", "ascending")])
+    return in_order(events)
+
+
+def in_order(windows: pa.Table) -> pa.Table:
+    """By rank and step."""
+    return windows.sort_by([("rank", "ascending"), ("step", "ascending")])
 
 
 @dataclass(kw_only=True, slots=True)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.dimensions import role_of
+from dashboard.analysis.lanes_of_kinds import lanes_of_kinds
 from dashboard.analysis.rows_by_key import Ints
 from dashboard.runs.words import fulfil, have
 
@@ -35,8 +36,7 @@ _WITHIN_A_LAYER: Final = ("tp", "pp")
 
 def ends_are_unknown(run: Recording, rank: int) -> bool:
     """Whether collectives were found that nobody's call or wait was seen of, and no transfer."""
-    events = run.events(ranks=[rank], kinds=("collective",), columns=("lane",))
-    lanes = pc.unique(events["lane"]).to_pylist()
+    lanes = lanes_of_kinds(run, rank).get("collective", frozenset())
     return UNHOOKED in lanes and not any(lane.startswith("device:") for lane in lanes)
 
 

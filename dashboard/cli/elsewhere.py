@@ -18,7 +18,7 @@ from tracer.errors import UsageError
 if TYPE_CHECKING:
     from dashboard.cluster import Place
 
-_KEPT_BYTES: Final = 128 << 20
+_KEPT_BYTES: Final = 32 << 20
 """Of events in memory. A command goes through the ranks once, one after the other, and then looks
 at the few steps that are replayed."""
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import pyarrow as pa
+
 from dashboard.cluster.shelf import Shelf
 from dashboard.cluster.tasks import Ready, Tasks, users
 from tracer.errors import RankscopeError, TraceError, UsageError
@@ -92,6 +94,7 @@ class InProcess:
             work = _Work(tasks, wanted, results)
             for name in work.waiting():
                 advance(work.keep(name, tasks[name](*work.needed(name))))
+                pa.default_memory_pool().release_unused()  # it keeps what each task had at most
             return work.wanted()
 
 

@@ -62,7 +62,7 @@ class Chain:
     ends: tuple[tuple[int, ...], ...]
 
 
-@dataclass(kw_only=True, frozen=True)
+@dataclass(kw_only=True, frozen=True, eq=False)
 class Graph:
     """Points and edges; `time[i]` and `rank[i]` are those of point i, in an order in which
     every edge leads forwards.
@@ -95,7 +95,8 @@ def dependency_graph(run: Recording, steps: Collection[int] | None = None) -> Gr
     (replayed_steps.py). Where devices did the work, it is theirs (device_view.py).
     """
     stretches = stretches_of(replayed_steps(run, steps), run.steps)
-    return joined_graphs(graph_of(strands) for strands in strands_of(run, run.ranks, stretches))
+    strands = strands_of(run, run.ranks, stretches)[::-1]
+    return joined_graphs(graph_of(strands.pop()) for _ in stretches)  # each is dropped when used
 
 
 def graph_of(strands: Strands) -> Graph:
@@ -248,6 +249,8 @@ def _renumbered(table: pa.Table, number: Ints) -> pa.Table:
 def joined_graphs(graphs: Iterable[Graph]) -> Graph:
     """One graph of several stretches, which share no edge."""
     parts = list(graphs)
+    if len(parts) == 1:
+        return parts[0]
     points = np.cumsum([0, *(len(part.time) for part in parts)])
     edges = np.cumsum([0, *(len(part.weight) for part in parts)])
     empty = np.zeros(0, np.int64)

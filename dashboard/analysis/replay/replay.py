@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from dashboard.analysis.steps import Windows, chained
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
+
+_AT_ONCE: Final = 1 << 16
+"""Rows as objects: some MB."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -39,11 +42,10 @@ def replay(graph: Graph, weight: Ints | None = None) -> Ints:
     Each point comes as early as its edges let it; points without an edge to them come when they
     were measured.
     """
-    weights = (graph.weight if weight is None else weight).tolist()
     times: list[int] = graph.time.tolist()
     before = -1
-    for source, target, length in zip(
-        graph.source.tolist(), graph.target.tolist(), weights, strict=True
+    for source, target, length in in_rows(
+        graph.source, graph.target, graph.weight if weight is None else weight
     ):
         earliest = times[source] + length
         if target != before:
@@ -52,6 +54,16 @@ def replay(graph: Graph, weight: Ints | None = None) -> Ints:
         elif earliest > times[target]:
             times[target] = earliest
     return np.array(times, np.int64)
+
+
+def in_rows(*columns: Ints) -> Iterator[tuple[int, ...]]:
+    """Row by row; of long columns a part at a time, since numbers as objects take five times the
+    memory.
+
+    `[1, 2], [3, 4]` → (1, 3), (2, 4)
+    """
+    for at in range(0, len(columns[0]), _AT_ONCE):
+        yield from zip(*(column[at : at + _AT_ONCE].tolist() for column in columns), strict=True)
 
 
 def measured_step_times(run: Recording, steps: Collection[int] | None = None) -> StepTimes:
@@ -97,7 +109,8 @@ def with_pieces(graph: Graph, duration: Ints) -> Ints:
     """The weights of all edges if the pieces of `graph.pieces` took `duration`, ns each."""
     change = duration - graph.pieces["duration"].to_numpy()
     weight = graph.weight.copy()
-    np.add.at(weight, graph.pieces["edge"].to_numpy(), change)
+    rows = np.flatnonzero(change)
+    np.add.at(weight, graph.pieces["edge"].to_numpy()[rows], change[rows])
     return np.maximum(weight, 0)
 
 

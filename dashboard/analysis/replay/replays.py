@@ -11,14 +11,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 
 from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.replay.graph import Graph
+from dashboard.analysis.replay.replay import in_rows
 
-_AT_ONCE: Final = 16_000_000
-"""Times and weights that are held together: 128 MB."""
+_AT_ONCE: Final = 3_000_000
+"""Times and weights that are held together: 24 MB. Levels are few, so that more at once saves no
+time."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -28,10 +32,10 @@ class _Levels:
     its first edge.
     """
 
-    edges: Ints
-    source: Ints
-    targets: Ints
-    first: Ints
+    edges: npt.NDArray[np.int32]
+    source: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.int32]
+    first: npt.NDArray[np.int32]
     bounds: list[tuple[int, int]]
 
 
@@ -40,9 +44,9 @@ def replays(graph: Graph, weights: Iterable[Ints]) -> Iterator[Ints]:
     levels = _levels(graph)
     at_once = max(_AT_ONCE // max(len(graph.time) + len(graph.weight), 1), 1)
     left = iter(weights)
-    while some := list(islice(left, at_once)):
+    while some := [one[levels.edges] for one in islice(left, at_once)]:
         times = np.repeat(graph.time[:, None], len(some), axis=1)
-        weight = np.stack([one[levels.edges] for one in some], axis=1)
+        weight = np.stack(some, axis=1)
         for (target, edge), (next_target, next_edge) in pairwise(levels.bounds):
             reached = times[levels.source[edge:next_edge]] + weight[edge:next_edge]
             if next_edge - edge > next_target - target:
@@ -53,21 +57,31 @@ def replays(graph: Graph, weights: Iterable[Ints]) -> Iterator[Ints]:
 
 
 def _levels(graph: Graph) -> _Levels:
+    """Found once for a graph."""
+    if graph not in _OF_GRAPH:
+        _OF_GRAPH[graph] = _found(graph)
+    return _OF_GRAPH[graph]
+
+
+_OF_GRAPH: Final[WeakKeyDictionary[Graph, _Levels]] = WeakKeyDictionary()
+
+
+def _found(graph: Graph) -> _Levels:
     level = [0] * len(graph.time)
-    for source, target in zip(graph.source.tolist(), graph.target.tolist(), strict=True):
+    for source, target in in_rows(graph.source, graph.target):
         if level[source] >= level[target]:
             level[target] = level[source] + 1
     of_edge = np.array(level, np.int64)[graph.target]
     edges = np.argsort(of_edge, kind="stable")  # edges of a target stay together
-    target, of_edge = graph.target[edges], of_edge[edges]
-    first = np.flatnonzero(np.diff(target, prepend=-1))
+    targets, of_edge = graph.target[edges], of_edge[edges]
+    first = np.flatnonzero(np.diff(targets, prepend=-1))
     begins = np.flatnonzero(np.diff(of_edge[first], prepend=-1))
     ends = [*begins.tolist(), len(first)]
     edge_at = [*first.tolist(), len(edges)]
     return _Levels(
-        edges=edges,
-        source=graph.source[edges],
-        targets=target[first],
-        first=first,
+        edges=edges.astype(np.int32),
+        source=graph.source[edges].astype(np.int32),
+        targets=targets[first].astype(np.int32),
+        first=first.astype(np.int32),
         bounds=[(at, edge_at[at]) for at in ends],
     )

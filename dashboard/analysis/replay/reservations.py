@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-import pyarrow.compute as pc
-
 from dashboard.analysis.health import health
+from dashboard.analysis.lanes_of_kinds import works_on_device
 from dashboard.analysis.unseen_waits import ends_are_unknown
 from tracer.schema import COMPUTE_KINDS
 from tracer.topology import compress
@@ -18,11 +17,18 @@ if TYPE_CHECKING:
 
 def reservations(run: Recording) -> tuple[str, ...]:
     """In words, one line each; empty where the whole run was recorded by us."""
+    return run.answer(_of_all)
+
+
+def _of_all(run: Recording, steps: Collection[int]) -> tuple[str, ...]:
+    """Asked several times, and looks at all ranks."""
     return tuple(_reservations(run))
 
 
 def _reservations(run: Recording) -> Iterator[str]:
-    if run.meta.source is not None and any(_works_on_device(run, rank) for rank in run.ranks):
+    if run.meta.source is not None and any(
+        works_on_device(run, rank, COMPUTE_KINDS) for rank in run.ranks
+    ):
         yield (
             "imported work of devices: what waits for what is known of the hosts that issued it, "
             "and is right only where they waited for the device"
@@ -46,11 +52,6 @@ def _reservations(run: Recording) -> Iterator[str]:
         )
     if found.clock_bound_ns is None:
         yield "the clocks are not aligned: what ranks waited for each other is not known"
-
-
-def _works_on_device(run: Recording, rank: int) -> bool:
-    events = run.events(ranks=[rank], kinds=COMPUTE_KINDS, columns=("lane",))
-    return any(lane.startswith("device:") for lane in pc.unique(events["lane"]).to_pylist())
 
 
 def _ranks(ranks: tuple[int, ...]) -> str:

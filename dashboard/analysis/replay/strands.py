@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.device_view import rank_as_its_device_ran
+from dashboard.analysis.lanes_of_kinds import same_lanes
 from dashboard.analysis.operations import operations
 from dashboard.analysis.replay.own_work import innermost_spans
 from dashboard.analysis.steps import step_windows
+from dashboard.runs.part import part_of
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -47,8 +49,11 @@ def strands_of(
     """Of each stretch, those of `ranks`."""
     found: list[dict[int, Strand]] = [{} for _ in stretches]
     for rank in ranks:
-        view = rank_as_its_device_ran(run, rank)
-        windows = [step_windows(view, steps, ranks=[rank]) for steps in stretches]
+        whole = part_of(run, rank, run.steps)  # read once, for all that follows
+        same_lanes(run, whole, rank)
+        view = rank_as_its_device_ran(whole, rank)
+        every = step_windows(view, [step for steps in stretches for step in steps], ranks=[rank])
+        windows = [_of_steps(every, steps) for steps in stretches]
         reach = [_reach(table) for table in windows]
         issued = operations(view, ranks=[rank], within=reach)
         spans = innermost_spans(view, rank, reach)
@@ -59,6 +64,10 @@ def strands_of(
                 spans=spans.filter(_between(spans["start"], spans["end"], span)),
             )
     return found
+
+
+def _of_steps(windows: pa.Table, steps: Stretch) -> pa.Table:
+    return windows.filter(pc.is_in(windows["step"], pa.array(steps, pa.int32())))
 
 
 def _reach(windows: pa.Table) -> tuple[int, int]:

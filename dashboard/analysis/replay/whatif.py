@@ -12,7 +12,12 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.replay.graph import Graph, dependency_graph
-from dashboard.analysis.replay.replay import replay, step_times, with_pieces, with_transfers
+from dashboard.analysis.replay.replay import (
+    StepTimes,
+    step_times,
+    with_pieces,
+    with_transfers,
+)
 from dashboard.analysis.replay.replayed_steps import of_how_many
 from dashboard.analysis.replay.replays import replays
 from dashboard.analysis.replay.reservations import reservations
@@ -84,7 +89,7 @@ def what_if(
     return WhatIf(
         steps=measured.steps,
         measured_ns=measured.mean_ns,
-        replayed_ns=step_times(graph, replay(graph)).mean_ns,
+        replayed_ns=_replayed(graph).mean_ns,
         replay_error=replay_error(graph),
         predictions=tuple(found),
         notes=(*reservations(run), *of_how_many(run, steps)),
@@ -140,8 +145,12 @@ def dimensions(graph: Graph) -> list[str]:
 def replay_error(graph: Graph) -> float:
     """By which share the mean step time of the unchanged replay is off; NaN without step time."""
     measured = step_times(graph, graph.time).mean_ns
-    again = step_times(graph, replay(graph)).mean_ns
-    return again / measured - 1 if measured else float("nan")
+    return _replayed(graph).mean_ns / measured - 1 if measured else float("nan")
+
+
+def _replayed(graph: Graph) -> StepTimes:
+    """Of the unchanged graph."""
+    return step_times(graph, next(replays(graph, [graph.weight])))
 
 
 def _interval(saved: Ints) -> tuple[float | None, float | None]:

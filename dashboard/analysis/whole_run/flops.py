@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.replay.replay import times_of
 from dashboard.analysis.results import Result
-from dashboard.analysis.steps import chains, step_windows
+from dashboard.analysis.steps import chains, in_order, step_windows
+from dashboard.runs.words import have
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -79,10 +80,12 @@ def flops_part(
     run: Recording, ranks: Collection[int], steps: Collection[int] | None = None
 ) -> FlopsPart:
     """What `flops_of` needs of those ranks."""
-    windows = step_windows(run, steps, ranks=ranks)
     if _number(run, PER_STEP) is not None:
-        return FlopsPart(windows=windows, recorded={})
-    events = run.events(ranks=ranks, steps=steps, columns=("step", "flops"))
+        return FlopsPart(windows=step_windows(run, steps, ranks=ranks), recorded={})
+    wanted = [step for step in run.steps if steps is None or step in steps]
+    columns = ("step", "start", "duration")
+    events = run.events(ranks=ranks, steps=wanted, columns=(*columns, "kind", "flops"))
+    windows = in_order(events.filter(have(events["kind"], ("step",))).select(["rank", *columns]))
     known = events.filter(pc.is_valid(events["flops"]))
     summed = known.group_by("step", use_threads=False).aggregate([("flops", "sum")])
     pairs = zip(summed["step"].to_pylist(), summed["flops_sum"].to_pylist(), strict=True)

@@ -10,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard import open_run
+from dashboard.analysis.replay import replay as replaying
 from dashboard.analysis.replay.graph import Graph, dependency_graph
-from dashboard.analysis.replay.replay import replay, step_times, with_pieces, with_transfers
+from dashboard.analysis.replay.replay import (
+    in_rows,
+    replay,
+    step_times,
+    with_pieces,
+    with_transfers,
+)
 from tests.support.pipeline_toy import STEP_END, write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
 
@@ -129,3 +136,14 @@ def test_less_work_never_takes_longer(
     lengths = step_times(graph, times).lengths
     assert (lengths <= STEP_END * 1000).all()
     assert (lengths > 0).all()
+
+
+def test_rows_come_in_order_whatever_lies_in_memory_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    columns = np.arange(7), 10 * np.arange(7)
+    expected = [(number, 10 * number) for number in range(7)]
+    for at_once in (1, 3, 7, 100):
+        monkeypatch.setattr(replaying, "_AT_ONCE", at_once)
+        assert list(in_rows(*columns)) == expected
+    assert list(in_rows(np.zeros(0, np.int64))) == []
