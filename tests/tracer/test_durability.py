@@ -232,10 +232,10 @@ def test_a_disk_that_takes_nothing_is_said_before_the_training_begins(
         arguments = ("-m", "tracer", "--out", disk / "run", script)
         if fault == "No space left on device":
             fill(disk)
-            done = run_python(*arguments, expect=2)
+            done = run_python(*arguments, expect=2, preloaded=True)
         else:
             with read_only(disk):
-                done = run_python(*arguments, expect=2)
+                done = run_python(*arguments, expect=2, preloaded=True)
 
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -304,7 +304,7 @@ def test_a_directory_that_is_deleted_ends_the_recording_and_stays_as_it_is(
     run, other = tmp_path / "run", tmp_path / "other"
     with Tracer(other, collectors=[]) as t:
         t.step()
-    done = run_python("-c", _DIRECTORY_DELETED, run, then, other)
+    done = run_python("-c", _DIRECTORY_DELETED, run, then, other, preloaded=True)
 
     assert done.stdout == "trained\n"
     assert done.stderr.count("rankscope") == 1

@@ -56,7 +56,8 @@ def test_a_script_finds_everything_as_without_us(tmp_path: Path) -> None:
 def test_a_plain_loop_has_steps_and_its_exception_passes(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(_PLAIN_LOOP)
-    done = run_python("-m", "tracer", "--out", tmp_path / "run", script, expect=1)
+    command = ("-m", "tracer", "--out", tmp_path / "run", script)
+    done = run_python(*command, expect=1, preloaded=True)
     steps = rows(tmp_path / "run", 0, kind="step")
     optimizers = rows(tmp_path / "run", 0, kind="optimizer")
 
@@ -78,7 +79,8 @@ def test_a_module_runs_like_with_python_m(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text("import sys; print(__name__, __package__, sys.argv[1:])")
-    done = run_python("-m", "tracer", "--out", "run", "-m", "training", "--lr", "1", cwd=tmp_path)
+    command = ("-m", "tracer", "--out", "run", "-m", "training", "--lr", "1")
+    done = run_python(*command, cwd=tmp_path, preloaded=True)
 
     assert done.stdout == "__main__ training ['--lr', '1']\n"
 
@@ -88,20 +90,23 @@ def test_a_directory_that_holds_a_run_ends_with_one_line_and_exit_code_2(tmp_pat
     script.write_text("print('trained')")
     run.mkdir()
     (run / "run.json").write_text("{}")
-    refused = run_python("-m", "tracer", "--out", run, script, expect=2)
+    command = ("-m", "tracer", "--out", run)
+    refused = run_python(*command, script, expect=2, preloaded=True)
 
     assert refused.stdout == ""
     assert refused.stderr.count("\n") == 1
     assert "holds a run already" in refused.stderr
     assert "--overwrite" in refused.stderr
-    assert run_python("-m", "tracer", "--out", run, "--overwrite", script).stdout == "trained\n"
+    done = run_python(*command, "--overwrite", script, preloaded=True)
+    assert done.stdout == "trained\n"
 
 
 def test_disabled_runs_the_script_and_writes_nothing(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text("print('trained')")
     disabled = {"RANKSCOPE_DISABLE": "1"}
-    done = run_python("-m", "tracer", "--out", tmp_path / "run", script, env=disabled)
+    command = ("-m", "tracer", "--out", tmp_path / "run", script)
+    done = run_python(*command, env=disabled, preloaded=True)
 
     assert done.stdout == "trained\n"
     assert not (tmp_path / "run").exists()
