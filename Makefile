@@ -11,7 +11,7 @@ MINUTES       ?= 30
 TRIALS        ?= 200
 EVENTS        ?= 1e5,1e6,1e7
 RANKS         ?= 8,64,1024
-# Test processes at once. Many tests wait for processes or a browser; files stay together, so
+# Processes at once, of tests and of mypy. Many tests wait for processes or a browser; files stay together, so
 # that a browser or a recorded run is shared by the tests of its file.
 JOBS          ?= 2
 
@@ -67,7 +67,7 @@ test: env frameworks browser ## run all tests (ARGS="-k timeline" selects)
 check: env ## ruff, mypy --strict, import-linter, oxlint, changelog
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers $(JOBS)
 	$(BIN)/lint-imports
 	$(BIN)/oxlint --deny-warnings dashboard/assets
 	$(BIN)/python scripts/check_changelog.py
