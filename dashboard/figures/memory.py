@@ -29,6 +29,9 @@ _LINES: Final = ("backward", "optimizer", "send", "forward", "collective", "recv
 """Kinds whose colours tell ranks apart; dashes do beyond them."""
 _DASHES: Final = ("solid", "dot")
 _GAP: Final = 0.08
+_MARKER_PX: Final = 11
+_MARKER_SHARE: Final = 0.7
+"""Of a row's height: markers of many ranks would hide each other."""
 _MOST_TICKS: Final = 8
 """Microbatches held up to which each number has a tick of its own: there are no halves."""
 
@@ -114,13 +117,15 @@ def _ticks(
     symbol: str,
 ) -> None:
     colour = REFERENCE.on(theme)
+    size = min(_MARKER_PX, _MARKER_SHARE * rows_height(len(names)) / max(len(names), 1))
+    line = {"width": 2 if size == _MARKER_PX else 1}
     made.add_scatter(
         y=names,
         x=values,
         name=name,
         xaxis=axis,
         mode="markers",
-        marker={"symbol": symbol, "size": 11, "color": colour, "line": {"width": 2}},
+        marker={"symbol": symbol, "size": size, "color": colour, "line": line},
         hovertemplate=f"<b>%{{y}}</b><br>{name} %{{x:,.4~g}} {unit}<extra></extra>",
     )
 

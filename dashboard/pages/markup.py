@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from dash import dcc, html
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from dashboard.pages.state import ViewState
     from dashboard.run import Run
+
+_SCROLL_ROWS: Final = 15
+"""As many rows of a table as app.css gives room before it scrolls."""
 
 
 def dashed(**attributes: str) -> dict[str, Any]:
@@ -180,7 +183,8 @@ def data_table(
         className="data-table",
         **dashed(**({"aria_label": label} if label else {})),
     )
-    return html.Div(table, className="table-scroll")
+    reached = "0" if len(rows) > _SCROLL_ROWS else "-1"  # by the keys, if it scrolls
+    return html.Div(table, className="table-scroll", tabIndex=reached)
 
 
 def csv_link(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> html.A:

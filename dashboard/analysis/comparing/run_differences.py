@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
+
+_LONGEST: Final = 80
+"""Characters of a value: what is longer is not read, and would bury the others."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -36,9 +39,20 @@ def _facts(a: Recording, b: Recording) -> Iterator[tuple[str, Any, Any]]:
     yield "mesh", _mesh(a), _mesh(b)
     yield "schedule", _schedule(a), _schedule(b)
     for what in ("config", "versions"):
-        of_a, of_b = getattr(a.meta, what), getattr(b.meta, what)
+        of_a, of_b = _leaves(getattr(a.meta, what)), _leaves(getattr(b.meta, what))
         for name in sorted(of_a.keys() | of_b.keys()):
             yield f"{what} {name}", of_a.get(name), of_b.get(name)
+
+
+def _leaves(values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"optimizer": {"lr": 0.1}} → {"optimizer.lr": 0.1}"""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": leaf for inner, leaf in _leaves(value).items()}
+        else:
+            found[name] = value
+    return found
 
 
 def _mesh(run: Recording) -> str | None:
@@ -56,4 +70,5 @@ def _schedule(run: Recording) -> str | None:
 def _said(value: Any) -> str:
     if value is None:
         return "(not set)"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
