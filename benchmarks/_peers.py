@@ -12,9 +12,11 @@ the pairs; `_low` and `_high` are its 95 % interval, which takes the pairs for i
 * The others can only be switched by starting and stopping them, so their parts are some steps.
 * Ours can be switched at any time, and its parts are 50 collectives, a fifth of a step of 100 ms:
   what it adds is small, and most of a virtual machine's noise is slower than that. Without it means
-  that the hook is out as well. Two costs lie outside these parts and are added: `t.step()`, and all
-  threads but the training's (the writer's above all), both while some seconds of steps are
-  recorded without a gap. The interval is of the parts alone.
+  that the hook is out as well. Three costs lie outside these parts and are added, while some
+  seconds of steps are recorded without a gap: `t.step()`, all threads but the training's (the
+  writer's above all), and what the training's own thread takes longer in a step in which the writer
+  works, since both take turns at the interpreter lock: the median over the parts leaves that out,
+  as few parts meet a flush. `_beside` is the second alone. The interval is of the parts alone.
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ PART = 50
 
 STRETCH_S = 4.0
 """How long all steps are recorded: a whole number of flushes, one a second."""
+
+_AT_WORK_NS = 50_000
+"""Of processor time that others take in a step from which on it counts as met by a flush."""
 
 Step = Callable[[int], None]
 """Does the work of a step, or of the part of it that has so many collectives."""
@@ -154,28 +159,39 @@ def _ours(directory: Path, step: Step, operations: int, *, pairs: int, seconds: 
         t.recorder.active = True
         dist.ProcessGroup.allreduce = hooked
         _recorded(t, step, operations, seconds / 4)  # so that flushes have come to their pace
-        beside = _recorded(t, step, operations, seconds)
+        outside, beside = _recorded(t, step, operations, seconds)
     parts = operations / part
     whole = parts * median(without)
+    show(f"overhead.{directory.name}_beside_percent", 100 * beside / whole, "percent", 1)
 
     def percent(difference: float) -> float:
-        return 100 * (parts * difference + beside) / whole
+        return 100 * (parts * difference + outside + beside) / whole
 
     low, high = map(percent, median_interval(differences))
     return Added(percent(median(differences)), low, high, pairs)
 
 
-def _recorded(t: Tracer, step: Step, operations: int, seconds: float) -> float:
-    """Processor ns per recorded step of `t.step()` and of all threads but this one."""
-    ends, began = [], time.process_time_ns() - time.thread_time_ns()
+def _recorded(t: Tracer, step: Step, operations: int, seconds: float) -> tuple[float, float]:
+    """Processor ns per recorded step that the parts leave out, of this thread and of the others.
+
+    Of this one: `t.step()`, and what it takes longer in steps in which another one worked.
+    """
+    own, ends, others = [], [], []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        process, thread = time.process_time_ns(), time.thread_time_ns()
         step(operations)
-        start = time.thread_time_ns()
+        worked = time.thread_time_ns()
         t.step()
-        ends.append(time.thread_time_ns() - start)
-    others = time.process_time_ns() - time.thread_time_ns() - began
-    return median(ends) + others / len(ends)
+        ended = time.thread_time_ns()
+        own.append(worked - thread)
+        ends.append(ended - worked)
+        others.append(time.process_time_ns() - process - (ended - thread))
+    alone = [taken for taken, more in zip(own, others, strict=True) if more < _AT_WORK_NS]
+    turns = [taken for taken, more in zip(own, others, strict=True) if more >= _AT_WORK_NS]
+    # Where every step meets a flush, or none does, nothing tells them apart.
+    longer = sum(turns) - len(turns) * median(alone) if alone and turns else 0.0
+    return median(ends) + longer / len(own), sum(others) / len(own)
 
 
 def _step_ns(way: Any, step: Step, operations: int, steps: int) -> float:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,19 @@ class AboutTheRun:
         if self._device == "cpu":
             self._device = environment.device()
 
+    @cached_property
+    def _host(self) -> tuple[str, str]:
+        """Name and boot of this host, which stay as they are: every flush looks at the facts."""
+        return socket.gethostname(), environment.boot_id()
+
     def rank(self, *, keep_last: int) -> RankFacts:
         """What is known of this rank by now; `keep_last` is that of a black box, or 0."""
         topology = self.topology
         return RankFacts(
             rank=topology.rank,
             run_id=self.run_id,
-            host=socket.gethostname(),
-            boot_id=environment.boot_id(),
+            host=self._host[0],
+            boot_id=self._host[1],
             pid=os.getpid(),
             device=self._device,
             coordinates=topology.coordinates,

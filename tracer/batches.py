@@ -1,18 +1,28 @@
-"""Packed records of the recorder → Arrow record batches of the trace format."""
+"""Packed records of the recorder → Arrow record batches of the trace format.
+
+Whatever hands back the interpreter lock for a moment, as numpy does for more than 500 numbers, has
+to win it back from the training. So columns are turned several at once, not one after the other.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tracer.arrays import number_array, word_array
+from tracer.arrays import word_array
 from tracer.recorder import Recorder
-from tracer.rings import NONE, OF_OPERATIONS
+from tracer.rings import NEIGHBOURS, NONE, OF_OPERATIONS, RECORD_BYTES, RECORD_DTYPE
 from tracer.schema import EVENT_SCHEMA, KINDS
 
-_REQUIRED = ("start", "duration")
 _LOW_BITS, _BITS = 4, 8
+_KINDS: Final = word_array(KINDS)
+_FIELDS: Final[Mapping[str, Any]] = RECORD_DTYPE.fields or {}
+
+Numbers: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 
 
 def record_batch(records: npt.NDArray[np.void], recorder: Recorder) -> pa.RecordBatch:
@@ -22,35 +32,54 @@ def record_batch(records: npt.NDArray[np.void], recorder: Recorder) -> pa.Record
     before it and the stream carries only the difference.
     """
     words = {
-        "kind": list(KINDS),
-        "name": list(recorder.names.words),
-        "lane": list(recorder.lanes.words),
-        "group": list(recorder.groups.words),
-        "dtype": list(recorder.dtypes.words),
+        "kind": _KINDS,
+        "name": recorder.names.array(),
+        "lane": recorder.lanes.array(),
+        "group": recorder.groups.array(),
+        "dtype": recorder.dtypes.array(),
     }
-    carried = last_operations(records["is_operation"] != 0)
-    return pa.record_batch(
-        [_column(records, field, words.get(field.name), carried) for field in EVENT_SCHEMA],
-        schema=EVENT_SCHEMA,
-    )
+    columns = _columns(records)
+    arrays = [_array(field, *columns[field.name], words.get(field.name)) for field in EVENT_SCHEMA]
+    return pa.record_batch(arrays, schema=EVENT_SCHEMA)
 
 
-def _column(
+def _columns(
     records: npt.NDArray[np.void],
-    field: pa.Field,
-    words: list[str] | None,
-    carried: npt.NDArray[np.intp] | None,
+) -> dict[str, tuple[Numbers, npt.NDArray[np.uint8] | None]]:
+    """By field: the numbers, and bits that tell which of them are not null."""
+    carried = last_operations(records["is_operation"] != 0)
+    columns: dict[str, tuple[Numbers, npt.NDArray[np.uint8] | None]] = {
+        name: (records[name].astype(np.int32), None) for name in ("lane", "kind")
+    }
+    for names in NEIGHBOURS:
+        values = _turned(records, names)
+        valid = np.packbits(values != NONE, axis=1, bitorder="little")
+        if carried is not None and names[0] in OF_OPERATIONS:
+            values = values.take(carried, axis=1)
+        columns |= zip(names, zip(values, valid, strict=True), strict=True)
+    numbers, valid_bits = columns["correlation"]
+    columns["correlation"] = spread(numbers), valid_bits
+    return columns
+
+
+def _turned(records: npt.NDArray[np.void], names: tuple[str, ...]) -> Numbers:
+    """Fields that lie side by side in each record, one row of numbers for each field."""
+    form, offset = _FIELDS[names[0]][:2]
+    first, wide = offset // form.itemsize, RECORD_BYTES // form.itemsize
+    numbers = np.ascontiguousarray(records).view(form).reshape(len(records), wide)
+    turned: Numbers = numbers[:, first : first + len(names)].T.copy()
+    return turned
+
+
+def _array(
+    field: pa.Field, numbers: Numbers, valid: npt.NDArray[np.uint8] | None, words: pa.Array | None
 ) -> pa.Array:
-    values = np.ascontiguousarray(records[field.name])
-    valid = None if field.name in _REQUIRED else values != NONE
-    if carried is not None and field.name in OF_OPERATIONS:
-        values = values[carried]
-    if field.name == "correlation":
-        values = spread(values)
+    bits = pa.py_buffer(valid) if field.nullable else None
+    form = pa.int32() if numbers.itemsize == 4 else pa.int64()
+    array = pa.Array.from_buffers(form, len(numbers), [bits, pa.py_buffer(numbers)])
     if words is None:
-        return number_array(values.astype(field.type.to_pandas_dtype(), copy=False), valid)
-    indices = number_array(values.astype(np.int32), valid)
-    return pa.DictionaryArray.from_arrays(indices, word_array(words))
+        return array
+    return pa.DictionaryArray.from_arrays(array, words, safe=False)  # they are all our own
 
 
 def last_operations(is_operation: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp] | None:
@@ -64,11 +93,12 @@ def last_operations(is_operation: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]
     What a plain event shows there lies under nulls, and nobody reads it. But zstd does: numbers
     that go on as before take a tenth less of the file than some that interrupt them.
     """
-    places = np.flatnonzero(is_operation)
-    if len(places) in (0, len(is_operation)):
+    plain = np.flatnonzero(~is_operation)
+    if len(plain) in (0, len(is_operation)):
         return None
-    shown: npt.NDArray[np.intp] = places[np.maximum(np.cumsum(is_operation) - 1, 0)]
-    return shown
+    shown = np.arange(len(is_operation))
+    shown[plain] = is_operation.argmax()
+    return np.maximum.accumulate(shown)
 
 
 def spread(correlations: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -14,7 +14,9 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from tracer.arrays import word_array
 from tracer.rings import (
     NONE,
     RECORD_BYTES,
@@ -55,6 +57,7 @@ class Names:
         self._index: dict[str, int] = {}
         self._most = most
         self._other = other
+        self._array = word_array([])
 
     def intern(self, word: str) -> int:
         """The index of `word`, added if new. A hit is one dictionary look-up."""
@@ -69,6 +72,14 @@ class Names:
                     self.words.append(word)
                     self._index[word] = len(self.words) - 1
             return self._index[word]
+
+    def array(self) -> pa.Array:
+        """All words so far as an Arrow array, for the writer thread alone: the same one until there
+        is another word, so that Arrow sees without a look that a dictionary has not changed.
+        """
+        if len(self._array) != len(self.words):
+            self._array = word_array(self.words.copy())
+        return self._array
 
 
 class DeviceMarks(Protocol):

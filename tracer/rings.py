@@ -34,7 +34,7 @@ RECORD_DTYPE: Final = np.dtype(
         "formats": [
             *("<i8", "<i8", "<i4", "<i2", "<i1", "<i1"),
             *("<i4", "<i4", "<i4", "<i4", "<i8", "<i8", "<i8"),
-            *("<i8", "<i8", "<i4", "<i1"),
+            *("<i8", "<i8", "<i4", "<i4"),
         ],
         "offsets": [0, 8, 16, 20, 22, 23, 24, 28, 32, 36, 40, 48, 56, 64, 72, 80, 84],
         "itemsize": 88,
@@ -49,7 +49,7 @@ ring's, and no operation, which is a zero like all that is left out (x)."""
 pack_operation_event: Final = struct.Struct("<qqi2xbb64s").pack_into
 """(buffer, offset, start, duration, step, kind, 1, operation)"""
 
-pack_operation: Final = struct.Struct("<iiiiqqqqqib3x").pack
+pack_operation: Final = struct.Struct("<iiiiqqqqqii").pack
 """(name, stage, microbatch, group, seq, bytes, count, correlation, flops, peer, dtype), what the
 events of one operation have in common; `NONE` where there is nothing to say."""
 
@@ -59,7 +59,7 @@ OPERATION_DTYPE: Final = np.dtype(
             *("name", "stage", "microbatch", "group", "seq", "bytes", "count"),
             *("correlation", "flops", "peer", "dtype"),
         ],
-        "formats": ["<i4", "<i4", "<i4", "<i4", "<i8", "<i8", "<i8", "<i8", "<i8", "<i4", "<i1"],
+        "formats": ["<i4", "<i4", "<i4", "<i4", "<i8", "<i8", "<i8", "<i8", "<i8", "<i4", "<i4"],
         "offsets": [0, 4, 8, 12, 16, 24, 32, 40, 48, 56, 60],
         "itemsize": 64,
     }
@@ -74,6 +74,17 @@ RING_CAPACITY: Final = 1 << 16
 
 OF_OPERATIONS: Final = ("group", "seq", "bytes", "count", "correlation", "flops", "peer", "dtype")
 """Fields of the second part, of which plain events have none."""
+
+NEIGHBOURS: Final = (
+    ("start", "duration"),
+    ("step",),
+    ("name", "stage", "microbatch"),
+    ("group",),
+    ("seq", "bytes", "count", "correlation", "flops"),
+    ("peer", "dtype"),
+)
+"""Fields of 4 or 8 bytes that lie side by side in a record and all are of one size and part: all
+but `lane`, `kind` and `is_operation`."""
 
 _CHUNK = 4096
 """Records copied at once while draining: about 350 kB, some tens of microseconds under the
@@ -167,6 +178,6 @@ class Ring:
 
 def _clear_what_is_not_there(records: npt.NDArray[np.void]) -> None:
     """The second part of a plain event holds what an older record left in that slot."""
-    plain = records["is_operation"] == 0
+    plain = np.flatnonzero(records["is_operation"] == 0)
     for field in OF_OPERATIONS:
         records[field][plain] = NONE

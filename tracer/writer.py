@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tracer.arrays import number_array, word_array
+from tracer.arrays import number_array
 from tracer.batches import record_batch
 from tracer.black_box import BlackBox, append_stacks, say_that_it_hangs
 from tracer.clocks.file import ClockFile
-from tracer.recorder import Recorder
+from tracer.recorder import Names, Recorder
 from tracer.rings import RECORD_DTYPE
 from tracer.run_files import RankFacts, write_rank_facts
 from tracer.schema import COUNTER_SCHEMA, EVENT_SCHEMA, counters_file, events_file
@@ -64,6 +64,7 @@ class Writer:
         self._known: RankFacts | None = None
         self._written = 0
         self._counter_values = 0
+        self._counter_names = Names()
         self._stopping = threading.Event()
         self._has_told_the_end = False
         first = facts()
@@ -196,10 +197,13 @@ class Writer:
             sampled["recorder.dropped_counter_values"] = float(lost)
         rows += [(now, name, value) for name, value in sampled.items()]
         times, names, values = zip(*rows, strict=True)
+        words = np.array([self._counter_names.intern(name) for name in names], np.int32)
         return pa.record_batch(
             [
                 number_array(np.array(times, np.int64)),
-                word_array(names).dictionary_encode(),
+                pa.DictionaryArray.from_arrays(
+                    number_array(words), self._counter_names.array(), safe=False
+                ),
                 number_array(np.array(values, np.float64)),
             ],
             schema=COUNTER_SCHEMA,

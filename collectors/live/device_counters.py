@@ -22,7 +22,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from collectors.live.link_speeds import NetworkSpeed, card_speeds
@@ -51,7 +50,12 @@ class DeviceCounters:
 def resident_memory() -> dict[str, float]:
     """Memory of this process; empty where Linux does not tell."""
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        # Not through a file of Python's: each of its ten calls waits for the interpreter lock.
+        told = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pages = int(os.read(told, 256).split()[1])
+        finally:
+            os.close(told)
     except (OSError, ValueError, IndexError):
         return {}
     return {"memory.resident/bytes": float(pages * _PAGE_BYTES)}

@@ -14,7 +14,6 @@ import ast
 import builtins
 import importlib
 import inspect
-import io
 import itertools
 import pathlib
 import pkgutil
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
+import pyarrow as pa
 import torch.profiler
 import torch.utils.hooks
 
@@ -348,9 +348,10 @@ def _of_streams(name: str) -> Callable[[Fault], Undo]:
 def _of_files(fault: Fault) -> Undo:
     """The files under Arrow's stream writer; their `write` is ours."""
 
-    def faulty(file: Any) -> None:
-        fault()
-        io.FileIO.close(file)
+    class Faulty(pa.OSFile):
+        def close(self) -> None:
+            fault()
+            super().close()
 
-    streams._WholeWrites.close = faulty  # type: ignore[method-assign]
-    return lambda: delattr(streams._WholeWrites, "close")
+    own, streams.pa.OSFile = streams.pa.OSFile, Faulty
+    return lambda: setattr(streams.pa, "OSFile", own)
