@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -35,7 +36,8 @@ def width_of(made: Table) -> int:
 def show(out: Console, part: Table | Text) -> None:
     """Print: text is wrapped, but a table wider than the line runs over it and loses no digit."""
     if isinstance(part, Table):
-        part.width = max(_measured(part).minimum, min(width_of(part), out.width))
+        needed = _measured(part)
+        part.width = max(needed.minimum, min(needed.maximum, out.width))
     out.print(part, crop=False)
 
 
@@ -56,13 +58,12 @@ def table(
     for index, column in enumerate(columns):
         is_text = index < words
         content = [*column.splitlines(), *(str(row[index]) for row in cells)]
-        whole = (word for cell in content for word in (cell.split() if is_text else [cell]))
-        made.add_column(
-            column,
-            justify="left" if is_text else "right",
-            no_wrap=not is_text,
-            min_width=max(map(len, whole), default=0),
-        )
+        if is_text:
+            longest = max((len(word) for cell in content for word in cell.split()), default=0)
+            made.add_column(column, justify="left", min_width=longest)
+        else:  # of a known width Rich does not look through all cells, several times
+            width = max(map(cell_len, content), default=0)
+            made.add_column(column, justify="right", no_wrap=True, width=width)
     for row in cells:
         made.add_row(*row)
     return made
