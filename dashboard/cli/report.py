@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 import pyarrow as pa
@@ -53,6 +55,8 @@ from dashboard.run import Run
 from dashboard.runs.attempts import other_attempts
 
 _HTML_WIDTH: Final = 140
+_WORDS_AT_ONCE: Final = 1 << 14
+"""Of JSON, some 100 kB."""
 _TOGETHER: Final = (account, measure_bubbles, measure_bandwidth, flops_utilization, findings)
 """What --json writes, and --html draws."""
 _PRINTED: Final = (account, measure_bubbles, bandwidth_summary, flops_utilization, findings)
@@ -87,7 +91,7 @@ def report(
     Where(**where).work(run, _PRINTED if html is None and not as_json else _TOGETHER)
     chosen = chosen_steps(run, steps)
     if as_json:
-        click.echo(json.dumps(report_json(run, chosen), indent=1))
+        _write_json(report_json(run, chosen), sys.stdout)
         return
     if html is not None:
         from dashboard.cli.report_html import write_html  # plotly takes a tenth of a second
@@ -107,6 +111,14 @@ def _text(run: Run, steps: Collection[int] | None) -> str:
     for part in _parts(run, steps, _HTML_WIDTH):
         show(out, part)
     return written.getvalue()
+
+
+def _write_json(said: dict[str, Any], out: IO[str]) -> None:
+    """Part by part: of a long run, all of it as text takes as much memory as the report."""
+    words = json.JSONEncoder(indent=1).iterencode(said)
+    while part := "".join(islice(words, _WORDS_AT_ONCE)):
+        out.write(part)
+    out.write("\n")
 
 
 def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:
