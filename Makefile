@@ -11,8 +11,8 @@ MINUTES       ?= 30
 TRIALS        ?= 200
 EVENTS        ?= 1e5,1e6,1e7
 RANKS         ?= 8,64,1024
-# Processes at once, of tests and of mypy. Many tests wait for processes or a browser; files stay together, so
-# that a browser or a recorded run is shared by the tests of its file.
+# Processes at once, of tests and of mypy. Many tests wait for processes or a browser; files stay
+# together, so that a browser or a recorded run is shared by the tests of its file.
 JOBS          ?= 2
 
 # Containers like to set it. Each of the thousand processes that the tests start would then compile
