@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-_LONGEST: Final = 80
+_LONGEST: Final = 200
 """Characters of a value: what is longer is not read, and would bury the others."""
 
 

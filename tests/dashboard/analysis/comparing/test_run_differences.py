@@ -10,8 +10,8 @@ from tests.support.toy import write_run
 
 
 def test_of_a_nested_configuration_the_leaves_that_differ_are_named(tmp_path: Path) -> None:
-    before = {"lr": 0.1, "optimizer": {"name": "adam", "betas": [0.9, 0.95]}, "hosts": ["a"] * 50}
-    after = {"lr": 0.1, "optimizer": {"name": "adam", "betas": [0.9, 0.99]}, "hosts": ["b"] * 50}
+    before = {"lr": 0.1, "optimizer": {"name": "adam", "betas": [0.9, 0.95]}, "hosts": ["a"] * 150}
+    after = {"lr": 0.1, "optimizer": {"name": "adam", "betas": [0.9, 0.99]}, "hosts": ["b"] * 150}
     a, b = (
         open_run(write_run(tmp_path / name, {0: []}, config=config, run_id=name))
         for name, config in (("a", before), ("b", after | {"clip": {"norm": 1.0}}))
@@ -19,7 +19,7 @@ def test_of_a_nested_configuration_the_leaves_that_differ_are_named(tmp_path: Pa
     found = [str(difference) for difference in run_differences(a, b)]
     assert found == [
         "config clip.norm: (not set) → 1.0",
-        f"config hosts: {'a ' * 39}a… → {'b ' * 39}b…",
+        f"config hosts: {'a ' * 99}a… → {'b ' * 99}b…",
         "config optimizer.betas: 0.9 0.95 → 0.9 0.99",
     ]
     assert run_differences(a, a) == ()
