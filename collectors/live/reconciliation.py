@@ -237,7 +237,8 @@ class Reconciliation:
 
     def _forget(self, before: int) -> None:
         self._forgotten_until = before - _KEPT_NS
-        self._hooked = [c for c in self._hooked if int(c[2].max()) >= self._forgotten_until]
+        while self._hooked and int(self._hooked[0][2].max()) < self._forgotten_until:
+            self._hooked.pop(0)  # each flush has its own, and what was flushed later ended later
         self._backends.forget(self._forgotten_until)
 
 
