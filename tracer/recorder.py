@@ -35,7 +35,7 @@ _MOST_LANES: Final = 1 << 12
 """Each thread that records has a lane by its name, and a record two bytes for its number."""
 
 _MOST_DTYPES: Final = 1 << 7
-"""One byte; torch has about forty."""
+"""torch has about forty."""
 
 OTHER: Final = "(other)"
 """What is recorded in place of a name when there are too many of them."""

@@ -30,6 +30,9 @@ from tracer.streams import StreamWriter
 _BATCH_ROWS = 1 << 14
 """Columns of more rows would take the interpreter lock for too long at a time."""
 
+_MOST_COUNTER_NAMES = 1 << 12
+"""Words of one dictionary, which a flush with a new one copies: many more than anyone counts."""
+
 JOIN_TIMEOUT_S = 30.0
 """How long the end of the training waits for the last flush before it goes on without."""
 
@@ -197,6 +200,8 @@ class Writer:
             sampled["recorder.dropped_counter_values"] = float(lost)
         rows += [(now, name, value) for name, value in sampled.items()]
         times, names, values = zip(*rows, strict=True)
+        if len(self._counter_names.words) > _MOST_COUNTER_NAMES:
+            self._counter_names = Names()  # names that count something up: the words begin anew
         words = np.array([self._counter_names.intern(name) for name in names], np.int32)
         return pa.record_batch(
             [

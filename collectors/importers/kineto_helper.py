@@ -35,6 +35,7 @@ serve()
 """The parent's `sys.path` comes first: without it the working directory would."""
 
 _DONE: Final = b"done"
+_FAILED: Final = b"failed"
 _ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}
 """Arrow's own allocator holds on to 20 MB more, and is not faster here; nobody multiplies."""
 
@@ -73,6 +74,8 @@ class Helper:
                 advance(int(said))
         if said != _DONE:
             advance(-done)  # it is read anew
+        if said not in (_DONE, _FAILED):
+            self.stop()  # who says something else may answer the next question with this one's
         return said == _DONE
 
     def stop(self) -> None:
@@ -119,6 +122,6 @@ def serve() -> None:
                 raise
             except Exception:
                 # The parent reads it again, and finds out what is wrong where the user sees it.
-                say(b"failed")
+                say(_FAILED)
             else:
                 say(_DONE)

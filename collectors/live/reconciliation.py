@@ -238,7 +238,7 @@ class Reconciliation:
     def _forget(self, before: int) -> None:
         self._forgotten_until = before - _KEPT_NS
         while self._hooked and int(self._hooked[0][2].max()) < self._forgotten_until:
-            self._hooked.pop(0)  # each flush has its own, and what was flushed later ended later
+            self._hooked.pop(0)  # in order but for some that overlap: those are kept a while longer
         self._backends.forget(self._forgotten_until)
 
 

@@ -119,6 +119,7 @@ def _write_json(said: dict[str, Any], out: IO[str]) -> None:
     while part := "".join(islice(words, _WORDS_AT_ONCE)):
         out.write(part)
     out.write("\n")
+    out.flush()  # a reader that has gone away is noticed here, and not when Python ends
 
 
 def report_json(run: Run, steps: Collection[int] | None) -> dict[str, Any]:

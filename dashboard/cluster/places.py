@@ -187,17 +187,18 @@ class Dask:
             coming = as_completed(list(futures.values()), loop=client.loop)
             futures.clear()  # the scheduler drops what nobody needs any more
             for future in coming:
-                if future.status in ("lost", "pending"):  # done, and then its worker was lost
+                status = future.status  # which may be another one a moment later
+                if status in ("lost", "pending"):  # done, and then its worker was lost
                     coming.add(future)
                     continue
-                if future.status != "finished":
+                if status != "finished":
                     _fail(self.address, future)
                 name = future.key.removeprefix(start)
                 if name not in done:
                     done.add(name)
                     advance(1)
                 del future
-            return {name: _result(future) for name, future in kept.items()}
+            return {name: _result(self.address, future) for name, future in kept.items()}
 
 
 class _Dropped(Exception):
@@ -238,11 +239,16 @@ def _client(address: str) -> Iterator[Any]:
         client.close()
 
 
-def _result(future: Any) -> Any:
+def _result(address: str, future: Any) -> Any:
+    """Of a task that was done; if its worker was lost since, of its being done again."""
     try:
         return future.result()
     except CancelledError as error:
         raise _Dropped(_line(error)) from error
+    except Exception:
+        if future.status == "error":
+            _fail(address, future)
+        raise
 
 
 def _fail(address: str, future: Any) -> None:

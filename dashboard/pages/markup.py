@@ -183,8 +183,9 @@ def data_table(
         className="data-table",
         **dashed(**({"aria_label": label} if label else {})),
     )
-    reached = "0" if len(rows) > _SCROLL_ROWS else "-1"  # by the keys, if it scrolls
-    return html.Div(table, className="table-scroll", tabIndex=reached)
+    if len(rows) > _SCROLL_ROWS:  # the keys have to reach it
+        return html.Div(table, className="table-scroll", tabIndex="0")
+    return html.Div(table, className="table-scroll")
 
 
 def csv_link(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> html.A:

@@ -53,9 +53,9 @@ def all_steps(timeline: Timeline) -> AllSteps:
     return AllSteps(number=number, start=first, end=last, told=told)
 
 
-def steps_in(timeline: Timeline, window: Window) -> ShownSteps:
+def steps_in(timeline: Timeline, window: Window, width: float) -> ShownSteps:
     """The steps that reach into the window, of each rank that has rows in it; none of a rank where
-    they would be narrower than `_LEAST_PIXELS`.
+    they would be narrower than `_LEAST_PIXELS`, of the `width` that the window has on the screen.
     """
     ranks = dict.fromkeys(
         lane.rank
@@ -63,7 +63,7 @@ def steps_in(timeline: Timeline, window: Window) -> ShownSteps:
         if lane.first_row < window.end_row and lane.first_row + lane.rows > window.first_row
     )
     parts = [
-        _of_rank(timeline.steps[timeline.steps_of[rank]], window)
+        _of_rank(timeline.steps[timeline.steps_of[rank]], window, width)
         for rank in ranks
         if rank in timeline.steps_of
     ]
@@ -71,8 +71,8 @@ def steps_in(timeline: Timeline, window: Window) -> ShownSteps:
     return ShownSteps(rank=rank, number=number, start=start - window.start, duration=duration)
 
 
-def _of_rank(steps: NDArray[np.int64], window: Window) -> NDArray[np.int64]:
+def _of_rank(steps: NDArray[np.int64], window: Window, width: float) -> NDArray[np.int64]:
     places = range(len(steps))
     first = bisect_left(places, window.start + 1, key=lambda at: steps[at, 2] + steps[at, 3])
     end = bisect_left(places, window.end, key=lambda at: steps[at, 2])
-    return steps[first : end if (end - first) * _LEAST_PIXELS <= window.width else first]
+    return steps[first : end if (end - first) * _LEAST_PIXELS <= width else first]

@@ -60,7 +60,8 @@ def encode(timeline: Timeline, picture: Picture, *, asked_ns_per_pixel: float) -
     arrays["cell_fill"] = np.ceil(cells.fill * grades).astype(np.uint8)
     # the place of an event is looked at only where there is one alone
     arrays["cell_event"] = _kept_from_before(cells.event, cells.count == 1)
-    steps = steps_in(timeline, window)
+    # From afar the window's pixels are bins, of which there may be more or fewer than asked for.
+    steps = steps_in(timeline, window, (window.end - window.start) / asked_ns_per_pixel)
     arrays |= {f"step_{f.name}": getattr(steps, f.name) for f in fields(ShownSteps)}
     if fills is not None:
         arrays |= {"fill_row": fills.row, "fill_kind": fills.kind}

@@ -346,7 +346,7 @@ def _of_streams(name: str) -> Callable[[Fault], Undo]:
 
 
 def _of_files(fault: Fault) -> Undo:
-    """The files under Arrow's stream writer; their `write` is ours."""
+    """The files under Arrow's stream writer."""
 
     class Faulty(pa.OSFile):
         def close(self) -> None:

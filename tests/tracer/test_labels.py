@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,19 @@ def test_counters_keep_their_values_in_order(tmp_path: Path) -> None:
     seen = [(row["name"], row["value"]) for row in _counters(tmp_path / "run")]
 
     assert seen == [("loss", 2.5), ("loss", 1.5), ("throughput/tokens_per_s", 7.0)]
+
+
+def test_counters_whose_names_count_something_up_keep_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracer.writer._MOST_COUNTER_NAMES", 5)
+    with Tracer(tmp_path / "run", collectors=[], flush_interval_s=0.01) as t:
+        for number in range(12):
+            t.counter(f"loss_{number}", number)
+            time.sleep(0.03)
+    seen = [(row["name"], row["value"]) for row in _counters(tmp_path / "run")]
+
+    assert seen == [(f"loss_{number}", float(number)) for number in range(12)]
 
 
 def test_a_counter_never_waits_for_a_device(

@@ -82,6 +82,9 @@ def critical_path(run: Recording, steps: Collection[int] | None = None) -> Criti
     """
     notes = of_how_many(run, steps)
     followed = replayed_steps(run, steps)
+    if notes:  # as in a replay, the first step of a stretch leads in
+        before = dict(zip(run.steps[1:], run.steps, strict=False))
+        followed = tuple(step for step in followed if before.get(step) in followed)
     run = as_devices_ran(run)
     spans = _spans(run, followed)
     issued = operations(run, within=spans)

@@ -32,23 +32,25 @@ STRETCHES: Final = 5
 def replayed_steps(run: Recording, steps: Collection[int] | None = None) -> tuple[int, ...]:
     """All complete steps, or those of `steps`, if they are not too many; else stretches of them.
 
-    100 steps, of which 20 may be replayed → 0 to 3, 24 to 27, 48 to 51, 72 to 75 and 96 to 99;
-    6 → 0 to 2 and 97 to 99
+    100 steps, of which 20 may be replayed → 8 to 11, 28 to 31, 48 to 51, 68 to 71 and 88 to 91;
+    6 → 23 to 25 and 73 to 75
     """
-    chosen = [step for step in run.steps if steps is None or step in steps]
+    chosen = _chosen(run, steps)
     per_step = run.event_count / max(len(run.steps), 1)
     most = max(int(MOST_EVENTS / max(per_step, 1)), FEWEST_STEPS)
     if len(chosen) <= most:
         return tuple(chosen)
     length = min(max(most // STRETCHES, SHORTEST), STRETCH)
-    begins = np.linspace(0, len(chosen) - length, most // length)
+    stretches = most // length
+    number = np.arange(stretches)
+    begins = number * length + (number + 0.5) * (len(chosen) - stretches * length) / stretches
     places = (begins.astype(np.int64)[:, None] + np.arange(length)).ravel()
     return tuple(chosen[place] for place in np.unique(places).tolist())
 
 
 def of_how_many(run: Recording, steps: Collection[int] | None = None) -> tuple[str, ...]:
     """Where only some of the steps are replayed: a line that says so; empty where all are."""
-    chosen = [step for step in run.steps if steps is None or step in steps]
+    chosen = _chosen(run, steps)
     replayed = replayed_steps(run, steps)
     if len(replayed) == len(chosen):
         return ()
@@ -56,3 +58,8 @@ def of_how_many(run: Recording, steps: Collection[int] | None = None) -> tuple[s
         f"{len(replayed)} of {len(chosen):,} steps are replayed, in stretches over the run; "
         "--step A:B chooses others",
     )
+
+
+def _chosen(run: Recording, steps: Collection[int] | None) -> list[int]:
+    wanted = None if steps is None else frozenset(steps)
+    return [step for step in run.steps if wanted is None or step in wanted]

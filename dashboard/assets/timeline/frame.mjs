@@ -1,4 +1,5 @@
 // Draws what stands around the lanes: the names on their left, steps and times above them.
+import { topBlock } from "./rows.mjs";
 import { ticks } from "./scale.mjs";
 
 export const GUTTER = 132;
@@ -85,8 +86,8 @@ export function paintAxis(ctx, scene) {
   ctx.fillRect(0, AXIS - 1, width, 1);
 }
 
-function paintStepBand(ctx, { view, colours, stepsOf, layout }) {
-  const steps = stepsOf.get(layout.blocks[0]?.rank) ?? [];
+function paintStepBand(ctx, { view, colours, stepsOf, layout, scroll }) {
+  const steps = stepsOf.get(topBlock(layout, scroll)?.rank) ?? [];
   ctx.font = `600 11px ${colours.font}`;
   ctx.textAlign = "center";
   for (const { step, start, duration } of steps) {

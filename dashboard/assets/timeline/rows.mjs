@@ -82,6 +82,11 @@ function detailOf(one, dimensions) {
   return [one.stage, ...place].filter(Boolean).join(" · ");
 }
 
+/** The block that stands at the top of the screen; undefined where there is none. */
+export function topBlock(layout, scroll) {
+  return layout.blocks.find((block) => block.end > scroll);
+}
+
 /** The number of the row at `y`, or -1 between rows. */
 export function rowAt(layout, y) {
   return layout.rows.findIndex((row) => row && y >= row.y && y < row.y + row.height);

@@ -2,6 +2,7 @@
 // to the last one's end, come with the lanes; those of single ranks with the window, where there is
 // room for them.
 import { GUTTER } from "./frame.mjs";
+import { topBlock } from "./rows.mjs";
 
 const MARGIN = 0.02; // of a step, on either side where it is shown alone
 const LIVE_STEPS = 4; // shown of a run that is being recorded
@@ -51,7 +52,7 @@ export class Steps {
   click(x) {
     const { scene, view, lanes } = this.t;
     const ns = view.time(x - GUTTER);
-    const named = scene.stepsOf.get(scene.layout.blocks[0]?.rank);
+    const named = scene.stepsOf.get(topBlock(scene.layout, scene.scroll)?.rank);
     const there = named?.find(({ start, duration }) => ns >= start && ns < start + duration);
     if (there) this.show(there.step);
     if (named || !lanes.steps.number.length) return;

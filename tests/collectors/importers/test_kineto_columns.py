@@ -328,6 +328,9 @@ def test_files_of_helpers_that_die_are_read_all_the_same(tmp_path: Path) -> None
             patch.object(kineto_helper, "_DONE", b"finished"),  # not what helpers say
         ):
             kineto_files.read_files(files, done.append, lambda file: None)
+        greets = "print('hello', flush=True)\n" + kineto_helper._CODE
+        with patch.object(kineto_helper, "_CODE", greets):
+            assert _import(tmp_path / "traces", tmp_path / "greeted", 2) == one
     with patch.object(kineto_files.tempfile, "TemporaryDirectory", side_effect=OSError):
         assert _import(tmp_path / "traces", tmp_path / "no-place", 3) == one
     assert sum(done) == sum(file.stat().st_size for file in files)

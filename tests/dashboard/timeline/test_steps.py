@@ -39,7 +39,8 @@ def test_a_step_of_the_run_goes_from_its_first_start_to_its_last_end(timeline: T
 
 
 def shown(timeline: Timeline, start: int, end: int, width: int, rows: int = 3) -> list[list[int]]:
-    steps = steps_in(timeline, Window(start=start, end=end, width=width, first_row=0, end_row=rows))
+    window = Window(start=start, end=end, width=1, first_row=0, end_row=rows)
+    steps = steps_in(timeline, window, width)
     return list(map(list, zip(steps.rank, steps.number, steps.start, steps.duration, strict=True)))
 
 
