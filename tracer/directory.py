@@ -29,15 +29,21 @@ def attempt_directory(path: Path) -> Path:
 
 
 class Claim:
-    """What one rank has of a run directory, until `release`: its events file, and the lock."""
+    """What one rank has of a run directory, until `release`: its events file, and the lock.
+
+    The events file is held open: the number of a file that nobody has open is given to the next
+    one that is made, and a file of another job could pass for ours.
+    """
 
     released = False
-    _descriptor: int | None = None  # here as well, for the end of one that was not made
+    _held: int | None = None  # here as well, for the end of one that was not made
+    _lock: int | None = None
 
-    def __init__(self, events: Path, descriptor: int | None) -> None:
+    def __init__(self, events: Path, lock: int | None) -> None:
         self._events = events
-        self._made = os.stat(events)
-        self._descriptor = descriptor
+        self._held = os.open(events, os.O_RDONLY)
+        self._made = os.fstat(self._held)
+        self._lock = lock
 
     def __del__(self) -> None:
         try:  # noqa: SIM105 - nothing more may fail here, not even what suppresses
@@ -57,9 +63,12 @@ class Claim:
     def release(self) -> None:
         """From now on another job may overwrite the run. Calling it twice is fine."""
         self.released = True
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            unlock(descriptor, self._events.parent)
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            unlock(lock, self._events.parent)
 
 
 def claim(directory: Path, rank: int, world_size: int, run_id: str, *, overwrite: bool) -> Claim:

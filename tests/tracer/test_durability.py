@@ -17,7 +17,9 @@ from tests.support.disks import fill, read_only, small_disk
 from tests.support.launching import environment, run_python
 from tests.support.reading import facts, rows
 from tracer import Tracer
+from tracer.directory import claim
 from tracer.run_files import RankFacts, read_rank_facts, write_rank_facts
+from tracer.schema import events_file
 from tracer.streams import read_stream
 
 _WARNING = "rankscope: tracing stopped"
@@ -316,9 +318,22 @@ def test_a_directory_that_is_deleted_ends_the_recording_and_stays_as_it_is(
         assert {path.name: path.read_bytes() for path in run.iterdir()} == theirs
 
 
+def test_a_file_made_anew_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """A file system gives the number of a file that is gone to the next one that is made."""
+    ours = claim(tmp_path, 0, 1, "r1", overwrite=False)
+    ours.check()
+    events = tmp_path / events_file(0)
+    for _ in range(100):
+        events.unlink()
+        events.touch()
+
+        with pytest.raises(FileExistsError, match="another job has made it anew"):
+            ours.check()
+
+
 def _steps(run: Path, rank: int = 0) -> list[int]:
     """The steps in the file now; its last batch may be half written."""
-    path = run / f"rank-{rank:05d}.arrows"
+    path = run / events_file(rank)
     if not path.exists() or not os.path.getsize(path):
         return []
     events = read_stream(path, "events").table.to_pylist()
