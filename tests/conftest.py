@@ -1,8 +1,9 @@
-"""What all tests share: runs that are recorded once per session, and hypothesis's profile."""
+"""What all tests share: runs that are recorded once per session, hypothesis's profile, Ctrl-C."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ settings.register_profile("rankscope", deadline=None, max_examples=50)
 settings.register_profile("thorough", parent=settings.get_profile("rankscope"), max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "rankscope"))
 """A property that holds late on a busy machine holds; pytest-timeout ends what hangs."""
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""Tests that a shell started in the background ignore Ctrl-C, and so would what they start."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import threading
 from contextlib import ExitStack
 from functools import partial
@@ -101,10 +102,14 @@ def metrics(
                 click.echo(prometheus.text(keepers), nl=False)
             return
         try:
+            # How a supervisor ends a service: the last numbers are told then as well.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             if port is not None:
                 _serve(keepers, host or _LOOPBACK, port, token_file, stack)
             _wait(keepers, out, every)
         except KeyboardInterrupt:
+            if out is not None:
+                prometheus.write(keepers, out)
             click.echo("\nEnded.")
 
 
@@ -152,7 +157,7 @@ def _serve(
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
     where = f"http://{url_host(host)}:{server.server_port}/metrics"
-    click.echo(f"Numbers for Prometheus: {where}   (Ctrl-C ends it)")
+    click.echo(f"Numbers for Prometheus: {where}   (Ctrl-C or SIGTERM ends it)")
     if token is not None and token_file is None:
         click.echo(f"Scrapes have to bear the token {token}")
 

@@ -124,8 +124,6 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, signal_: signal.Signals) ->
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
-        # What a shell starts in the background ignores Ctrl-C, and its children do.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     try:
         while not _processes_of(out, "collectors.calibrate"):

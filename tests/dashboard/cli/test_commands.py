@@ -266,7 +266,6 @@ def test_an_interrupted_command_says_so_and_is_no_finding() -> None:
     code = (
         "import signal, os, dashboard.analysis.replay.whatif as m\n"
         "from dashboard.cli import main\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "m.step_times = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
         "main()\n"
     )

@@ -19,12 +19,7 @@ import pytest
 from tests.support.toy import Event, write_run
 from tracer.schema import events_file
 
-# Whoever starts the tests in the background makes their children ignore Ctrl-C: undo that.
-_PROGRAM = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from dashboard.cli import main; main()"
-)
-COMMAND = [sys.executable, "-c", _PROGRAM, "dashboard"]
+COMMAND = [sys.executable, "-c", "from dashboard.cli import main; main()", "dashboard"]
 STEP = Event(start=0, duration=100, kind="step", name="step")
 
 

@@ -23,11 +23,13 @@ from dashboard import open_run
 from dashboard.analysis.whole_run.step_metrics import step_metrics
 from tests.dashboard.metrics.test_numbers import Values, parsed
 from tests.support.launching import ROOT, environment
+from tests.support.toy import Event, write_run
 
 pytest.importorskip("torch.distributed", reason="records a run")
 
 PATIENCE_S = 120
 STEPS = 40
+STEP = Event(start=0, duration=100, kind="step", name="step")
 
 
 @contextlib.contextmanager
@@ -145,3 +147,22 @@ def test_a_training_is_followed_from_before_its_start_to_after_its_end(tmp_path:
     assert last["rankscope.all_steps_time", "s", "compute"] == pytest.approx(total)
     assert last["rankscope.busbw", "By/s", "pp:0-1", "p2p"] > 0
     assert ("rankscope_last_step",) in parsed(file.read_text())
+
+
+def test_a_supervisor_ends_it_and_the_last_numbers_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "rankscope.prom"
+    with collector() as (endpoint, received), running(
+        str(Path(sys.executable).with_name("rankscope")), "metrics", str(tmp_path / "run"),
+        "--follow", "--port", "0", "--otlp", endpoint, "-o", str(file), "--every", "3600",
+    ) as follower:  # fmt: skip
+        assert follower.stdout is not None
+        address = follower.stdout.readline().split()[3]
+        write_run(tmp_path / "run", {0: [STEP]})
+        until(address, lambda found: found["rankscope_state", "ended"] == 1)
+        follower.terminate()
+        out, _ = follower.communicate(timeout=PATIENCE_S)
+
+    assert follower.returncode == 0
+    assert out.endswith("Ended.\n")
+    assert parsed(file.read_text())["rankscope_steps_total",] == 1
+    assert pushed(received[-1])["rankscope.steps", "1"] == 1
