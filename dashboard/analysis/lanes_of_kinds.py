@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, TypeAlias
 
 from dashboard.analysis.rows_by_key import numbered, words_numbered
 
@@ -21,27 +20,20 @@ def lanes_of_kinds(run: Recording, rank: int) -> Lanes:
 
     forward on host:main, forward on device:7 → forward: host:main, device:7
     """
-    known = _OF_RUN.setdefault(run, {})
-    if rank not in known:
-        known[rank] = _found(run, rank)
-    return known[rank]
+    return run.answer_of_rank(_found, rank)
 
 
 def same_lanes(run: Recording, part: Recording, rank: int) -> None:
     """`part` holds all events of the rank, and its lanes are those of `run`, which need not be read
     for them.
     """
-    _OF_RUN.setdefault(run, {}).setdefault(rank, lanes_of_kinds(part, rank))
+    run.tell_of_rank(_found, rank, lanes_of_kinds(part, rank))
 
 
 def works_on_device(run: Recording, rank: int, kinds: Collection[str]) -> bool:
     """Whether a device recorded events of the rank that are of one of these kinds."""
     lanes = lanes_of_kinds(run, rank)
     return any(lane.startswith("device:") for kind in kinds for lane in lanes.get(kind, ()))
-
-
-_OF_RUN: Final[WeakKeyDictionary[Recording, dict[int, Lanes]]] = WeakKeyDictionary()
-"""A few words of each rank."""
 
 
 def _found(run: Recording, rank: int) -> Lanes:

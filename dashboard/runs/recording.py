@@ -119,6 +119,7 @@ class Recording:
         self.files: Fingerprint | None = None
         self.source = str(path)
         self.elsewhere: Callable[[Callable[..., Any], tuple[int, ...]], Any] | None = None
+        self._of_ranks: dict[tuple[Callable[..., Any], int], Any] = {}
         self.bring: Callable[[Collection[str]], None] = lambda names: None
 
     def __repr__(self) -> str:
@@ -183,6 +184,20 @@ class Recording:
     @cached_property
     def _answers(self) -> Callable[[Callable[..., Any], tuple[int, ...]], Any]:
         return lru_cache(_ANSWERS_KEPT)(self._ask)
+
+    def answer_of_rank(self, analysis: Callable[[Recording, int], Answer], rank: int) -> Answer:
+        """What `analysis` says of one rank; kept for all ranks, so it is to be a few words."""
+        if (analysis, rank) not in self._of_ranks:
+            self.tell_of_rank(analysis, rank, analysis(self, rank))
+        found: Answer = self._of_ranks[analysis, rank]
+        return found
+
+    def tell_of_rank(
+        self, analysis: Callable[[Recording, int], Answer], rank: int, answer: Answer
+    ) -> None:
+        """The same is known already, so that the rank need not be read for it."""
+        # Threads may ask at once: the first answer stays, and a dict takes it in one go.
+        self._of_ranks.setdefault((analysis, rank), answer)
 
     @cached_property
     def counters(self) -> pa.Table:

@@ -8,10 +8,9 @@ complete operations, and no more than one share has to be in memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -42,17 +41,11 @@ class Share:
 
 def shares(run: Recording) -> list[Share]:
     """The shares of a run, each of about `EVENTS` events."""
-    found = _OF_RUN.get(run)
-    if found is None:
-        found = _OF_RUN[run] = _shares(run)
-    return found
+    return run.answer(_shares)
 
 
-_OF_RUN: Final[WeakKeyDictionary[Recording, list[Share]]] = WeakKeyDictionary()
-"""Every part of a run asks for them."""
-
-
-def _shares(run: Recording) -> list[Share]:
+def _shares(run: Recording, steps: Collection[int]) -> list[Share]:
+    """Every part of a run asks for them, whatever its steps."""
     known = run.facts.keys() & set(run.ranks)
     # Every member tells of a group: of thousands of ranks it must not be looked through each time.
     named = {name: group for facts in run.facts.values() for name, group in facts.groups.items()}

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ import pyarrow.compute as pc
 from dashboard.analysis.communication.points import Ints, Points, points_of
 from dashboard.analysis.communication.waiting import Links, links_of, usual_lengths
 from dashboard.analysis.operations import category_of
+from dashboard.analysis.replay.edges import Levels, levels_of
 from dashboard.analysis.replay.own_work import PIECES, own_work
 from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.replay.strands import Strands, strands_of, stretches_of
@@ -88,6 +90,11 @@ class Graph:
     def steps(self) -> tuple[int, ...]:
         """All steps, in order."""
         return tuple(step for chain in self.chains for step in chain.steps)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """Its edges by levels; every prediction goes through them."""
+        return levels_of(len(self.time), self.source, self.target)
 
 
 def dependency_graph(run: Recording, steps: Collection[int] | None = None) -> Graph:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dashboard.analysis.communication.points import Ints
+from dashboard.analysis.replay.edges import in_rows
 from dashboard.analysis.replay.graph import Graph
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import Windows, chained
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
-
-_AT_ONCE: Final = 1 << 16
-"""Rows as objects: some MB."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -54,16 +52,6 @@ def replay(graph: Graph, weight: Ints | None = None) -> Ints:
         elif earliest > times[target]:
             times[target] = earliest
     return np.array(times, np.int64)
-
-
-def in_rows(*columns: Ints) -> Iterator[tuple[int, ...]]:
-    """Row by row; of long columns a part at a time, since numbers as objects take five times the
-    memory.
-
-    `[1, 2], [3, 4]` → (1, 3), (2, 4)
-    """
-    for at in range(0, len(columns[0]), _AT_ONCE):
-        yield from zip(*(column[at : at + _AT_ONCE].tolist() for column in columns), strict=True)
 
 
 def measured_step_times(run: Recording, steps: Collection[int] | None = None) -> StepTimes:

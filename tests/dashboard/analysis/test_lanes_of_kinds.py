@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pyarrow as pa
 
@@ -13,6 +15,7 @@ from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.lanes_of_kinds import lanes_of_kinds, works_on_device
 from dashboard.analysis.replay.graph import dependency_graph
 from dashboard.analysis.replay.reservations import reservations
+from dashboard.runs import Recording
 from tests.support.toy import Event, write_run
 
 SAMPLE = Path("sample_traces/pp2-tp2-1f1b")
@@ -59,3 +62,19 @@ def test_a_rank_is_read_once_for_its_part_of_the_graph() -> None:
     assert not reservations(run)
     assert as_devices_ran(run) is run
     assert tables.asked == dict.fromkeys(run.ranks, 1)
+
+
+def test_threads_that_ask_at_once_get_the_same_answer() -> None:
+    """All of them look, none having found it yet; the first that has found it answers for all."""
+    run = open_run(SAMPLE)
+    together = Barrier(4, timeout=10)
+
+    def found(of: Recording, rank: int) -> list[int]:
+        together.wait()
+        return [rank]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: run.answer_of_rank(found, 1), range(4)))
+    assert [answer is answers[0] for answer in answers] == [True] * 4
+    assert answers[0] == [1]
+    assert run.answer_of_rank(found, 1) is answers[0]

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard import open_run
-from dashboard.analysis.replay import replay as replaying
+from dashboard.analysis.replay import edges
+from dashboard.analysis.replay.edges import in_rows
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.replay import (
-    in_rows,
     replay,
     step_times,
     with_pieces,
@@ -144,6 +144,6 @@ def test_rows_come_in_order_whatever_lies_in_memory_at_once(
     columns = np.arange(7), 10 * np.arange(7)
     expected = [(number, 10 * number) for number in range(7)]
     for at_once in (1, 3, 7, 100):
-        monkeypatch.setattr(replaying, "_AT_ONCE", at_once)
+        monkeypatch.setattr(edges, "_AT_ONCE", at_once)
         assert list(in_rows(*columns)) == expected
     assert list(in_rows(np.zeros(0, np.int64))) == []
