@@ -166,12 +166,12 @@ def _note_lacks(run: ImportedRun, events: KinetoEvents, rows: RankRows, host: st
         run.lacks("no steps (call profiler.step() in the loop): the recording is shown as one step")
     if not rows.has_device:
         run.lacks("no device events: times are of the host")
-    if any(o.group is None for o in rows.operations):
+    if any(one.group is None for one in rows.operations.described):
         run.lacks(
             "process groups of some operations (gloo names none): they are shown, but not matched "
             "between ranks, and have no bandwidth"
         )
-    elif any(o.bytes is None and o.op != "barrier" for o in rows.operations):
+    elif any(one.bytes is None and one.op != "barrier" for one in rows.operations.described):
         run.lacks("sizes of some operations: they have no bandwidth")
     if events.left_out.get("gloo"):
         run.lacks(

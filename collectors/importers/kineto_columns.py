@@ -7,18 +7,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from collectors.importers.chrome_json import Event
 from tracer.arrays import number_array, word_array
 from tracer.schema import LONGEST_KERNEL
-
-if TYPE_CHECKING:
-    pass
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -34,8 +32,15 @@ ARGUMENTS: Final = {
     "correlation": "correlation",
     "device": "device",
     "stream": "stream",
+    "seq": "Seq",
 }
 """Column → the argument with its whole number."""
+_OWN: Final = (
+    r'"(?:ts|dur|External id|Seq|correlation|Record function id|Ev Idx|Sequence number)"'
+    r"[ \t\r\n]*:[ \t\r\n]*-?[0-9][0-9.]*"
+)
+"""Numbers by which operations differ that are the same otherwise. In a JSON string it cannot stand
+whole, since quotes are escaped there; of a key that ends so, nobody asks."""
 EXACT: Final = 1 << 53
 """Up to here a double holds every whole number; times beyond, in µs, are no times."""
 COARSE_US: Final = 1e14
@@ -53,7 +58,8 @@ class EventColumns:
         start, duration: ns on the file's clock, `NO_TIME` where none is named that can be.
         is_coarse: whether one of the two has lost its nanoseconds.
         is_described: whether the arguments tell of an operation of a process group.
-        thread, device, stream, external, correlation: ids, `NONE` where none is named that can be.
+        thread, device, stream, external, correlation, seq: ids, `NONE` where none is named that can
+            be.
         json: the whole events in some rows, as text.
     """
 
@@ -69,15 +75,27 @@ class EventColumns:
     stream: Ints
     external: Ints
     correlation: Ints
-    json: Callable[[Ints], list[str]]
+    seq: Ints
+    json: Callable[[Ints], pa.StringArray]
 
     def __len__(self) -> int:
         return len(self.start)
 
     def parsed(self, rows: Ints) -> list[tuple[Event, dict[str, Any]]]:
         """The whole events in some rows, each with its arguments."""
-        events = json.loads(f"[{','.join(self.json(rows))}]")
+        events = json.loads(f"[{','.join(self.json(rows).to_pylist())}]")
         return [(event, arguments_of(event)) for event in events]
+
+    def described(self, rows: Ints) -> pa.DictionaryArray:
+        """What the events in some rows say, as JSON, but for the numbers that each has of its own.
+
+        ```
+        {"name": "all_reduce", "ts": 904.25, "args": {"Seq": 7, "dtype": "Float"}}
+        {"name": "all_reduce", "":0, "args": {"":0, "dtype": "Float"}}
+        ```
+        """
+        alike = pc.replace_substring_regex(self.json(rows), pattern=_OWN, replacement='"":0')
+        return alike.dictionary_encode()
 
 
 def of_events(events: Sequence[Event]) -> EventColumns:
@@ -93,7 +111,7 @@ def of_events(events: Sequence[Event]) -> EventColumns:
         is_coarse=np.array([_is_coarse(a) or _is_coarse(b) for a, b in times], np.bool_),
         is_described=np.array([METADATA in args for args in arguments], np.bool_),
         thread=_ints(whole(event.get("tid")) for event in events),
-        json=lambda rows: [json.dumps(events[row]) for row in rows.tolist()],
+        json=lambda rows: word_array([json.dumps(events[row]) for row in rows.tolist()]),
         **{
             column: _ints(whole(args.get(key)) for args in arguments)
             for column, key in ARGUMENTS.items()
@@ -107,14 +125,9 @@ def arguments_of(event: Event) -> dict[str, Any]:
     return arguments if isinstance(arguments, dict) else {}
 
 
-def texts_of(pieces: pa.StringArray) -> Callable[[Ints], list[str]]:
+def texts_of(pieces: pa.StringArray) -> Callable[[Ints], pa.StringArray]:
     """What `EventColumns.json` is of such pieces."""
-
-    def texts(rows: Ints) -> list[str]:
-        found: list[str] = pieces.take(number_array(rows)).to_pylist()
-        return found
-
-    return texts
+    return lambda rows: pieces.take(number_array(rows))
 
 
 def whole(value: Any) -> int:

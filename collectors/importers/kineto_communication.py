@@ -6,26 +6,25 @@ on the kernel that carries it out. gloo leaves only the operators `c10d::…`, w
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from collectors.importers.kineto_columns import arguments_of
-from collectors.importers.kineto_events import Communication, KinetoEvents
+from collectors.importers.chrome_json import Event
+from collectors.importers.kineto_columns import METADATA, NONE, Bools, Ints, arguments_of
+from collectors.importers.kineto_events import KinetoEvents
 from collectors.importers.process_groups import (
     elements_moved,
     group_of,
     member_ranks,
 )
 from collectors.torch_names import element, operation_named
+from tracer.schema import LONGEST_KERNEL
 from tracer.topology import Topology
 
-_P2P: Final = ("send", "recv")
+P2P: Final = ("send", "recv")
 _STEP_BITS: Final = 20
 """Operations without a number are counted in each step anew, so that ranks whose recording began
 at different operations agree; a step has fewer than a million in a group."""
@@ -34,83 +33,199 @@ _MOST_REPEATED: Final = 200
 """Operations that were coalesced share a number; together below 2^40."""
 
 
-@dataclass(slots=True)
-class Operation:
-    """One operation: when it was called, waited for and carried out; times in ns."""
+_MOST_SEQ: Final = 1 << 48
+_WAIT: Final = ("wait", "wait_tensor")
+
+StepAt = Callable[[Ints], Ints]
+"""The step of each time of the host."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Described:
+    """What operations are that differ by their number only. `group` is None where none is named
+    that the rank is in.
+    """
 
     op: str
-    start: int
-    duration: int
-    thread: int
-    external: int
-    step: int
-    torch_seq: int
-    members: tuple[int, ...]
-    pg_name: str
-    group: str | None = None
-    seq: int | None = None
-    peer: int | None = None
-    bytes: int | None = None
-    count: int | None = None
-    dtype: str | None = None
-    stage: int | None = None
-    microbatch: int | None = None
-    wait: tuple[int, int] | None = None
-    transfer: tuple[int, int, int] | None = None
-    """Start, end and lane of the kernel."""
-    kernels: list[int] = field(default_factory=list)
+    group: str | None
+    peer: int | None
+    bytes: int | None
+    count: int | None
+    dtype: str | None
+
+
+@dataclass(kw_only=True, slots=True)
+class Operations:
+    """Operations of a rank, columns of equal length, in order of their calls; times in ns, -1 where
+    something is unknown.
+
+    Attributes:
+        what: number in `described`.
+        start, duration, thread, step: of the call.
+        seq: number in the group.
+        stage, microbatch: of messages whose label says it.
+        wait_start, wait: when somebody waited for it, and how long (-1: nobody did).
+        begin, end, lane: of the kernels that carry it out.
+        kernels, of_kernels: rows of `KinetoEvents.kernels`, and the operation of each.
+    """
+
+    described: list[Described]
+    what: Ints
+    start: Ints
+    duration: Ints
+    thread: Ints
+    step: Ints
+    seq: Ints
+    stage: Ints
+    microbatch: Ints
+    wait_start: Ints
+    wait: Ints
+    begin: Ints
+    end: Ints
+    lane: Ints
+    kernels: Ints
+    of_kernels: Ints
+
+    def __len__(self) -> int:
+        return len(self.what)
+
+    def are(self, test: Callable[[Described], bool]) -> Bools:
+        """Which operations are so."""
+        return np.array([test(one) for one in self.described], np.bool_)[self.what]
+
+    def column(self, of: Callable[[Described], int | None]) -> Ints:
+        """What is described of each, -1 where that is None."""
+        values = [of(one) for one in self.described]
+        return np.array([NONE if v is None else v for v in values], np.int64)[self.what]
 
 
 def operations_of(
     events: KinetoEvents,
     topology: Topology,
     groups: dict[str, tuple[int, ...]],
-    step_at: Any,
-) -> list[Operation]:
-    """All operations of the rank in order of their calls, numbered in their groups.
+    step_at: StepAt,
+) -> Operations:
+    """All operations of the rank in order of their calls, numbered in their groups. A kernel whose
+    call is not in the file stands for both.
 
-    groups: members by torch's name of a group. step_at: the step of an array of host times.
+    groups: members by torch's name of a group.
     """
-    calls = sorted(_calls(events), key=lambda call: call.start)
-    steps = step_at(np.array([call.start for call in calls], np.int64)).tolist()
-    known = _Groups(topology, groups)
-    found: list[Operation] = []
-    by_seq: dict[tuple[str, int], Operation] = {}
-    unwaited: dict[int, Operation] = {}
-    for call, step in zip(calls, steps, strict=True):
-        arguments = call.arguments
-        name = str(arguments.get("Collective name", call.name))
-        pg_name, seq = str(arguments.get("Process Group Name", "")), _number(arguments, "Seq")
-        if name.endswith(("wait", "wait_tensor")):
-            waited = by_seq.get((pg_name, seq)) or unwaited.pop(call.thread, None)
-            if waited is not None and waited.wait is None:
-                waited.wait = (call.start, call.duration)
-            continue
-        op = _operation_named(name)
-        if op is None:
-            continue
-        operation = Operation(
-            op, call.start, call.duration, call.thread, call.external, step, seq, (), pg_name
-        )
-        _describe(operation, arguments, known)
-        found.append(operation)
-        by_seq[pg_name, seq] = unwaited[call.thread] = operation
-    _carry_out(events, found, known, step_at)
-    _number_all(found, topology)
+    calls, carried, kernels = events.calls, events.carried, events.kernels
+    by_start = np.argsort(_ints(calls.start), kind="stable")
+    is_asked, is_wait = _asked(events.said, _ints(calls.said)[by_start])
+    asked = by_start[is_asked]
+    row, told = _ints(carried.row), _ints(carried.said)
+    of_kernels = _called(_ints(calls.external)[asked], _ints(carried.external))
+    are_operations = np.array([_operation(event) is not None for event in events.said], np.bool_)
+    alone = np.flatnonzero((of_kernels == NONE) & _chosen(are_operations, told))
+    of_kernels[alone] = len(asked) + np.arange(len(alone))
+
+    def both(of_calls: Sequence[int], of_alone: Ints | int) -> Ints:
+        """A column of those that were called, and of those that were not."""
+        return np.concatenate([_ints(of_calls)[asked], np.broadcast_to(of_alone, len(alone))])
+
+    start = both(calls.start, _ints(kernels.start)[row[alone]])
+    order = np.argsort(start, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    what, described = _described(events.said, both(calls.said, told[alone]), topology, groups)
+    torch_seq = both(calls.seq, _ints(carried.seq)[alone])
+    torch_seq[torch_seq >= _MOST_SEQ] = NONE
+    wait_start, wait = _waits(events, by_start[is_asked | is_wait], is_wait[is_asked | is_wait])
+    nothing = np.full(len(order), NONE, np.int64)
+    found = Operations(
+        described=described,
+        what=what[order],
+        start=start[order],
+        duration=both(calls.duration, 0)[order],
+        thread=both(calls.thread, NONE)[order],
+        step=step_at(start[order]),
+        seq=torch_seq[order],
+        stage=nothing.copy(),
+        microbatch=nothing.copy(),
+        wait_start=np.concatenate([wait_start, nothing[: len(alone)]])[order],
+        wait=np.concatenate([wait, nothing[: len(alone)]])[order],
+        begin=nothing.copy(),
+        end=nothing.copy(),
+        lane=nothing.copy(),
+        kernels=row[of_kernels != NONE],
+        of_kernels=place[of_kernels[of_kernels != NONE]],
+    )
+    _carry_out(found, events)
+    _number_all(found, topology.rank)
     return found
 
 
-def _calls(events: KinetoEvents) -> Iterator[Communication]:
-    """Those that count: with arguments where any have them, else the operators of c10d, and in
-    either case the waits of functional collectives, which have none.
+def _asked(said: Sequence[Event], calls: Ints) -> tuple[Bools, Bools]:
+    """Which calls ask for an operation, and which wait for one, by what they say. Those that count:
+    with arguments where any have them, else the operators of c10d, and in either case the waits of
+    functional collectives, which have none.
     """
-    described = any("Collective name" in call.arguments for call in events.communication)
-    for call in events.communication:
-        is_call = "Collective name" in call.arguments
-        if not described:
-            is_call = call.name.startswith("c10d::")
-        if is_call or call.name == "_c10d_functional::wait_tensor":
-            yield call
+    used = [said[number] for number in np.unique(calls).tolist()]
+    are_described = any(METADATA in arguments_of(event) for event in used)
+
+    def counts(event: Event) -> bool:
+        name = _name(event)
+        is_call = METADATA in arguments_of(event) if are_described else name.startswith("c10d::")
+        return is_call or name == "_c10d_functional::wait_tensor"
+
+    def waits(event: Event) -> bool:
+        return counts(event) and _operation_name(event).endswith(_WAIT)
+
+    def asks(event: Event) -> bool:
+        return counts(event) and not waits(event) and _operation(event) is not None
+
+    are_asked = np.array([asks(event) for event in said], np.bool_)
+    are_waits = np.array([waits(event) for event in said], np.bool_)
+    return _chosen(are_asked, calls), _chosen(are_waits, calls)
+
+
+def _called(calls: Ints, kernels: Ints) -> Ints:
+    """The last call of each kernel's external id; `NONE` where there is none."""
+    order = np.argsort(calls, kind="stable")
+    at = np.searchsorted(calls[order], kernels, side="right") - 1
+    known = (at >= 0) & (kernels >= 0)
+    known[known] = calls[order][at[known]] == kernels[known]
+    found = np.full(len(kernels), NONE, np.int64)
+    found[known] = order[at[known]]
+    return found
+
+
+def _waits(events: KinetoEvents, rows: Ints, are_waits: Bools) -> tuple[Ints, Ints]:
+    """When somebody waited for each operation among the calls `rows`, and how long. A wait is for
+    the last operation of its group and number, else for the last one that its thread asked for.
+    """
+    calls = events.calls
+    starts, lengths = (np.full(int((~are_waits).sum()), NONE, np.int64) for _ in range(2))
+    if not are_waits.any():
+        return starts, lengths
+    by_seq: dict[tuple[str, int], int] = {}
+    unwaited: dict[int, int] = {}
+    groups = [str(arguments_of(event).get("Process Group Name", "")) for event in events.said]
+    count = 0
+    for row, waits in zip(rows.tolist(), are_waits.tolist(), strict=True):
+        seq = calls.seq[row] if calls.seq[row] < _MOST_SEQ else NONE
+        key, thread = (groups[calls.said[row]], seq), calls.thread[row]
+        if not waits:
+            by_seq[key] = unwaited[thread] = count
+            count += 1
+            continue
+        waited = by_seq[key] if key in by_seq else unwaited.pop(thread, None)
+        if waited is not None and lengths[waited] == NONE:
+            starts[waited], lengths[waited] = calls.start[row], calls.duration[row]
+    return starts, lengths
+
+
+def _described(
+    said: Sequence[Event], told: Ints, topology: Topology, groups: dict[str, tuple[int, ...]]
+) -> tuple[Ints, list[Described]]:
+    """Number and description of what operations say of themselves, in the order of their use."""
+    used, first, what = np.unique(told, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    known = _Groups(topology, groups)
+    return place[what], [_description(said[number], known) for number in used[order].tolist()]
 
 
 class _Groups:
@@ -150,85 +265,101 @@ class _Groups:
         return several[0] if size < 0 and len(set(several)) == 1 else ()
 
 
-_operation_named: Final = lru_cache(maxsize=4096)(operation_named)
-_element: Final = lru_cache(maxsize=4096)(element)
-
-
-def _describe(operation: Operation, arguments: dict[str, Any], known: _Groups) -> None:
+def _description(event: Event, known: _Groups) -> Described:
+    arguments = arguments_of(event)
+    op, pg_name = _operation(event) or "", str(arguments.get("Process Group Name", ""))
     size = _number(arguments, "Group size")
-    members, operation.group = known.of(arguments, operation.pg_name, size)
-    operation.members = members if operation.group is not None else ()
+    members, group = known.of(arguments, pg_name, size)
     sent, received = _number(arguments, "In msg nelems"), _number(arguments, "Out msg nelems")
-    kind = _element(str(arguments.get("dtype", "")))
-    if sent >= 0 and received >= 0 and kind is not None and operation.op != "barrier":
-        members_count = len(members) or max(size, 1)
-        operation.count = elements_moved(operation.op, sent, received, members_count)
-        operation.dtype, operation.bytes = kind[0], operation.count * kind[1]
-    if operation.op in _P2P:
-        operation.peer = _peer(operation, arguments, known.rank)
+    kind = element(str(arguments.get("dtype", "")))
+    count = None
+    if sent >= 0 and received >= 0 and kind is not None and op != "barrier":
+        count = elements_moved(op, sent, received, len(members) or max(size, 1))
+    others = [] if group is None else [other for other in members if other != known.rank]
+    return Described(
+        op=op,
+        group=group,
+        peer=_peer(op, arguments, others) if op in P2P else None,
+        bytes=None if count is None or kind is None else count * kind[1],
+        count=count,
+        dtype=None if count is None or kind is None else kind[0],
+    )
 
 
-def _peer(operation: Operation, arguments: dict[str, Any], rank: int) -> int | None:
-    named = _number(arguments, "Dst Rank" if operation.op == "send" else "Src Rank")
+def _peer(op: str, arguments: dict[str, Any], others: Sequence[int]) -> int | None:
+    named = _number(arguments, "Dst Rank" if op == "send" else "Src Rank")
     if named >= 0:
         return named
-    others = [other for other in operation.members if other != rank]
     return others[0] if len(others) == 1 else None
 
 
-def _carry_out(
-    events: KinetoEvents,
-    found: list[Operation],
-    known: _Groups,
-    step_at: Any,
-) -> None:
-    """Give each operation its kernels; a kernel whose call is not in the file stands for both."""
-    by_external = {operation.external: operation for operation in found if operation.external >= 0}
-    kernels = events.kernels
-    for row, (external, text) in events.of_kernels.items():
-        operation = by_external.get(external)
-        if operation is None:
-            arguments = arguments_of(json.loads(text))
-            named = arguments.get("Collective name", events.names.words[kernels.name[row]])
-            op = _operation_named(str(named))
-            if op is None:
-                continue
-            start = kernels.start[row]
-            step = int(step_at(np.array([start], np.int64))[0])
-            seq, pg_name = _number(arguments, "Seq"), str(arguments.get("Process Group Name", ""))
-            operation = Operation(op, start, 0, -1, -1, step, seq, (), pg_name)
-            _describe(operation, arguments, known)
-            found.append(operation)
-        operation.kernels.append(row)
-        start, end = kernels.start[row], kernels.start[row] + kernels.duration[row]
-        before = operation.transfer or (start, end, kernels.lane[row])
-        operation.transfer = (min(before[0], start), max(before[1], end), before[2])
-    found.sort(key=lambda operation: operation.start)
+def _carry_out(found: Operations, events: KinetoEvents) -> None:
+    """From the first start of an operation's kernels to their last end, on the lane of the first
+    that the file names.
+    """
+    kernels, rows, which = events.kernels, found.kernels, found.of_kernels
+    start = _ints(kernels.start)[rows]
+    found.begin[which] = start
+    np.minimum.at(found.begin, which, start)
+    np.maximum.at(found.end, which, start + _ints(kernels.duration)[rows])
+    found.lane[which[::-1]] = _ints(kernels.lane)[rows[::-1]]
 
 
-def _number_all(found: list[Operation], topology: Topology) -> None:
+def _number_all(found: Operations, rank: int) -> None:
     """Number collectives in their group by torch's own number, else by their order in the step;
     messages between two ranks by their order in the step.
     """
-    counts: dict[Any, int] = defaultdict(int)
-    for operation in found:
-        if operation.group is None:
-            continue
-        key: tuple[Any, ...]
-        base = max(operation.step, 0) % (1 << _STEP_BITS - 1) << _STEP_BITS
-        if operation.op in _P2P:
-            ends = (topology.rank, operation.peer)
-            key = (operation.group, ends if operation.op == "send" else ends[::-1], operation.step)
-            operation.seq = base + counts[key]
-        elif operation.torch_seq >= 0:
-            key = (operation.group, "seq", operation.torch_seq)
-            operation.seq = operation.torch_seq + (
-                min(counts[key], _MOST_REPEATED) << _REPEATED_BITS
-            )
-        else:
-            key = (operation.group, operation.step)
-            operation.seq = base + counts[key]
-        counts[key] += 1
+    names = list(dict.fromkeys(one.group for one in found.described if one.group is not None))
+    group = found.column(lambda one: None if one.group is None else names.index(one.group))
+    peer = found.column(lambda one: one.peer)
+    is_send, is_message = found.are(lambda one: one.op == "send"), found.are(_is_message)
+    has_seq = ~is_message & (found.seq >= 0)
+    keys = (
+        group,
+        np.where(is_message, 0, np.where(has_seq, 1, 2)),
+        np.where(has_seq, found.seq, found.step),
+        np.where(is_message, np.where(is_send, rank, peer), 0),
+        np.where(is_message, np.where(is_send, peer, rank), 0),
+    )
+    before = _equal_before(keys)
+    in_step = (np.maximum(found.step, 0) % (1 << _STEP_BITS - 1) << _STEP_BITS) + before
+    repeated = found.seq + (np.minimum(before, _MOST_REPEATED) << _REPEATED_BITS)
+    found.seq = np.where(group < 0, NONE, np.where(has_seq, repeated, in_step))
+
+
+def _equal_before(keys: tuple[Ints, ...]) -> Ints:
+    """How many rows before each are equal to it: `7 9 7 7` → `0 0 1 2`."""
+    order = np.lexsort(keys)
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
+    places = np.arange(len(order))
+    found = np.empty(len(order), np.int64)
+    found[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
+    return found
+
+
+def _is_message(one: Described) -> bool:
+    return one.op in P2P
+
+
+def _name(event: Event) -> str:
+    return str(event.get("name", ""))[:LONGEST_KERNEL]
+
+
+def _operation_name(event: Event) -> str:
+    return str(arguments_of(event).get(METADATA, _name(event)))
+
+
+def _operation(event: Event) -> str | None:
+    return operation_named(_operation_name(event))
+
+
+def _ints(values: Sequence[int]) -> Ints:
+    return np.asarray(values, np.int64)
+
+
+def _chosen(are: Bools, numbers: Ints) -> Bools:
+    return are[numbers] if len(are) else np.zeros(len(numbers), np.bool_)
 
 
 def _number(arguments: dict[str, Any], key: str) -> int:

@@ -5,6 +5,7 @@ About 40 bytes per event are kept until the file ends, since a kernel may come b
 
 from __future__ import annotations
 
+import json
 import re
 from array import array
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from collectors.importers.chrome_json import Event
 from collectors.importers.kineto_columns import NO_TIME, NONE, Bools, EventColumns, Ints, whole
 from tracer.arrays import bool_array, number_array, numpy_numbers
 from tracer.errors import DamagedTrace
@@ -36,8 +38,23 @@ _COMMUNICATION: Final = re.compile(r"c10d::|_c10d_functional::")
 _Tests = Callable[[Callable[[str], bool]], Bools]
 
 
+class _Columns:
+    """Columns of equal length that grow."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def add(self, *columns: Ints) -> None:
+        """More rows."""
+        for name, values in zip(self.__slots__, columns, strict=True):
+            column = getattr(self, name)
+            column.frombytes(np.ascontiguousarray(values, column.typecode).view(np.uint8).data)
+
+    def __len__(self) -> int:
+        return len(getattr(self, self.__slots__[0]))
+
+
 @dataclass(slots=True)
-class Spans:
+class Spans(_Columns):
     """Columns of equal length: start and duration in ns, number of the name and of the lane."""
 
     start: array[int] = field(default_factory=lambda: array("q"))
@@ -46,20 +63,6 @@ class Spans:
     lane: array[int] = field(default_factory=lambda: array("i"))
     key: array[int] = field(default_factory=lambda: array("q"))
     """Correlation of device events and launches, external id of operators; -1 where none."""
-
-    def add(self, start: Ints, duration: Ints, name: Ints, lane: Ints, key: Ints) -> None:
-        """More rows."""
-        for column, values in (
-            (self.start, start),
-            (self.duration, duration),
-            (self.name, name),
-            (self.lane, lane),
-            (self.key, key),
-        ):
-            column.frombytes(np.ascontiguousarray(values, column.typecode).view(np.uint8).data)
-
-    def __len__(self) -> int:
-        return len(self.start)
 
 
 class Words:
@@ -87,15 +90,29 @@ class Words:
 
 
 @dataclass(slots=True)
-class Communication:
-    """One operation that a process group was asked for: a host event with its arguments."""
+class Calls(_Columns):
+    """Of what process groups were asked for: start and duration in ns, number of the thread,
+    external id and torch's number of the operation (-1 where none), and what it is.
+    """
 
-    start: int
-    duration: int
-    thread: int
-    name: str
-    external: int
-    arguments: dict[str, Any]
+    start: array[int] = field(default_factory=lambda: array("q"))
+    duration: array[int] = field(default_factory=lambda: array("q"))
+    thread: array[int] = field(default_factory=lambda: array("i"))
+    external: array[int] = field(default_factory=lambda: array("q"))
+    seq: array[int] = field(default_factory=lambda: array("q"))
+    said: array[int] = field(default_factory=lambda: array("i"))
+
+
+@dataclass(slots=True)
+class Carried(_Columns):
+    """Device work that carries out collectives: row of `KinetoEvents.kernels`, and the rest as in
+    `Calls`: Kineto repeats there what the collective is.
+    """
+
+    row: array[int] = field(default_factory=lambda: array("q"))
+    external: array[int] = field(default_factory=lambda: array("q"))
+    seq: array[int] = field(default_factory=lambda: array("q"))
+    said: array[int] = field(default_factory=lambda: array("i"))
 
 
 class KinetoEvents:
@@ -107,10 +124,9 @@ class KinetoEvents:
         launches: calls that start device work; lane: thread.
         kernels: device work; lane: (device, stream) of `streams`.
         is_copy: by row of `kernels`, whether it is a copy or a memset.
-        of_kernels: row of `kernels` that carries out a collective → external id, and the whole
-            event as JSON, in which Kineto repeats what the collective is.
+        calls, carried: operations of process groups, and the kernels that carry them out.
+        said: the different events of these, each once, without the numbers of its own.
         steps: (number, start, duration, thread) of each ProfilerStep.
-        communication: calls into process groups.
         memory: time, bytes allocated and bytes reserved (-1: unknown), in turn.
         threads: names by thread id.
         left_out: category → events that are of no use here.
@@ -120,9 +136,9 @@ class KinetoEvents:
         self.operators, self.annotations, self.launches = Spans(), Spans(), Spans()
         self.kernels = Spans()
         self.is_copy = array("b")
-        self.of_kernels: dict[int, tuple[int, str]] = {}
+        self.calls, self.carried = Calls(), Carried()
+        self.said: list[Event] = []
         self.steps: list[tuple[int, int, int, int]] = []
-        self.communication: list[Communication] = []
         self.memory = array("q")
         self.threads: dict[int, str] = {}
         self.names, self.streams, self.tids = Words(), Words(), Words()
@@ -130,6 +146,7 @@ class KinetoEvents:
         self.is_coarse = False
         """Whether times have lost nanoseconds: a double holds 16 digits, old traces write 19."""
         self._events = 0
+        self._texts = Words()
 
     def take(self, events: EventColumns) -> None:
         """Some events of the file; what has no usable time is counted as left out.
@@ -226,21 +243,25 @@ class KinetoEvents:
     def _note_calls(
         self, events: EventColumns, rows: Ints, lanes: Ints, is_operator: Bools
     ) -> None:
-        self.communication += map(
-            Communication,
-            events.start[rows].tolist(),
-            events.duration[rows].tolist(),
-            lanes[rows].tolist(),
-            events.name.take(number_array(rows)).to_pylist(),
-            np.where(is_operator[rows], events.external[rows], NONE).tolist(),
-            (arguments for _, arguments in events.parsed(rows)),
+        self.calls.add(
+            events.start[rows],
+            events.duration[rows],
+            lanes[rows],
+            np.where(is_operator[rows], events.external[rows], NONE),
+            events.seq[rows],
+            self._said(events, rows),
         )
 
     def _note_collective_kernels(self, events: EventColumns, kernels: Bools, named: Bools) -> None:
         rows = np.flatnonzero(kernels & (events.is_described | named))
         numbers = len(self.kernels) + np.cumsum(kernels)[rows] - 1
-        found = zip(events.external[rows].tolist(), events.json(rows), strict=True)
-        self.of_kernels.update(zip(numbers.tolist(), found, strict=True))
+        self.carried.add(numbers, events.external[rows], events.seq[rows], self._said(events, rows))
+
+    def _said(self, events: EventColumns, rows: Ints) -> Ints:
+        """The numbers of what the events say; what is new is parsed."""
+        numbers = self._texts.numbers(events.described(rows))
+        self.said += map(json.loads, self._texts.words[len(self.said) :])
+        return numbers
 
     def _name_threads(self, events: EventColumns, rows: Ints) -> None:
         for thread, (_, arguments) in zip(

@@ -14,10 +14,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from collectors.importers.kineto_communication import Operation
+from collectors.importers.kineto_columns import NONE, Ints
+from collectors.importers.kineto_communication import P2P, Operations
 from collectors.importers.kineto_events import KinetoEvents, Spans
-
-Ints = npt.NDArray[np.int64]
 
 _ACTION: Final = re.compile(r"PP:(\d{1,6})([FBIW])(\d{1,6})")
 _MESSAGE: Final = re.compile(r"PP:(\d{1,6})(SEND|RECV)_([FB])(\d{1,6})")
@@ -136,24 +135,27 @@ class Work:
         return int(self._start[first]), min(int(self._end[first:last].max()), label.end)
 
 
-def tag_messages(
-    found: list[Label], operations: list[Operation]
-) -> dict[tuple[str, int | None, int | None], list[Operation]]:
-    """Give the messages that a label covers its stage and microbatch.
+Receives = dict[tuple[str, int | None, int | None], list[int]]
+"""The operations that an action waits for, by its kind (F or B), stage and microbatch."""
 
-    Returns the receives that each action waits for, by kind (F or B), stage and microbatch.
+
+def tag_messages(found: list[Label], operations: Operations) -> Receives:
+    """Give the messages that a label covers its stage and microbatch; returns the receives that
+    each action waits for.
     """
     covering = [x for x in found if x.kind[:5] in ("SEND_", "RECV_") or x.microbatch is not None]
     covering.sort(key=lambda label: label.start)
     starts = np.array([label.start for label in covering], np.int64)
-    receives: dict[tuple[str, int | None, int | None], list[Operation]] = {}
-    for operation in operations:
-        at = int(np.searchsorted(starts, operation.start, side="right")) - 1
-        if operation.op not in ("send", "recv") or at < 0 or operation.start > covering[at].end:
+    receives: Receives = {}
+    messages = np.flatnonzero(operations.are(lambda one: one.op in P2P))
+    places = np.searchsorted(starts, operations.start[messages], side="right") - 1
+    for message, at in zip(messages.tolist(), places.tolist(), strict=True):
+        if at < 0 or operations.start[message] > covering[at].end:
             continue
         label = covering[at]
-        operation.stage, operation.microbatch = label.stage, label.microbatch
-        if operation.op == "recv":
+        operations.stage[message] = NONE if label.stage is None else label.stage
+        operations.microbatch[message] = NONE if label.microbatch is None else label.microbatch
+        if operations.described[operations.what[message]].op == "recv":
             action = label.kind[-1] if "_" in label.kind[:5] else label.kind[0].upper()
-            receives.setdefault((action, label.stage, label.microbatch), []).append(operation)
+            receives.setdefault((action, label.stage, label.microbatch), []).append(message)
     return receives

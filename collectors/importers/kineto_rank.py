@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from collectors.importers.imported_run import ImportedRank
-from collectors.importers.kineto_communication import Operation, operations_of
+from collectors.importers.kineto_columns import NONE, Ints
+from collectors.importers.kineto_communication import P2P, operations_of
 from collectors.importers.kineto_events import KinetoEvents, Spans
 from collectors.importers.kineto_labels import (
     KINDS,
-    Ints,
     Label,
+    Receives,
     Work,
     backwards,
     column,
@@ -85,8 +87,7 @@ class RankRows:
             self._write_label(label, receives)
         self._write_operators()
         self._write_kernels()
-        for number, operation in enumerate(self.operations):
-            self._write_operation(operation, self._first_correlation + number)
+        self._write_operations()
         memory = np.asarray(self._events.memory, np.int64).reshape(-1, 3)
         for ts, allocated, reserved in memory.tolist():
             if allocated >= 0:
@@ -124,9 +125,7 @@ class RankRows:
 
     # --- labels
 
-    def _write_label(
-        self, label: Label, receives: dict[tuple[str, int | None, int | None], list[Operation]]
-    ) -> None:
+    def _write_label(self, label: Label, receives: Receives) -> None:
         kind, start, end = label.kind, label.start, label.end
         if kind[:5] in ("SEND_", "RECV_"):
             kind = "user"
@@ -147,18 +146,14 @@ class RankRows:
             letter = next(letter for letter, name in KINDS.items() if name == kind)
             self.actions.append(f"{label.stage}{letter}{label.microbatch}")
 
-    def _wait_before(
-        self,
-        label: Label,
-        begin: int,
-        receives: dict[tuple[str, int | None, int | None], list[Operation]],
-    ) -> None:
+    def _wait_before(self, label: Label, begin: int, receives: Receives) -> None:
         """An action without a device first waits for its message: until its first operator."""
         letter = next(letter for letter, name in KINDS.items() if name == label.kind)
-        for operation in receives.get((letter, label.stage, label.microbatch), []):
-            since = max(label.start, operation.start + operation.duration)
-            if operation.wait is None and since < begin and not self.has_device:
-                operation.wait = (since, begin - since)
+        found = self.operations
+        for message in receives.get((letter, label.stage, label.microbatch), []):
+            since = max(label.start, int(found.start[message] + found.duration[message]))
+            if found.wait[message] == NONE and since < begin and not self.has_device:
+                found.wait_start[message], found.wait[message] = since, begin - since
 
     def _write_on_device(self, label: Label, known: dict[str, Any]) -> None:
         """The same as the device carried it out: from the first kernel launched in it to the last,
@@ -227,8 +222,7 @@ class RankRows:
         if self._launches:
             keys = column(kernels, "key")
             correlation = np.where(keys >= 0, keys % _FIRST_LAUNCH + _FIRST_LAUNCH, -1)
-        for number, operation in enumerate(self.operations):
-            correlation[operation.kernels] = self._first_correlation + number
+        correlation[self.operations.kernels] = self._first_correlation + self.operations.of_kernels
         self._write_spans(
             kernels,
             np.arange(len(kernels)),
@@ -261,25 +255,48 @@ class RankRows:
 
     # --- communication
 
-    def _write_operation(self, operation: Operation, correlation: int) -> None:
-        kind = operation.op if operation.op in ("send", "recv") else "collective"
-        known: dict[str, Any] = {
-            "name": operation.op, "group": operation.group, "seq": operation.seq,
-            "peer": operation.peer, "bytes": operation.bytes, "count": operation.count,
-            "dtype": operation.dtype, "stage": operation.stage,
-            "microbatch": operation.microbatch, "correlation": correlation,
-            "step": operation.step if operation.step >= 0 else None,
-        }  # fmt: skip
-        lane = self._lane(operation.thread)
-        add = self._rank.add
-        add(start=operation.start, duration=operation.duration, kind=kind, lane=lane, **known)
-        if operation.wait is not None:
-            start, duration = operation.wait
-            add(start=start, duration=duration, kind="wait", lane=lane, **known)
-        if operation.transfer is not None:
-            start, end, stream = operation.transfer
-            on = f"device:{self._stream_name(stream)} communication"
-            add(start=start, duration=end - start, kind=kind, lane=on, **known)
+    def _write_operations(self) -> None:
+        """Of each its call, the wait for it, and what carries it out, if there are such."""
+        found, described = self.operations, self.operations.described
+        waited, carried = np.flatnonzero(found.wait != NONE), np.flatnonzero(found.lane != NONE)
+        rows = np.concatenate([np.arange(len(found)), waited, carried])
+        part = np.repeat([0, 1, 2], [len(found), len(waited), len(carried)])
+        start = np.concatenate([found.start, found.wait_start[waited], found.begin[carried]])
+        length = (found.end - found.begin)[carried]
+        duration = np.concatenate([found.duration, found.wait[waited], length])
+        kinds = [*P2P, "collective", "wait"]
+        kind = found.column(lambda one: P2P.index(one.op) if one.op in P2P else len(P2P))[rows]
+        kind[part == 1] = len(kinds) - 1
+        threads, streams = len(self._lanes), len(self._events.streams.words)
+        lanes = [*map(self._lane, range(threads)), "host:main"]
+        lanes += [f"device:{self._stream_name(n)} communication" for n in range(streams)]
+        lane = np.where(found.thread >= 0, found.thread, threads)[rows]
+        lane[part == 2] = threads + 1 + found.lane[carried]
+        order = np.lexsort((part, rows))
+        for low in range(0, len(order), _ROWS):
+            at = order[low : low + _ROWS]
+            of = rows[at]
+            what = found.what[of]
+            self._rank.write(
+                {
+                    "start": start[at],
+                    "duration": duration[at],
+                    "kind": _words(kind[at], kinds),
+                    "name": _words(what, [one.op for one in described]),
+                    "lane": _words(lane[at], lanes),
+                    "group": _words(what, [one.group for one in described]),
+                    "dtype": _words(what, [one.dtype for one in described]),
+                    "correlation": self._first_correlation + of,
+                    **{
+                        name: _nullable(getattr(found, name)[of])
+                        for name in ("seq", "step", "stage", "microbatch")
+                    },
+                    **{
+                        name: _nullable(found.column(attrgetter(name))[of])
+                        for name in ("peer", "bytes", "count")
+                    },
+                }
+            )
 
     # --- names
 
@@ -333,12 +350,15 @@ def _windows(events: KinetoEvents) -> tuple[Ints, Ints, Ints]:
     return numbers, begins, ends_
 
 
-def _words(numbers: Ints, words: list[str]) -> pa.DictionaryArray:
-    """The words of a batch by number, with no others in the dictionary."""
-    used, indices = np.unique(numbers, return_inverse=True)
-    dictionary = word_array([words[number] for number in used.tolist()])
-    places = number_array(indices.reshape(-1).astype(np.int32))
-    return pa.DictionaryArray.from_arrays(places, dictionary)
+def _words(numbers: Ints, words: Sequence[str | None]) -> pa.DictionaryArray:
+    """The words of a batch by number, with no others in the dictionary; None is null."""
+    is_used = np.bincount(numbers, minlength=len(words)) > 0
+    is_word = is_used & np.array([word is not None for word in words], np.bool_)
+    places = (np.cumsum(is_word) - 1).astype(np.int32).take(numbers)
+    valid = is_word.take(numbers)
+    dictionary = word_array([words[number] for number in np.flatnonzero(is_word).tolist()])
+    indices = number_array(places, None if valid.all() else valid)
+    return pa.DictionaryArray.from_arrays(indices, dictionary)
 
 
 def _nullable(values: Ints) -> pa.Array:
