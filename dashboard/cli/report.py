@@ -352,9 +352,10 @@ def _closing(run: Run, steps: Collection[int] | None) -> Iterator[Text]:
     if not found:
         yield Text("Nothing stands out: mending nothing would save 1 % of the step.")
         return
-    replayed = len(replayed_steps(run, steps))
-    count = len(run.steps if steps is None else steps)
-    which = "the recorded steps" if replayed == count else f"{replayed} of {count:,} steps"
+    replayed = replayed_steps(run, steps)
+    which = "the recorded steps"
+    if not replayed.are_all:
+        which = f"{len(replayed.steps)} of {replayed.chosen:,} steps"
     yield Text(f"What to mend first (by replay of {which}):", style="bold")
     for number, finding in enumerate(found, 1):
         yield Text(f"{number}. {sentence(finding.text)}", style="bold" if number == 1 else "")

@@ -20,8 +20,8 @@ from dashboard.analysis.replay.other_plans import (
     other_plans,
     usual_other_plans,
 )
-from dashboard.analysis.replay.replayed_steps import replayed_steps
-from dashboard.analysis.replay.strands import Strands, Stretch, strands_of, stretches_of
+from dashboard.analysis.replay.replayed_steps import Stretch, replayed_steps
+from dashboard.analysis.replay.strands import Strands, strands_of
 from dashboard.analysis.stragglers.stragglers import Stragglers, find_stragglers
 from dashboard.analysis.whole_run.findings import Finding, findings
 from dashboard.analysis.whole_run.flops import (
@@ -67,8 +67,7 @@ def add_replays(
     tasks: dict[str, Task], run: Recording, steps: tuple[int, ...], asked: Collection[Analysis]
 ) -> Replays:
     """Add the tasks for those of `BY_REPLAY` that are asked for, but for findings (below)."""
-    stretches = stretches_of(replayed_steps(run, steps), run.steps)
-    graphs = _add_graphs(tasks, run, stretches)
+    graphs = _add_graphs(tasks, run, replayed_steps(run, steps).stretches)
     tasks["stragglers"] = Task(call=_stragglers, arguments=(steps,), needs=("run", *graphs))
     if findings in asked:
         tasks["plans"] = Task(call=_plans, arguments=(steps,), needs=("run", *graphs))

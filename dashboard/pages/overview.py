@@ -12,7 +12,7 @@ from dashboard.analysis.comparing.change_points import ChangePoint, change_point
 from dashboard.analysis.health import Health, health
 from dashboard.analysis.memory.memory import is_sampled
 from dashboard.analysis.memory.memory_summary import memory_figures
-from dashboard.analysis.replay.replayed_steps import of_how_many
+from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.whole_run.findings import findings, sentence
 from dashboard.analysis.whole_run.flops import flops_utilization
 from dashboard.analysis.whole_run.summary import KeyFigures, key_figures
@@ -59,7 +59,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     return html.Div(
         [
             _facts(run),
-            _findings(findings(run, steps), of_how_many(run, steps), state),
+            _findings(findings(run, steps), replayed_steps(run, steps).notes, state),
             *([_warm_up(first, steps[-1], state)] if first is not None else []),
             html.Div(
                 [

@@ -11,6 +11,7 @@ The optimizer takes 2 right after a rank's last action; the step ends at 130 eve
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.toy import Event, RankFacts, write_run
@@ -93,10 +94,15 @@ def step_events(step: int = 0, *, at: int = 0) -> dict[int, list[Event]]:
 
 def write_pipeline(path: Path, *, steps: int = 1, every: int = 1) -> Path:
     """The run with that many equal steps, one after the other; or one recorded out of `every`."""
-    events: dict[int, list[Event]] = {0: [], 1: [], 2: []}
-    for step in range(0, steps * every, every):
-        for rank, rows in step_events(step, at=step * STEP_END).items():
-            events[rank] += rows
+    return write_steps(
+        path,
+        [step_events(step, at=step * STEP_END) for step in range(0, steps * every, every)],
+    )
+
+
+def write_steps(path: Path, steps: Sequence[Mapping[int, Sequence[Event]]]) -> Path:
+    """The run of the events of these steps, each by rank."""
+    events = {rank: [event for step in steps for event in step[rank]] for rank in ACTIONS}
     facts = {
         rank: RankFacts(
             coordinates={"pp": rank},

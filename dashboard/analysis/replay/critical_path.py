@@ -22,7 +22,8 @@ from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.operations import category_of, operations
 from dashboard.analysis.replay.backward_walk import TRANSFER, Segment, walk
 from dashboard.analysis.replay.dependencies import dependencies
-from dashboard.analysis.replay.replayed_steps import of_how_many, replayed_steps
+from dashboard.analysis.replay.replay import measured_step_times
+from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.replay.reservations import reservations
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import chained
@@ -80,12 +81,11 @@ def critical_path(run: Recording, steps: Collection[int] | None = None) -> Criti
     """The critical path of all complete steps, or of those of `steps`; of very many, of some
     stretches (replayed_steps.py). Where devices did the work, it is theirs (device_view.py).
     """
-    notes = of_how_many(run, steps)
-    followed = replayed_steps(run, steps)
-    if notes:  # as in a replay, the first step of a stretch leads in
-        before = dict(zip(run.steps[1:], run.steps, strict=False))
-        followed = tuple(step for step in followed if before.get(step) in followed)
+    replayed = replayed_steps(run, steps)
     run = as_devices_ran(run)
+    followed = replayed.steps
+    if not replayed.are_all:  # the steps that a replay tells of, so that both speak of the same
+        followed = measured_step_times(run, followed).steps
     spans = _spans(run, followed)
     issued = operations(run, within=spans)
     lanes: dict[int, _Lane] = {}
@@ -101,7 +101,7 @@ def critical_path(run: Recording, steps: Collection[int] | None = None) -> Criti
         segments=pa.Table.from_pylist(rows, schema=_SEGMENTS),
         steps=pa.Table.from_pylist(lengths, schema=_STEPS),
         summary=_summary(rows, len(lengths)),
-        notes=(*notes, *reservations(run)),
+        notes=(*replayed.notes, *reservations(run)),
     )
 
 

@@ -33,7 +33,7 @@ from dashboard.analysis.operations import category_of
 from dashboard.analysis.replay.edges import Levels, levels_of
 from dashboard.analysis.replay.own_work import PIECES, own_work
 from dashboard.analysis.replay.replayed_steps import replayed_steps
-from dashboard.analysis.replay.strands import Strands, strands_of, stretches_of
+from dashboard.analysis.replay.strands import Strands, strands_of
 from dashboard.analysis.rows_by_key import words_numbered
 from dashboard.analysis.steps import Windows, chains
 
@@ -101,7 +101,7 @@ def dependency_graph(run: Recording, steps: Collection[int] | None = None) -> Gr
     """The graph of all complete steps, or of those of `steps`; of very many, of some stretches
     (replayed_steps.py). Where devices did the work, it is theirs (device_view.py).
     """
-    stretches = stretches_of(replayed_steps(run, steps), run.steps)
+    stretches = replayed_steps(run, steps).stretches
     strands = strands_of(run, run.ranks, stretches)[::-1]
     return joined_graphs(graph_of(strands.pop()) for _ in stretches)  # each is dropped when used
 

@@ -45,8 +45,9 @@ def outside_of_plan(
     run: Recording, by_step: Mapping[int, Sequence[Action]], graph: Graph | None = None
 ) -> tuple[Outside, ...]:
     """By pipeline rank. graph: of these steps, others may be in it; if it is known."""
-    busy = _Busy.of(run.ranks, graph or dependency_graph(run, list(by_step)))
-    windows = _windows(by_step)
+    graph = graph or dependency_graph(run, list(by_step))
+    busy = _Busy.of(run.ranks, graph)
+    windows = _windows(by_step, graph.steps)
     found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     number = {rank: at for at, rank in enumerate(run.ranks)}
     for rank, place in places(run).items():
@@ -62,18 +63,27 @@ def outside_of_plan(
     )
 
 
-def _windows(by_step: Mapping[int, Sequence[Action]]) -> dict[int, list[tuple[int, int]]]:
-    """By rank, from its last action of each step to its first of the next."""
-    spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for actions in by_step.values():
+def _windows(
+    by_step: Mapping[int, Sequence[Action]], every: Sequence[int]
+) -> dict[int, list[tuple[int, int]]]:
+    """By rank, from its last action of each step to its first of the next; of what is between two
+    steps nothing where that is another one of `every`.
+    """
+    spans: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    place = {step: number for number, step in enumerate(every)}
+    for step, actions in by_step.items():
         of_step: dict[int, tuple[int, int]] = {}
         for action in actions:
             begin, end = of_step.get(action.rank, (action.start, action.end))
             of_step[action.rank] = min(begin, action.start), max(end, action.end)
         for rank, span in of_step.items():
-            spans[rank].append(span)
+            spans[rank].append((place[step], *span))
     return {
-        rank: [(end, max(begin, end)) for (_, end), (begin, _) in pairwise(found)]
+        rank: [
+            (end, max(begin, end))
+            for (before, _, end), (after, begin, _) in pairwise(found)
+            if after == before + 1
+        ]
         for rank, found in spans.items()
     }
 

@@ -8,8 +8,9 @@ has no more events is replayed whole.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -29,37 +30,78 @@ STRETCHES: Final = 5
 """As many as there is room for, before stretches get longer."""
 
 
-def replayed_steps(run: Recording, steps: Collection[int] | None = None) -> tuple[int, ...]:
+Stretch: TypeAlias = tuple[int, ...]
+"""Steps that follow each other."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Replayed:
+    """Which steps are replayed, of how many that were chosen.
+
+    stretches: in order; what follows a gap in `run.steps` is another one.
+    """
+
+    stretches: tuple[Stretch, ...]
+    chosen: int
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Those of all stretches, in order."""
+        return tuple(step for stretch in self.stretches for step in stretch)
+
+    @property
+    def are_all(self) -> bool:
+        """Whether they are all that were chosen."""
+        return len(self.steps) == self.chosen
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line that says how many there are; none where they are all."""
+        if self.are_all:
+            return ()
+        return (
+            f"{len(self.steps)} of {self.chosen:,} steps are replayed, in stretches over the run; "
+            "--step A:B chooses others",
+        )
+
+
+def replayed_steps(run: Recording, steps: Collection[int] | None = None) -> Replayed:
     """All complete steps, or those of `steps`, if they are not too many; else stretches of them.
 
     100 steps, of which 20 may be replayed → 8 to 11, 28 to 31, 48 to 51, 68 to 71 and 88 to 91;
     6 → 23 to 25 and 73 to 75
     """
-    chosen = _chosen(run, steps)
+    wanted = None if steps is None else frozenset(steps)
+    chosen = [step for step in run.steps if wanted is None or step in wanted]
     per_step = run.event_count / max(len(run.steps), 1)
     most = max(int(MOST_EVENTS / max(per_step, 1)), FEWEST_STEPS)
-    if len(chosen) <= most:
-        return tuple(chosen)
+    some = (
+        chosen if len(chosen) <= most else [chosen[place] for place in _places(len(chosen), most)]
+    )
+    return Replayed(stretches=_stretches(some, run.steps), chosen=len(chosen))
+
+
+def _places(count: int, most: int) -> list[int]:
+    """Of `most` of that many steps, or a few less."""
     length = min(max(most // STRETCHES, SHORTEST), STRETCH)
     stretches = most // length
     number = np.arange(stretches)
-    begins = number * length + (number + 0.5) * (len(chosen) - stretches * length) / stretches
-    places = (begins.astype(np.int64)[:, None] + np.arange(length)).ravel()
-    return tuple(chosen[place] for place in np.unique(places).tolist())
+    begins = number * length + (number + 0.5) * (count - stretches * length) / stretches
+    places = begins.astype(np.int64)[:, None] + np.arange(length)
+    found: list[int] = np.unique(places).tolist()
+    return found
 
 
-def of_how_many(run: Recording, steps: Collection[int] | None = None) -> tuple[str, ...]:
-    """Where only some of the steps are replayed: a line that says so; empty where all are."""
-    chosen = _chosen(run, steps)
-    replayed = replayed_steps(run, steps)
-    if len(replayed) == len(chosen):
-        return ()
-    return (
-        f"{len(replayed)} of {len(chosen):,} steps are replayed, in stretches over the run; "
-        "--step A:B chooses others",
-    )
+def _stretches(steps: Sequence[int], of: Sequence[int]) -> tuple[Stretch, ...]:
+    """Steps that follow each other in `of` together.
 
-
-def _chosen(run: Recording, steps: Collection[int] | None) -> list[int]:
-    wanted = None if steps is None else frozenset(steps)
-    return [step for step in run.steps if wanted is None or step in wanted]
+    0, 1, 5 of 0, 1, 2, 5 → 0, 1 and 5
+    """
+    place = {step: number for number, step in enumerate(of)}
+    found: list[list[int]] = []
+    for step in steps:
+        if found and place[step] == place[found[-1][-1]] + 1:
+            found[-1].append(step)
+        else:
+            found.append([step])
+    return tuple(tuple(stretch) for stretch in found)

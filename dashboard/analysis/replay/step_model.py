@@ -86,8 +86,9 @@ def step_model(
             f"{run.path}: no pipeline schedule was recorded, so there is no plan to vary; one of "
             "torch.distributed.pipelining is recorded by itself"
         )
-    asked, steps = steps, replayed_steps(run, steps)
-    by_step = _without_first(pipeline_actions(run, steps))
+    # All of it is from the same steps, so that what it predicts compares with what was measured.
+    measured = measured_step_times(run, replayed_steps(run, steps).steps)
+    by_step = pipeline_actions(run, measured.steps)
     found: dict[tuple[int, str], list[float]] = defaultdict(list)
     for actions in by_step.values():
         for action in actions:
@@ -96,7 +97,7 @@ def step_model(
         raise UsageError(f"{run.path}: work of some stages is missing; `rankscope check` says why")
     turnaround, hand_over = _gaps(by_step.values())
     seen = _seen_share(found)
-    graph = run.answer(dependency_graph, asked) if graph is None else graph
+    graph = run.answer(dependency_graph, steps) if graph is None else graph
     return StepModel(
         durations={key: np.array(values) for key, values in found.items()},
         turnaround=turnaround,
@@ -107,7 +108,7 @@ def step_model(
         m=recorded.microbatches,
         v=recorded.virtual_stages,
         schedule=recorded.name,
-        step_ns=_step_lengths(run, steps),
+        step_ns=measured.lengths.astype(np.float64),
         steps=tuple(by_step),
         input_share=next(share for share in (input_share, seen, INPUT_SHARE) if share is not None),
         is_share_assumed=input_share is None and seen is None,
@@ -142,11 +143,6 @@ def _seen_share(found: Mapping[tuple[int, str], Sequence[float]]) -> float | Non
     }
     both = sum(totals.values())
     return totals["backward_input"] / both if both else None
-
-
-def _without_first(by_step: Mapping[int, list[Action]]) -> dict[int, list[Action]]:
-    """The steps whose times are measured: of several, all but the first (replay.step_times)."""
-    return dict(sorted(by_step.items())[1:]) if len(by_step) > 1 else dict(by_step)
 
 
 def _gaps(steps: Iterable[Sequence[Action]]) -> tuple[Samples, Samples]:
@@ -186,7 +182,3 @@ def need_of(action: Action | PlannedAction) -> tuple[str, int, int]:
     if action.kind == "backward_weight":
         return "W", action.stage, action.microbatch  # needs no other stage
     return "B", action.stage + 1, action.microbatch
-
-
-def _step_lengths(run: Recording, steps: Collection[int] | None) -> Samples:
-    return measured_step_times(run, steps).lengths.astype(np.float64)

@@ -18,14 +18,12 @@ from dashboard.analysis.device_view import rank_as_its_device_ran
 from dashboard.analysis.lanes_of_kinds import same_lanes
 from dashboard.analysis.operations import operations
 from dashboard.analysis.replay.own_work import innermost_spans
+from dashboard.analysis.replay.replayed_steps import Stretch
 from dashboard.analysis.steps import step_windows
 from dashboard.runs.part import part_of
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
-
-Stretch: TypeAlias = tuple[int, ...]
-"""Steps that follow each other."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -79,18 +77,3 @@ def _reach(windows: pa.Table) -> tuple[int, int]:
 def _between(start: pa.ChunkedArray, end: pa.ChunkedArray, span: tuple[int, int]) -> pa.Array:
     """What reaches into the span."""
     return pc.and_(pc.less_equal(start, span[1]), pc.greater_equal(end, span[0]))
-
-
-def stretches_of(steps: Sequence[int], of: Sequence[int]) -> list[Stretch]:
-    """Steps that follow each other in `of` together.
-
-    0, 1, 5 of 0, 1, 2, 5 → 0 and 1, 5
-    """
-    place = {step: number for number, step in enumerate(of)}
-    found: list[list[int]] = []
-    for step in sorted(steps, key=lambda step: place[step]):
-        if found and place[step] == place[found[-1][-1]] + 1:
-            found[-1].append(step)
-        else:
-            found.append([step])
-    return [tuple(steps) for steps in found]

@@ -18,7 +18,7 @@ from dashboard.analysis.replay.replay import (
     with_pieces,
     with_transfers,
 )
-from dashboard.analysis.replay.replayed_steps import of_how_many
+from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.replay.replays import replays
 from dashboard.analysis.replay.reservations import reservations
 from dashboard.analysis.replay.scenarios import (
@@ -92,7 +92,7 @@ def what_if(
         replayed_ns=_replayed(graph).mean_ns,
         replay_error=replay_error(graph),
         predictions=tuple(found),
-        notes=(*reservations(run), *of_how_many(run, steps)),
+        notes=(*reservations(run), *replayed_steps(run, steps).notes),
     )
 
 

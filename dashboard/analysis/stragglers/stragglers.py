@@ -17,7 +17,7 @@ from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.replay import step_times
-from dashboard.analysis.replay.replayed_steps import of_how_many
+from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.replay.reservations import reservations
 from dashboard.analysis.replay.scenarios import Durations, Scenario
 from dashboard.analysis.replay.whatif import Prediction, predictions, replay_error
@@ -107,7 +107,7 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
     graph = run.answer(dependency_graph, steps)
     measured = step_times(graph, graph.time)
     sure = reservations(run)
-    notes = (*sure, *of_how_many(run, steps), *_too_few(len(measured.steps)))
+    notes = (*sure, *replayed_steps(run, steps).notes, *_too_few(len(measured.steps)))
     suspects: list[Suspect] = []
     if measured.steps and graph.pieces.num_rows:
         work = work_of(run, graph)

@@ -61,7 +61,7 @@ def test_several_stretches_of_steps_of_several_ranks_each(
     whole = _said(run)
     assert len(whole["stragglers"]["steps"]) == 8, "of four stretches all but the first steps"
     assert whole["findings"]
-    assert len(budget.replayed_steps(run)) == 12
+    assert len(budget.replayed_steps(run).steps) == 12
     assert _by_parts(tmp_path / "run") == whole
 
 

@@ -18,7 +18,7 @@ from dashboard.analysis.replay.outside_of_plan import Outside
 from dashboard.analysis.replay.scenarios import stage_takes
 from dashboard.analysis.replay.simulation import parts_of_stages, simulate
 from dashboard.analysis.replay.step_model import StepModel, step_model
-from tests.support.pipeline_toy import write_pipeline
+from tests.support.pipeline_toy import STEP_END, step_events, write_pipeline, write_steps
 from tests.support.toy import Event, write_run
 from tracer.errors import UsageError
 from tracer.run_files import SchedulePlan
@@ -38,6 +38,37 @@ def test_the_model_of_the_paper_pipeline(toy: StepModel) -> None:
     assert [set(found.whole / 1000) for found in toy.outside] == [{6}, {27}, {48}]
     assert set(toy.step_ns / 1000) == {130}
     assert set(toy.durations[1, "backward"] / 1000) == {20}
+
+
+def test_the_model_is_of_the_steps_whose_times_are_measured(tmp_path: Path) -> None:
+    """Six steps with a pause of 1000 between the third and the fourth, in which all takes twice as
+    long: it leads in, as the first of the run does, and of the pause nothing is known.
+    """
+    pause = 3 * STEP_END + 1000
+    steps = [step_events(step, at=step * STEP_END) for step in range(3)]
+    slow = step_events(3)
+    steps.append(
+        {
+            rank: [
+                replace(event, start=pause + 2 * event.start, duration=2 * event.duration)
+                for event in events
+            ]
+            for rank, events in slow.items()
+        }
+    )
+    after = pause + 2 * STEP_END
+    steps += [step_events(4 + n, at=after + n * STEP_END) for n in range(2)]
+    model = step_model(open_run(write_steps(tmp_path / "run", steps)))
+    assert model.steps == (1, 2, 4, 5)
+    assert (model.step_ns / 1000).tolist() == [130] * 4
+    assert set(model.durations[1, "backward"] / 1000) == {20}
+    assert set(model.hand_over / 1000) == {1}
+    # From 1 to 2 and from 4 to 5; between 2 and 4 there is a whole step.
+    assert [(found.whole / 1000).tolist() for found in model.outside] == [
+        [6] * 2,
+        [27] * 2,
+        [48] * 2,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dashboard import Run, open_run
 from dashboard.analysis.replay import replayed_steps as budget
 from dashboard.analysis.replay.graph import dependency_graph
 from dashboard.analysis.replay.replay import measured_step_times, step_times
-from dashboard.analysis.replay.replayed_steps import of_how_many, replayed_steps
+from dashboard.analysis.replay.replayed_steps import replayed_steps
 from tests.test_repo.markdown import ROOT
 
 SAMPLES = sorted(path.parent for path in (ROOT / "sample_traces").glob("*/run.json"))
@@ -34,22 +34,24 @@ def test_the_example_of_its_docstring() -> None:
     per_step = budget.MOST_EVENTS // 20
     run = _Counted(100, 100 * per_step)
     apart = (*range(8, 12), *range(28, 32), *range(48, 52), *range(68, 72), *range(88, 92))
-    assert replayed_steps(run) == apart
-    assert replayed_steps(run, range(40, 60)) == tuple(range(40, 60))
+    assert replayed_steps(run).steps == apart
+    assert replayed_steps(run, range(40, 60)).stretches == (tuple(range(40, 60)),)
     large = _Counted(100, 100 * budget.MOST_EVENTS)
-    assert replayed_steps(large) == (23, 24, 25, 73, 74, 75)
+    assert replayed_steps(large).stretches == ((23, 24, 25), (73, 74, 75))
 
 
 @given(steps=st.integers(0, 3_000), per_step=st.integers(1, 2 * budget.MOST_EVENTS))
 def test_never_more_than_the_budget_and_the_same_again(steps: int, per_step: int) -> None:
     run = _Counted(steps, steps * per_step)
-    chosen = replayed_steps(run)
+    replayed = replayed_steps(run)
+    chosen = replayed.steps
     assert list(chosen) == sorted(set(chosen))
     most = max(budget.MOST_EVENTS // per_step, budget.FEWEST_STEPS)
     assert len(chosen) <= most
     assert len(chosen) >= min(steps, most) * 0.5
-    assert replayed_steps(run, chosen) == chosen
-    assert bool(of_how_many(run)) == (len(chosen) < steps)
+    assert replayed_steps(run, chosen).steps == chosen
+    assert bool(replayed.notes) == (len(chosen) < steps)
+    assert all(list(s) == list(range(s[0], s[-1] + 1)) for s in replayed.stretches)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
@@ -101,7 +103,7 @@ def test_critical_paths_in_stretches_are_those_of_the_whole_run(
     followed = some.steps["step"]
     assert 0 < len(followed) < whole.steps.num_rows
     assert some.segments.equals(whole.segments.filter(pc.is_in(whole.segments["step"], followed)))
-    replayed = replayed_steps(run)
+    replayed = replayed_steps(run).steps
     assert some.notes[0].startswith(f"{len(replayed)} of {len(run.steps)} steps are replayed")
     leading = {step for step in replayed if step - 1 not in replayed}
     assert {*followed.to_pylist()} == {*replayed} - leading, "the first of a stretch leads in"
