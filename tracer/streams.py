@@ -50,6 +50,8 @@ class StreamWriter:
     ) -> None:
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - to cut off half a batch
         self._sink = pa.OSFile(os.fsencode(path), "ab")
+        # Arrow's would stay open in what a training becomes that replaces itself (os.execv).
+        os.set_inheritable(self._sink.fileno(), False)
         self._without_schema = False
         self._stream = ipc.new_stream(
             self._sink,

@@ -75,6 +75,23 @@ with Tracer(sys.argv[1], collectors=[], flush_interval_s=0.02) as t:
 """
 
 
+_REPLACES_ITSELF = """
+import os, sys
+from tracer import Tracer
+t = Tracer(sys.argv[1], collectors=[], flush_interval_s=0.02)
+t.start()
+t.step()
+while not (t.path / "rank-00000.arrows").stat().st_size: pass
+os.execv("/bin/ls", ["ls", "-l", "/proc/self/fd"])
+"""
+
+
+def test_what_a_training_becomes_by_exec_has_no_file_of_ours(tmp_path: Path) -> None:
+    done = run_python("-c", _REPLACES_ITSELF, tmp_path / "run", preloaded=True)
+    assert "/fd" in done.stdout, "it lists what it has"
+    assert str(tmp_path) not in done.stdout
+
+
 def test_os_exit_leaves_what_was_flushed(tmp_path: Path) -> None:
     run_python("-c", _GONE_AT_ONCE, tmp_path / "run", expect=3)
 
