@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -69,23 +71,38 @@ def _record(path: Path, steps: int, processes: int, *, followed: bool) -> list[f
         command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     seen: dict[int, float] = {}
-    if followed:
-        dashboard = "from dashboard.cli import main; main()"
-        watched = subprocess.Popen(
-            [sys.executable, "-c", dashboard, "dashboard", "--follow", str(path), "--port", "0"],
-            cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True,
-        )  # fmt: skip
-        assert watched.stdout is not None
-        address = watched.stdout.readline().split()[2]
-        while training.poll() is None:
-            _look(address, seen)
-            time.sleep(_ASK_EVERY_S)
-        watched.terminate()
-        watched.wait()
-    if training.wait():
-        raise SystemExit(f"the training ended with {training.returncode}")
+    with _ended(training):
+        if followed:
+            with _dashboard(path) as address:
+                while training.poll() is None:
+                    _look(address, seen)
+                    time.sleep(_ASK_EVERY_S)
+        if training.wait():
+            raise SystemExit(f"the training ended with {training.returncode}")
     return _delays(path, seen)
+
+
+@contextmanager
+def _dashboard(path: Path) -> Iterator[str]:
+    """A dashboard that follows the run; its address."""
+    dashboard = "from dashboard.cli import main; main()"
+    watched = subprocess.Popen(
+        [sys.executable, "-c", dashboard, "dashboard", "--follow", str(path), "--port", "0"],
+        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    with _ended(watched):
+        assert watched.stdout is not None
+        yield watched.stdout.readline().split()[2]
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """It has ended after the block, however that is left."""
+    with process:
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 def _look(address: str, seen: dict[int, float]) -> None:
