@@ -71,6 +71,46 @@ def test_brackets_go_from_step_to_step_and_f_fits(tab: Tab) -> None:
     expect(page.locator("[data-part=range]")).to_contain_text(f"{STEPS * 100}.0 ms wide")
 
 
+def test_the_step_in_the_middle_is_found_without_going_through_all(tab: Tab) -> None:
+    """The nearest, as going through all says, and two dozen looks at 100,000 steps."""
+    page = at_step_1(tab)
+    found = page.evaluate(
+        """async () => {
+          const { Steps } = await import("/assets/timeline/steps.mjs");
+          let looks = 0;
+          const counted = (values) =>
+            new Proxy(values, { get: (of, at) => ((looks += at !== "length"), of[at]) });
+          const steps = (count) => {
+            const number = [...Array(count).keys()];
+            // Each overlaps the next, by as much as it likes.
+            const start = number.map((n) => 10 * n + 3 * Math.sin(n));
+            const end = number.map((n) => 10 * n + 13 + 3 * Math.cos(n));
+            return { number, start, end };
+          };
+          const of = (lanes) => new Steps({ lanes: { steps: lanes, span: [0, 0] } });
+          const wrong = [];
+          for (const count of [1, 2, 3, 40]) {
+            const { number, start, end } = steps(count);
+            for (let ns = -5.25; ns < 10 * count + 20; ns += 0.7) {
+              const away = number.map((n) => Math.abs((start[n] + end[n]) / 2 - ns));
+              const nearest = away.indexOf(Math.min(...away));
+              if (of({ number, start, end }).nearest(ns) !== nearest) wrong.push([count, ns]);
+            }
+          }
+          const many = steps(100_000);
+          const { start, end, number } = many;
+          const watched = { start: counted(start), end: counted(end), number: counted(number) };
+          const nearest = of(watched).nearest((start[77_777] + end[77_777]) / 2);
+          const span = of(watched).span(77_776, 77_778);
+          const spans = span[0] === start[77_776] && span[1] === end[77_778];
+          return { wrong, nearest, spans, looks };
+        }"""
+    )
+    looks = found.pop("looks")
+    assert found == {"wrong": [], "nearest": 77_777, "spans": True}
+    assert looks < 100
+
+
 def test_a_reload_and_a_shared_link_show_the_same_view(tab: Tab) -> None:
     page = at_step_1(tab)
     page.mouse.click(*place(page, STEP + 10 * MS))

@@ -18,6 +18,18 @@ export function stepsByRank({ start: from, step: { rank, number, start, duration
   return steps;
 }
 
+/** The first of so many places that has reached something, which all after it have as well; their
+ * count if none has. */
+function firstPlace(count, hasReached) {
+  let [low, high] = [0, count];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    if (hasReached(middle)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 export class Steps {
   /** `t` is the Timeline of timeline.mjs. */
   constructor(t) {
@@ -35,16 +47,14 @@ export class Steps {
     this.show(number[Math.min(number.length - 1, Math.max(0, to))]);
   }
 
-  /** Place of the step whose middle is nearest to a moment: steps of different ranks overlap. */
+  /** Place of the step whose middle is nearest to a moment: steps of different ranks overlap, their
+   * middles follow each other. */
   nearest(ns) {
     const { start, end } = this.t.lanes.steps;
-    let found = 0;
-    let least = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < start.length; i += 1) {
-      const away = Math.abs((start[i] + end[i]) / 2 - ns);
-      if (away < least) [found, least] = [i, away];
-    }
-    return found;
+    const middle = (i) => (start[i] + end[i]) / 2;
+    const next = firstPlace(start.length, (i) => middle(i) >= ns);
+    if (next === 0) return 0;
+    return next < start.length && middle(next) - ns < ns - middle(next - 1) ? next : next - 1;
   }
 
   /** A click on the axis shows the step that is there: of the rank at the top, which the axis
@@ -77,8 +87,7 @@ export class Steps {
   span(first, last) {
     const { number, start, end } = this.t.lanes.steps;
     let [from, to] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-    for (let i = 0; i < number.length; i += 1) {
-      if (number[i] < first || number[i] > last) continue;
+    for (let i = firstPlace(number.length, (at) => number[at] >= first); number[i] <= last; i += 1) {
       from = Math.min(from, start[i]);
       to = Math.max(to, end[i]);
     }
