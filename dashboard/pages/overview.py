@@ -33,6 +33,8 @@ from dashboard.pages.markup import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from dashboard.analysis.replay.critical_path import CriticalPath
     from dashboard.analysis.whole_run.findings import Finding
     from dashboard.analysis.whole_run.flops import FlopsUtilization
@@ -84,7 +86,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
                 step_times(accounting, state.theme, changes),
             ),
             *([_changes(changes, state)] if changes else []),
-            _critical_path(run.critical_path(steps), state),
+            _critical_path(run.critical_path(steps), times, state),
         ],
         className="page-stack",
     )
@@ -208,8 +210,10 @@ def _finding(finding: Finding, state: ViewState) -> list[Any]:
     ]
 
 
-def _critical_path(found: CriticalPath, state: ViewState) -> html.Section:
-    """What the path was spent on, and the way to it in the timeline, at the longest step."""
+def _critical_path(found: CriticalPath, times: pa.Table, state: ViewState) -> html.Section:
+    """What the path was spent on, and the way to it in the timeline, at the longest of all chosen
+    steps, of which the path of some may have been followed.
+    """
     rows = [
         [
             CATEGORY_LABELS.get(row["category"], row["category"]),
@@ -221,10 +225,10 @@ def _critical_path(found: CriticalPath, state: ViewState) -> html.Section:
         ]
         for row in found.summary.to_pylist()[:_MOST_OF_PATH]
     ]
-    longest = max(found.steps.to_pylist(), key=lambda row: row["length_ns"], default=None)
+    longest = max(times.to_pylist(), key=lambda row: row["median_ns"])
     there = replace(
         state,
-        window=longest and (longest["start"], longest["start"] + longest["length_ns"]),
+        window=(longest["start"], longest["start"] + longest["high_ns"]),
         extra={**state.extra, "path": "1"},
     )
     columns = ("category", "what", "stage", "rank", "per step", "of the path")
