@@ -5,13 +5,14 @@ All give the same results. A task whose worker is lost is done again by another.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -28,6 +29,8 @@ Advance = Callable[[int], object]
 _RETRIES: Final = 3
 """How often processes are started anew in place of lost ones, before something else is wrong."""
 _CONNECT_S: Final = 10
+_AGAIN_S: Final = 2
+"""A connection that broke is there again at once, or its scheduler is gone."""
 _WORKERS_S: Final = 60
 
 
@@ -156,9 +159,9 @@ class Dask:
     def do(self, tasks: Tasks, wanted: Collection[str], advance: Advance) -> dict[str, Any]:
         """See `Place`."""
         done: set[str] = set()
-        for _ in range(_RETRIES + 1):
+        for attempt in range(_RETRIES + 1):
             try:
-                return self._once(tasks, wanted, advance, done)
+                return self._once(tasks, wanted, advance, done, again=attempt > 0)
             except _Dropped as error:
                 reason = str(error)
         raise TraceError(
@@ -167,14 +170,20 @@ class Dask:
         )
 
     def _once(
-        self, tasks: Tasks, wanted: Collection[str], advance: Advance, done: set[str]
+        self,
+        tasks: Tasks,
+        wanted: Collection[str],
+        advance: Advance,
+        done: set[str],
+        *,
+        again: bool,
     ) -> dict[str, Any]:
         """The results; adds to `done` what is done for the first time.
 
         Raises:
             _Dropped: the scheduler does not do some of them.
         """
-        with _client(self.address) as client:
+        with _client(self.address, again=again) as client:
             from distributed import as_completed
 
             start = f"rankscope-{secrets.token_hex(4)}-"
@@ -206,10 +215,11 @@ class _Dropped(Exception):
 
 
 @contextmanager
-def _client(address: str) -> Iterator[Any]:
+def _client(address: str, *, again: bool) -> Iterator[Any]:
     try:
         from distributed import Client
         from distributed.comm import get_address_host_port
+        from distributed.utils import silence_logging_cmgr
     except ImportError as error:
         raise UsageError("--scheduler needs Dask: pip install 'rankscope[cluster]'") from error
     try:
@@ -220,8 +230,13 @@ def _client(address: str) -> Iterator[Any]:
             "prints it"
         ) from error
     try:
-        client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+        client = Client(address, timeout=_AGAIN_S if again else _CONNECT_S, set_as_default=False)
     except OSError as error:
+        if again:
+            raise TraceError(
+                f"{address}: the scheduler is gone, and with it what its workers had done; start "
+                "it again, and then the report"
+            ) from error
         raise UsageError(
             f"{address}: no Dask scheduler answers there ({_line(error)}); start one with "
             "`dask scheduler`, and workers with `dask worker ADDRESS`"
@@ -236,7 +251,10 @@ def _client(address: str) -> Iterator[Any]:
             ) from error
         yield client
     finally:
-        client.close()
+        # A client without its scheduler logs how it gives up connecting; our own line comes anyway.
+        is_lost = client.status == "connecting"
+        with silence_logging_cmgr(logging.CRITICAL) if is_lost else nullcontext():
+            client.close()
 
 
 def _result(address: str, future: Any) -> Any:

@@ -25,6 +25,7 @@ class Cluster:
     """The scheduler's address, and the workers that were started."""
 
     address: str
+    scheduler: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def kill_one(self) -> None:
@@ -32,6 +33,11 @@ class Cluster:
         victim = next(worker for worker in self.workers if worker.poll() is None)
         victim.send_signal(signal.SIGKILL)
         victim.wait(_PATIENCE_S)
+
+    def kill_scheduler(self) -> None:
+        """SIGKILL to the scheduler."""
+        self.scheduler.kill()
+        self.scheduler.wait(_PATIENCE_S)
 
     def await_idle(self) -> None:
         """Wait until all tasks that it has are done."""
@@ -104,7 +110,7 @@ def dask_cluster(
         scheduler = start(
             "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(meeting)
         )
-        running = Cluster(address="")
+        running = Cluster(address="", scheduler=scheduler)
         for _ in range(workers):
             running.workers.append(
                 start(

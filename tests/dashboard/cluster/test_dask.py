@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,7 +22,7 @@ from dashboard.runs.stores import store_at
 from tests.support.dask_cluster import Cluster, dask_cluster
 from tests.support.object_store import Endpoint
 from tests.test_repo.markdown import ROOT
-from tracer.errors import UsageError
+from tracer.errors import TraceError, UsageError
 
 SAMPLE = ROOT / "sample_traces" / "pp2-tp2-1f1b"
 WORKERS = 3
@@ -132,3 +133,20 @@ def test_no_scheduler_is_an_error_that_says_how_to_start_one(
             ["report", str(SAMPLE), "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"],
             catch_exceptions=False,
         )
+
+
+def test_a_scheduler_that_dies_is_one_line_and_soon(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The last test of this file: nobody has the cluster after it."""
+    died = 0.0
+
+    def kill() -> None:
+        nonlocal died
+        cluster.kill_scheduler()
+        died = time.monotonic()
+
+    with pytest.raises(TraceError, match=rf"^{cluster.address}: the scheduler is gone"):
+        found_while(cluster, kill)
+    assert time.monotonic() - died < places._CONNECT_S, "it does not try for as long as at first"
+    assert capfd.readouterr().err == ""
