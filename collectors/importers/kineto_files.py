@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from collectors.importers.formats import Advance
 from collectors.importers.kineto_helper import Helper, loaded
 from collectors.importers.kineto_pieces import PieceReader
 from collectors.importers.kineto_reading import KinetoFile, read_file
+from collectors.scratch import scratch
 
 _MOST_AHEAD: Final = 1 << 30
 """Bytes of JSON in the files that are read at a time; a sixth of it is in memory as columns."""
@@ -102,7 +102,11 @@ class _Reading:
         self._lock = threading.Lock()
         self._stopped = False
         self._reader = PieceReader()
-        self._place = _place() if helpers else None
+        self._scratch = contextlib.ExitStack()
+        self._place: Path | None = None  # where helpers put what they found
+        if helpers:
+            with contextlib.suppress(OSError):
+                self._place = self._scratch.enter_context(scratch())
         self._helpers = [Helper() for _ in range(helpers if self._place else 0)]
         self._free: SimpleQueue[Helper] = SimpleQueue()
         for helper in self._helpers:
@@ -114,7 +118,7 @@ class _Reading:
         """Have the file read by the next helper that is free, if there is any."""
         if self._pool is None or self._place is None:
             return Future()
-        found = Path(self._place.name) / str(next(self._numbers))
+        found = self._place / str(next(self._numbers))
         return self._pool.submit(self._by_helper, path, found)
 
     def read(self, path: Path) -> KinetoFile:
@@ -132,8 +136,7 @@ class _Reading:
             self._pool.shutdown(cancel_futures=True)
         for helper in self._helpers:
             helper.close()
-        if self._place is not None:
-            self._place.cleanup()
+        self._scratch.close()
         self._reader.close()
 
     def _by_helper(self, path: Path, found: Path) -> KinetoFile | Path:
@@ -158,14 +161,6 @@ class _Reading:
 
 class _Stopped(Exception):
     """Ends a thread whose result nobody waits for."""
-
-
-def _place() -> tempfile.TemporaryDirectory[str] | None:
-    """Where helpers put what they found; None if no directory for such files can be written."""
-    try:
-        return tempfile.TemporaryDirectory(prefix="rankscope-")
-    except OSError:
-        return None
 
 
 def _processes(sizes: Sequence[int]) -> int:

@@ -7,16 +7,15 @@ rank only grow, so that one of the same length is the same.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 from pyarrow import ipc
 
+from collectors.scratch import scratch
 from dashboard.runs.caches import Fingerprint
 from dashboard.runs.mirror import OF_A_RUN
 from dashboard.runs.open_packed import SUMMARY, packed_ranks, publish
@@ -223,8 +222,8 @@ def _pack(item: _Item, destination: Store, there: Fingerprint) -> bool:
     name = packed_file(item.rank)
     if name in there and _packed_bytes(destination, name) >= item.bytes:
         return False
-    with tempfile.TemporaryDirectory(prefix="rankscope-") as scratch:
-        path = Path(scratch) / item.name
+    with scratch() as folder:
+        path = folder / item.name
         if item.store.directory is not None:
             path = item.store.directory / item.name
         else:
