@@ -39,6 +39,16 @@ def calls(run: Path, rank: int, *, step: int | None = None) -> list[Row]:
     ]
 
 
+def steps(run: Path, rank: int = 0) -> list[int]:
+    """The steps whose windows are there, in order."""
+    return [row["step"] for row in rows(run, rank, kind="step")]
+
+
+def marks(run: Path, rank: int = 0) -> list[str]:
+    """What its markers say, in order."""
+    return [row["name"] for row in rows(run, rank, kind="marker")]
+
+
 def facts(run: Path, rank: int) -> dict[str, Any]:
     """What `rank-NNNNN.json` holds."""
     return _json(run / f"rank-{rank:05d}.json")
