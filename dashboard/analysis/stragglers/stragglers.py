@@ -118,8 +118,11 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
     is_sure = abs(error) < _GOOD_REPLAY and not sure
     del suspects[_MOST_PRICED:]
     prices = predictions(graph, (Scenario(name=s.cause, apply=_without(s)) for s in suspects))
-    priced = [_priced(s, p, is_sure=is_sure) for s, p in zip(suspects, prices, strict=True)]
-    worth = [found for found in priced if _is_worth_it(found, len(measured.steps))]
+    looked_at = len(measured.steps)
+    priced = [
+        _priced(s, p, looked_at, is_sure=is_sure) for s, p in zip(suspects, prices, strict=True)
+    ]
+    worth = [found for found in priced if _is_worth_it(found, looked_at)]
     return Stragglers(
         steps=measured.steps,
         step_ns=measured.mean_ns,
@@ -141,11 +144,11 @@ def _is_worth_it(found: Straggler, steps: int) -> bool:
     return found.share >= least and where_it_is >= WORTH
 
 
-def _priced(suspect: Suspect, found: Prediction, *, is_sure: bool) -> Straggler:
+def _priced(suspect: Suspect, found: Prediction, steps: int, *, is_sure: bool) -> Straggler:
     step_ns = found.step_ns + found.saved_ns
     return Straggler(
         cause=suspect.cause,
-        text=_text(suspect),
+        text=_text(suspect, steps),
         rank=suspect.rank,
         stage=suspect.stage,
         src=suspect.src,
@@ -179,10 +182,10 @@ def _shortened(durations: Ints, change: Change | None) -> Ints:
     return found
 
 
-def _text(suspect: Suspect) -> str:
+def _text(suspect: Suspect, steps: int) -> str:
     much = "" if suspect.slowdown is None else f"{100 * suspect.slowdown:.0f} % "
     who = f"rank {suspect.rank}"
-    some = f"in {len(suspect.steps)} step" + ("s" if len(suspect.steps) > 1 else "")
+    some = f"in {len(suspect.steps)} of {steps} step" + ("s" if steps > 1 else "")
     if suspect.cause == "slow stage":
         told = f"; only rank {suspect.rank} holds it" if suspect.alone else ""
         return f"stage {suspect.stage} computes {much}longer than the other stages{told}"

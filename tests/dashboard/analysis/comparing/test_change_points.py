@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard import open_run
-from dashboard.analysis.comparing.change_points import SURE, change_points, pettitt
+from dashboard.analysis.comparing.change_points import SURE, change_points, moved, pettitt
 from dashboard.figures.overview import step_times
 from tests.support.straggler_toy import More, Toy, in_steps
 from tests.support.toy import Event, write_run
@@ -52,6 +52,27 @@ def test_the_parting_is_the_one_that_counting_pairs_finds(values: list[int]) -> 
 def test_a_short_series_is_never_parted(values: list[int]) -> None:
     """Nine values part best into 4 and 5: K = 20, chance 2 exp(−2400/810) = 0.1."""
     assert pettitt(np.array(values, float))[1] > SURE
+
+
+def test_a_split_moves_to_where_the_steps_lie_closest_to_their_levels() -> None:
+    """Medians 100 and 110: one 100 too many before the split costs nothing, after it 10."""
+    assert moved(np.array([100.0] * 8 + [110.0] * 12), [10]) == [8]
+    assert moved(np.array([100.0] * 8 + [110.0] * 8 + [90.0] * 8), [6, 17]) == [8, 16]
+
+
+@given(
+    lows=st.integers(30, 60), highs=st.integers(20, 30), seed=st.integers(0, 1_000),
+)  # fmt: skip
+def test_a_change_is_told_to_the_step_also_where_one_level_lasted_longer(
+    lows: int, highs: int, seed: int
+) -> None:
+    """Steps of 800 and 1,000 with 20 around them: the slowest of the many 800 rank as high as any
+    in a window that holds few of the others, and the test by ranks alone is a few steps off.
+    """
+    level = np.repeat([800.0, 1000.0, 800.0], [lows, highs, lows])
+    series = level + np.random.default_rng(seed).uniform(-20, 20, len(level))
+    split = np.array([lows + 3, lows + highs + 3])
+    assert moved(series, split.tolist()) == [lows, lows + highs]
 
 
 def test_a_regression_and_its_category_are_found(tmp_path: Path) -> None:
