@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import psutil
 from rich.console import Console
 
 from benchmarks import _machine
@@ -109,7 +110,7 @@ def _run(name: str, patience: float, results: Results) -> str | None:
             start_new_session=True,
         )
         is_late = threading.Event()
-        late = threading.Timer(patience, _kill, [process, is_late])
+        late = threading.Timer(patience, end, [process, is_late])
         late.start()
         try:
             assert process.stdout is not None
@@ -120,7 +121,7 @@ def _run(name: str, patience: float, results: Results) -> str | None:
             status = process.wait()
         finally:
             late.cancel()
-            _kill(process)
+            end(process)
     if is_late.is_set():
         return f"took longer than {patience:g} s"
     return f"exit code {status}" if status else None
@@ -134,24 +135,41 @@ def _figure(line: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and {"name", "value", "unit"} <= set(found) else None
 
 
-def _kill(process: subprocess.Popen[str], because: threading.Event | None = None) -> None:
-    """End it and all that it started: they share its session.
+def end(process: subprocess.Popen[str], because: threading.Event | None = None) -> None:
+    """End it and all that it started.
 
-    First as Ctrl-C would, so that they clean up and end what has a session of its own.
+    First as Ctrl-C would, so that they clean up. Those of its session at once; torchrun's ranks
+    have sessions of their own, and are left alone by a torchrun that ends while it starts them.
     """
     if because is not None:
         because.set()
+    family: set[psutil.Process] = set()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        family |= _descendants(process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         deadline = time.monotonic() + _GRACE_S
         while time.monotonic() < deadline:
             process.poll()
+            family |= _descendants(process.pid)
             try:
                 os.killpg(process.pid, 0)
             except ProcessLookupError:
-                return
+                break
             time.sleep(_LOOK_S)
+        else:
+            continue
+        break
+    for left in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+
+
+def _descendants(pid: int) -> set[psutil.Process]:
+    try:
+        return set(psutil.Process(pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return set()
 
 
 if __name__ == "__main__":

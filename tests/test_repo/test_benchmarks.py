@@ -143,6 +143,28 @@ def test_after_ctrl_c_there_are_tables_and_no_processes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_has_a_session_of_its_own_ends_as_well() -> None:
+    """As torchrun's ranks have, whom a torchrun that is interrupted at its start leaves alone."""
+    code = (
+        "import subprocess, time\n"
+        "subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "print('started', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == "started\n"
+    family = psutil.Process(started.pid).children()
+    assert len(family) == 1
+
+    bench.end(started)
+
+    assert started.returncode == -signal.SIGINT
+    assert not psutil.wait_procs(family, timeout=60)[1]
+
+
 def test_growth_ends_in_time() -> None:
     done = _ran([sys.executable, "-m", "benchmarks.scale", "--minutes", "0"])
 
