@@ -56,12 +56,16 @@ class Replayed:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line that says how many there are; none where they are all."""
+        """A line that says how many count, which the first of a stretch does not; none where they
+        are all.
+        """
         if self.are_all:
             return ()
+        count = len(self.steps) - len(self.stretches)
         return (
-            f"{len(self.steps)} of {self.chosen:,} steps are replayed, in stretches over the run; "
-            "--step A:B chooses others",
+            f"{count} of {self.chosen:,} steps are looked at, in {len(self.stretches)} stretches "
+            "over the run, each with one more that leads in; a range of steps (--step A:B) chooses "
+            "others",
         )
 
 

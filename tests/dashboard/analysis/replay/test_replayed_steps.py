@@ -85,7 +85,8 @@ def test_of_a_long_run_the_same_is_found_from_stretches(
 
     assert whole.notes == ()
     assert some.notes == (
-        "20 of 60 steps are replayed, in stretches over the run; --step A:B chooses others",
+        "15 of 60 steps are looked at, in 5 stretches over the run, each with one more that leads "
+        "in; a range of steps (--step A:B) chooses others",
     )
     assert abs(some.replay_error) < 1e-5, "stretches replay to what was measured"
     assert whole.found[0].rank == some.found[0].rank == 5
@@ -104,6 +105,6 @@ def test_critical_paths_in_stretches_are_those_of_the_whole_run(
     assert 0 < len(followed) < whole.steps.num_rows
     assert some.segments.equals(whole.segments.filter(pc.is_in(whole.segments["step"], followed)))
     replayed = replayed_steps(run).steps
-    assert some.notes[0].startswith(f"{len(replayed)} of {len(run.steps)} steps are replayed")
+    assert some.notes[0].startswith(f"{len(followed)} of {len(run.steps)} steps are looked at")
     leading = {step for step in replayed if step - 1 not in replayed}
     assert {*followed.to_pylist()} == {*replayed} - leading, "the first of a stretch leads in"
