@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dash import ClientsideFunction, Dash, Input, State, html
 
 from dashboard.analysis.communication.waits import waits_by_culprit
+from dashboard.analysis.comparing.compared_steps import warm_steps
 from dashboard.analysis.whole_run.work_by_step import work_by_step
 from dashboard.figures.stragglers import wait_matrix, work_heatmap
 from dashboard.figures.units import percent_text, time_text
@@ -42,7 +43,7 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     elif found.is_telling:
         first = [_nothing(found)]
     return html.Div(
-        [*map(notice, found.notes), *first, *_maps(run, found, steps, state), *last],
+        [*map(notice, found.notes), *first, *_maps(run, steps, state), *last],
         className="page-stack",
     )
 
@@ -56,11 +57,9 @@ def register(app: Dash, runs: Sequence[Run]) -> None:
     )
 
 
-def _maps(
-    run: Run, found: Stragglers, steps: Sequence[int], state: ViewState
-) -> list[html.Section]:
+def _maps(run: Run, steps: Sequence[int], state: ViewState) -> list[html.Section]:
     """Who worked more than usual in which step, and who waited for whom."""
-    work = run.answer(work_by_step, found.steps or steps)
+    work = run.answer(work_by_step, warm_steps(run, steps))
     waits = run.answer(waits_by_culprit, steps)
     several = f" A column is the busiest of {work.stretch} steps." if work.stretch > 1 else ""
     return [

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from plotly.utils import PlotlyJSONEncoder
 
 from dashboard import open_run
+from dashboard.analysis.replay import replayed_steps as budget
 from dashboard.pages import stragglers
 from dashboard.pages.state import ViewState, parse
 from tests.support.straggler_toy import More, Toy, in_steps
@@ -49,3 +51,14 @@ def test_a_run_without_stragglers_is_told_so(tmp_path: Path) -> None:
 def test_a_range_without_steps_is_told_so(tmp_path: Path) -> None:
     run = Toy().write(tmp_path / "run")
     assert "No step in the range 90-99" in json.dumps(_shown(run, ViewState(steps=(90, 99))))
+
+
+def test_the_map_has_all_steps_also_where_few_are_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "MOST_EVENTS", 1)
+    run = open_run(Toy(steps=12).write(tmp_path / "run"))
+    assert run.stragglers().steps == (2, 3, 8, 9)
+
+    page = stragglers.layout([run], ViewState())
+    assert list(page["stragglers-work"].figure.data[0].x) == list(range(1, 12))
