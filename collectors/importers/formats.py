@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from collectors.importers.imported_run import imported_run
+from collectors.importers.imported_run import Watch, imported_run
 from tracer.errors import TraceError, UsageError
 
 IMPORTERS: Final[dict[str, str]] = {
@@ -130,9 +130,11 @@ def import_files(
     *,
     overwrite: bool = False,
     advance: Advance = lambda done: None,
+    watch: Watch = lambda rank, events: None,
     **options: Any,
 ) -> None:
     """Make the run directory `out` of these files; either all of it is there afterwards or none.
+    `watch` sees all events as they are written.
 
     Raises:
         UsageError: `out` exists already or cannot be written.
@@ -140,7 +142,9 @@ def import_files(
     """
     defaults = {option.name.replace("-", "_"): option.default for option in format.options}
     named = str(files[0]) + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
-    with imported_run(out, format=format.name, overwrite=overwrite, named=named) as run:
+    with imported_run(
+        out, format=format.name, overwrite=overwrite, named=named, watch=watch
+    ) as run:
         format.read(files, run, advance, **(defaults | options))
 
 

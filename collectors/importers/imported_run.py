@@ -11,7 +11,7 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -48,9 +48,18 @@ _ABANDONED_S: Final = 86_400
 """A part that nobody has written to for a day was left by a process that was killed."""
 
 
+Watch = Callable[[int, pa.RecordBatch], None]
+"""Told of a rank and some of its events, as they are written."""
+
+
 @contextlib.contextmanager
 def imported_run(
-    out: Path, *, format: str, overwrite: bool = False, named: str = ""
+    out: Path,
+    *,
+    format: str,
+    overwrite: bool = False,
+    named: str = "",
+    watch: Watch = lambda rank, events: None,
 ) -> Iterator[ImportedRun]:
     """A run to fill in the block; it is at `out` when the block ends without an error.
 
@@ -59,6 +68,7 @@ def imported_run(
         format: name of the source's format, as in `rankscope import FORMAT`.
         named: what errors call the source.
         overwrite: replace a run at `out` that was imported before (never a recorded one).
+        watch: sees all events, in the order of their files.
 
     Raises:
         UsageError: `out` exists already or cannot be written.
@@ -68,7 +78,7 @@ def imported_run(
     _check_free(out, overwrite)
     part = _make_part(out)
     try:
-        run = ImportedRun(part, format, named or f"the {format} files")
+        run = ImportedRun(part, format, named or f"the {format} files", watch)
         try:
             yield run
             run._finish()
@@ -92,7 +102,7 @@ class ImportedRun:
         known: None; or all of this at once, where the source is a run that was exported.
     """
 
-    def __init__(self, directory: Path, format: str, named: str) -> None:
+    def __init__(self, directory: Path, format: str, named: str, watch: Watch) -> None:
         self.world_size = 0
         self.mesh: Mesh | None = None
         self.schedule: SchedulePlan | None = None
@@ -103,6 +113,7 @@ class ImportedRun:
         self._directory = directory
         self._format = format
         self._named = named
+        self.watch = watch
         self._run_id = secrets.token_hex(8)
         self._lacks: dict[str, None] = {}
         self._ranks: dict[int, ImportedRank] = {}
@@ -276,6 +287,7 @@ class ImportedRank:
         except ValueError as error:
             raise DamagedTrace(f"rank {self.number}: an event that cannot be: {error}") from error
         self._events.write(batch)
+        self._run.watch(self.number, batch)
         self.rows += batch.num_rows
 
     def _flush_counters(self) -> None:

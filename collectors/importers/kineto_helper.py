@@ -1,8 +1,9 @@
 """A second process that reads Kineto files: numpy and Arrow are called so often for so little that
 two threads wait for Python's lock more than they gain.
 
-It is a fresh interpreter and no fork, since the process that imports may have threads of its own
-(a notebook, the dashboard), and not `multiprocessing`, which would run the user's script again.
+A process with one thread is forked, which takes no time and shares all modules. One with threads
+of its own (a notebook, the dashboard) starts a fresh interpreter: a fork would inherit locks that
+nobody there gives back. `multiprocessing` would run the user's script again.
 
     parent  →  a line of JSON: the file, and where to put what it holds
     helper  →  lines: bytes read, any number of times; then `done`, or `failed`
@@ -17,11 +18,18 @@ import gc
 import json
 import os
 import pickle
+import select
+import signal
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
+
+import pyarrow as pa
 
 from collectors.importers.kineto_pieces import PieceReader
 from collectors.importers.kineto_reading import KinetoFile, read_file
@@ -30,7 +38,7 @@ _CODE: Final = """
 import sys
 sys.path[:] = {path!r}
 from collectors.importers.kineto_helper import serve
-serve()
+serve(0, 1)
 """
 """The parent's `sys.path` comes first: without it the working directory would."""
 
@@ -40,36 +48,47 @@ _ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THRE
 """Arrow's own allocator holds on to 20 MB more, and is not faster here; nobody multiplies."""
 
 
+_SILENT_S: Final = 120
+"""A helper that says nothing for so long hangs: it reads 150 MB in a second, and says every two."""
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Child:
+    """A process that was started: the ends of its pipes that are ours, and how to end it.
+
+    Attributes:
+        wait: for its end; returns the exit code, negative for a signal.
+    """
+
+    pid: int
+    asked: int
+    said: int
+    kill: Callable[[], None]
+    wait: Callable[[], int]
+
+
 class Helper:
-    """The parent's end; for one thread at a time. A helper that cannot be started, or dies, reads
-    nothing, and whoever asked reads the file itself.
+    """The parent's end; for one thread at a time. A helper that cannot be started, dies or hangs
+    reads nothing, and whoever asked reads the file itself.
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        code = _CODE.format(path=sys.path)
+        self.child: Child | None = None
+        self.ended: int | None = None
+        self._rest = b""
         with contextlib.suppress(OSError):
-            self._process = subprocess.Popen(
-                [sys.executable or "", "-c", code],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | _ENVIRONMENT,
-                start_new_session=True,  # Ctrl-C is for the parent, which ends this one
-            )
+            self.child = forked() if may_fork() else fresh()
 
     def read(self, path: Path, found: Path, advance: Callable[[int], None]) -> bool:
         """Have it read, and what it holds put into the file `found`, for `loaded`; whether that was
         done to the end.
         """
-        process, done = self._process, 0
-        if process is None or process.stdin is None or process.stdout is None:
+        if self.child is None:
             return False
-        said = b""
+        said, done = b"", 0
         with contextlib.suppress(OSError):
-            process.stdin.write(json.dumps([str(path), str(found)]).encode() + b"\n")
-            process.stdin.flush()
-            while (said := process.stdout.readline().strip()).isdigit():
+            os.write(self.child.asked, json.dumps([str(path), str(found)]).encode() + b"\n")
+            while (said := self._line(self.child.said)).isdigit():
                 done += int(said)
                 advance(int(said))
         if said != _DONE:
@@ -78,17 +97,118 @@ class Helper:
             self.stop()  # who says something else may answer the next question with this one's
         return said == _DONE
 
+    def _line(self, said: int) -> bytes:
+        """The next line; empty at the end, or if none comes."""
+        while b"\n" not in self._rest:
+            waiting = select.poll()
+            waiting.register(said, select.POLLIN)
+            more = os.read(said, 1 << 12) if waiting.poll(_SILENT_S * 1_000) else b""
+            if not more:
+                return b""
+            self._rest += more
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.strip()
+
     def stop(self) -> None:
         """End the process, whatever it does: `read` returns soon, in another thread."""
-        if self._process is not None:
-            self._process.kill()
+        if self.child is not None:
+            self.child.kill()
 
     def close(self) -> None:
         """End it; nobody reads."""
-        self.stop()
-        if self._process is not None:
-            with contextlib.suppress(OSError):
-                self._process.communicate()
+        if self.child is None or self.ended is not None:
+            return
+        self.child.kill()
+        self.ended = self.child.wait()
+        for end in (self.child.asked, self.child.said):
+            os.close(end)
+
+
+def forked() -> Child:
+    """This process once more, which serves.
+
+    Raises:
+        OSError: there is no room for another one.
+    """
+    (asked, ask), (tell, said) = os.pipe(), os.pipe()
+    try:
+        with warnings.catch_warnings():
+            # Since 3.12 of any second thread; those of numpy and Arrow are made ready for a fork.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            _serve_and_leave(asked, said)
+    except OSError:
+        for end in (ask, tell):
+            os.close(end)
+        raise
+    finally:
+        for end in (asked, said):
+            os.close(end)
+
+    def wait() -> int:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:  # somebody ignores SIGCHLD, or has waited
+            return -signal.SIGKILL
+
+    def kill() -> None:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+    return Child(pid=pid, asked=ask, said=tell, kill=kill, wait=wait)
+
+
+def _serve_and_leave(asked: int, said: int) -> NoReturn:
+    """What the fork does: nothing of what it inherited may be seen to happen twice."""
+    try:
+        gc.disable()  # looking through all modules would copy them
+        os.setsid()  # Ctrl-C is for the parent, which ends this one
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            if standard not in (asked, said):
+                os.dup2(nowhere, standard)
+        for end in map(int, os.listdir("/proc/self/fd")):
+            if end > 2 and end not in (asked, said):
+                with contextlib.suppress(OSError):
+                    os.close(end)
+        pa.set_memory_pool(pa.system_memory_pool())
+        serve(asked, said)
+    finally:
+        os._exit(0)
+
+
+def fresh() -> Child:
+    """A new interpreter that serves.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    (asked, ask), (tell, said) = os.pipe(), os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable or "", "-c", _CODE.format(path=sys.path)],
+            stdin=asked,
+            stdout=said,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | _ENVIRONMENT,
+            start_new_session=True,
+        )
+    except OSError:
+        for end in (ask, tell):
+            os.close(end)
+        raise
+    finally:
+        for end in (asked, said):
+            os.close(end)
+    return Child(pid=process.pid, asked=ask, said=tell, kill=process.kill, wait=process.wait)
+
+
+def may_fork() -> bool:
+    """Whether a fork is safe: Linux, and no other thread of Python that could hold a lock."""
+    return sys.platform == "linux" and threading.active_count() == 1
 
 
 def loaded(found: Path) -> KinetoFile:
@@ -101,18 +221,17 @@ def loaded(found: Path) -> KinetoFile:
     return held
 
 
-def serve() -> None:
-    """Read files until nobody asks any more."""
+def serve(asked: int, said: int) -> None:
+    """Read the files that one pipe asks for, and tell the other, until nobody asks any more."""
     gc.freeze()  # modules do not become garbage: no need to look through them again and again
-    reader, out = PieceReader(), sys.stdout.buffer
+    reader = PieceReader()
 
     def say(what: bytes) -> None:
-        out.write(what + b"\n")
-        out.flush()
+        os.write(said, what + b"\n")
 
     with contextlib.suppress(BrokenPipeError):
-        for asked in sys.stdin.buffer:
-            path, found = map(Path, json.loads(asked))
+        for line in os.fdopen(asked, "rb"):
+            path, found = map(Path, json.loads(line))
             try:
                 held = read_file(path, reader, lambda done: say(b"%d" % done))
                 with found.open("wb") as file:

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from collectors.importers.formats import Format
+    from collectors.importers.imported_run import Watch
 
 _FOLDER: Final = "imported"
 _FILE: Final = "imported.json"
 
 
-def imported(path: Path) -> Path | None:
+def imported(path: Path, watch: Watch) -> Path | None:
     """The run directory that was made of the foreign file or directory `path`: the one in the
-    cache if that is of these files as they are now, else a new one. None if `path` is not foreign.
+    cache if that is of these files as they are now, else a new one, whose events `watch` sees as
+    they are written. None if `path` is not foreign.
 
     Raises:
         TraceError: the files are damaged, of several formats, or the cache cannot be written.
@@ -50,9 +52,10 @@ def imported(path: Path) -> Path | None:
     if sys.stderr.isatty():
         from rich.console import Console
 
-        import_with_progress(*found, run, console=Console(stderr=True), overwrite=True)
+        console = Console(stderr=True)
+        import_with_progress(*found, run, console=console, overwrite=True, watch=watch)
     else:
-        import_files(*found, run, overwrite=True)
+        import_files(*found, run, overwrite=True, watch=watch)
     with contextlib.suppress(OSError), replacing(about) as part:
         part.write_text(json.dumps(known), encoding="utf-8")
     return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ import pyarrow.compute as pc
 
 from dashboard.runs.alignment import align
 from dashboard.runs.caches import Fingerprint, fingerprint
-from dashboard.runs.columns import numbers
 from dashboard.runs.described import facts_of, meta_of, report_missing, two_runs
 from dashboard.runs.files import event_files, holds_events
 from dashboard.runs.foreign import imported
@@ -26,12 +24,12 @@ from dashboard.runs.recording import (
     Recording,
     clock_problem,
     on_common_clock,
-    steps_of,
 )
-from dashboard.runs.skimming import for_clocks, operations_looked_at
+from dashboard.runs.skimming import Skim, SkimWritten, for_clocks, operations_looked_at
 from dashboard.runs.stream_tables import StreamTables, Take
 from dashboard.runs.words import have
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
+from tracer.run_files import read_run_meta
 from tracer.schema import EVENT_SCHEMA, clock_file
 from tracer.streams import Keep, StreamContent, read_stream
 
@@ -59,7 +57,8 @@ def open_recording(
         NewerFormat: a newer Rankscope wrote it.
     """
     directory = Path(path)
-    made = None if holds_events(directory) else imported(directory)
+    written = SkimWritten()
+    made = None if holds_events(directory) else imported(directory, written.watch)
     directory = made or directory
     files = event_files(directory)
     if whole_steps:
@@ -68,7 +67,7 @@ def open_recording(
     known = recall(directory, seen)
     fresh = known is None
     if known is None and sum(path.stat().st_size for path in files.values()) > MOST_AT_ONCE:
-        known = _skimmed(directory, files)
+        known = _skimmed(directory, files, written)
     run = _read(directory, files, make) if known is None else recalled(known, directory, make, seen)
     run.files = seen
     if fresh and (made is not None or run.event_count >= MANY_EVENTS):
@@ -97,11 +96,20 @@ def _gather(
     """
     problems: list[Problem] = []
     streams = _read_streams(files, problems, keep, keep_of_part)
-    run_id = _single_run(streams)
+    tables = {rank: stream.table for rank, stream in streams.items()}
+    return _besides(directory, files, _single_run(streams), tables, problems)
+
+
+def _besides(
+    directory: Path,
+    files: dict[int, Path],
+    run_id: str,
+    tables: dict[int, pa.Table],
+    problems: list[Problem],
+) -> dict[str, Any]:
+    """What a `Recording` is made of: these events, and what the small files say."""
     of_facts: list[Problem] = []
-    facts = {
-        rank: facts_of(stream.path, rank, run_id, of_facts) for rank, stream in streams.items()
-    }
+    facts = {rank: facts_of(files[rank], rank, run_id, of_facts) for rank in tables}
     world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
     meta = meta_of(directory, run_id, files, world_size, problems)
     report_missing(meta, files, problems)
@@ -109,46 +117,43 @@ def _gather(
     return {
         "meta": meta,
         "facts": facts,
-        "tables": {rank: stream.table for rank, stream in streams.items()},
-        "clocks": clocks_of(directory, run_id, streams, problems),
+        "tables": tables,
+        "clocks": clocks_of(directory, run_id, tables, problems),
         "until": recorded_until(directory, facts),
         "problems": tuple(problems),
     }
 
 
-def _skimmed(directory: Path, files: dict[int, Path]) -> Opened:
-    """The same, with the events of a part of one rank in memory at a time."""
-    rows: Counter[int] = Counter()
-    starts: dict[int, int] = {}
-    steps: dict[int, set[int]] = {}
+def _skimmed(directory: Path, files: dict[int, Path], written: SkimWritten) -> Opened:
+    """The same, with the events of a part of one rank in memory at a time, or of those that were
+    just `written` what was seen then.
+    """
     every = operations_looked_at(files.values())
-
-    def note(rank: int, part: pa.Table) -> pa.Table:
-        rows[rank] += part.num_rows
-        if part.num_rows:
-            start = int(numbers(part["start"]).min())
-            starts[rank] = min(starts.get(rank, start), start)
-        steps.setdefault(rank, set()).update(steps_of(part))
-        return for_clocks(part, every)
-
-    # of all parts together, what begins first and ends last is less than of each
-    found = _gather(directory, files, lambda rank, table: for_clocks(table, every), note)
+    seen: Skim = written
+    parts = written.tables()
+    if parts.keys() == files.keys():
+        tables = {rank: for_clocks(parts[rank], every) for rank in files}
+        found = _besides(directory, files, read_run_meta(directory).run_id, tables, [])
+    else:
+        seen = Skim(every)
+        # of all parts together, what begins first and ends last is less than of each
+        found = _gather(directory, files, lambda rank, table: for_clocks(table, every), seen.note)
     clock = align(found["tables"], found["facts"], found["clocks"])
 
     def common(rank: int, raw: int) -> int:
         return int(clock.maps[rank].to_common(np.array([raw], np.int64))[0])
 
     begin = min(
-        (common(rank, raw) for rank, raw in starts.items() if rank in clock.maps), default=0
+        (common(rank, raw) for rank, raw in seen.begins.items() if rank in clock.maps), default=0
     )
     return Opened(
         run_id=found["meta"].run_id,
         ranks=tuple(sorted(found["tables"])),
-        event_count=sum(rows[rank] for rank in found["tables"]),
+        event_count=sum(seen.rows[rank] for rank in found["tables"]),
         problems=found["problems"] + clock_problem(clock),
         clock=clock,
         begin=begin,
-        steps=tuple(sorted(set.intersection(*(steps[rank] for rank in found["tables"])))),
+        steps=tuple(sorted(set.intersection(*(seen.steps[rank] for rank in found["tables"])))),
         recorded_until={rank: common(rank, raw) - begin for rank, raw in found["until"].items()},
     )
 

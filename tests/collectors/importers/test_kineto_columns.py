@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -22,20 +21,14 @@ from hypothesis import strategies as st
 from collectors.importers import (
     chrome_json,
     event_layouts,
-    imported_run,
-    kineto_files,
-    kineto_helper,
     kineto_pieces,
 )
 from collectors.importers.chrome_json import ChromeTrace
 from collectors.importers.event_layouts import Layouts
 from collectors.importers.event_pieces import SEPARATOR, cut
-from collectors.importers.formats import files_of, format_named, import_files
 from collectors.importers.kineto_columns import NO_TIME, NONE, EventColumns, of_events
 from collectors.importers.kineto_events import Calls, Carried, KinetoEvents, Spans, Words
-from collectors.importers.kineto_helper import Helper
 from collectors.importers.kineto_pieces import PieceReader
-from tests.support.kineto_toy import two_ranks
 from tests.test_repo.markdown import ROOT
 from tracer.arrays import word_array
 from tracer.errors import DamagedTrace
@@ -297,67 +290,3 @@ def test_pieces_are_the_objects_that_were_written(words: list[str], indent: int)
     assert json.loads(content[pieces.end :]) == objects[-1]
     pieces.put_together()
     assert content == text.encode()
-
-
-def _import(source: Path, out: Path, processes: int) -> dict[str, bytes]:
-    kineto = format_named("kineto")
-    cores = set(range(processes))
-    with (
-        patch.object(kineto_files, "_WORTH", 1),
-        patch.object(kineto_files.os, "sched_getaffinity", lambda pid: cores),
-        patch.object(imported_run.secrets, "token_hex", lambda bytes_: "0" * 2 * bytes_),
-    ):
-        import_files(kineto, files_of(kineto, [source]), out)
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
-
-
-def test_a_run_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
-    two_ranks(tmp_path / "traces")
-    for source in (tmp_path / "traces", ROOT / "tests/data/kineto/pp2-tp2-1f1b"):
-        one = _import(source, tmp_path / f"{source.name}-1", 1)
-        with (  # nobody but helpers
-            patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
-            patch.object(kineto_files, "read_file", side_effect=AssertionError),
-        ):
-            assert _import(source, tmp_path / f"{source.name}-3", 3) == one
-        assert _import(source, tmp_path / f"{source.name}-4", 4) == one
-
-
-def test_files_of_helpers_that_die_are_read_all_the_same(tmp_path: Path) -> None:
-    two_ranks(tmp_path / "traces")
-    one = _import(tmp_path / "traces", tmp_path / "one", 1)
-    done: list[int] = []
-    with patch.object(kineto_files, "_read_here", lambda waiting, reading: None):
-        with patch.object(kineto_helper, "_CODE", "import os; os.abort()"):
-            assert _import(tmp_path / "traces", tmp_path / "dead", 3) == one
-        with patch.object(kineto_helper.sys, "executable", None):
-            assert _import(tmp_path / "traces", tmp_path / "none", 3) == one
-        files = sorted((tmp_path / "traces").iterdir())
-        with (
-            patch.object(kineto_files, "_WORTH", 1),
-            patch.object(kineto_helper, "_DONE", b"finished"),  # not what helpers say
-        ):
-            kineto_files.read_files(files, done.append, lambda file: None)
-        greets = "print('hello', flush=True)\n" + kineto_helper._CODE
-        with patch.object(kineto_helper, "_CODE", greets):
-            assert _import(tmp_path / "traces", tmp_path / "greeted", 2) == one
-    with patch.object(kineto_files.tempfile, "TemporaryDirectory", side_effect=OSError):
-        assert _import(tmp_path / "traces", tmp_path / "no-place", 3) == one
-    assert sum(done) == sum(file.stat().st_size for file in files)
-
-
-def test_the_first_of_several_bad_files_is_named_and_nobody_is_left(tmp_path: Path) -> None:
-    two_ranks(tmp_path / "traces")
-    for number in (2, 3, 4):
-        (tmp_path / f"traces/rank{number}.json").write_text('{"traceEvents": [{"ph": "X"},')
-    helpers: list[Helper] = []
-    with (
-        patch.object(kineto_files, "Helper", lambda: helpers.append(Helper()) or helpers[-1]),
-        pytest.raises(DamagedTrace, match=r"rank2\.json: not a whole JSON trace"),
-    ):
-        _import(tmp_path / "traces", tmp_path / "run", 8)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("import")]
-    ended = [helper._process.returncode for helper in helpers if helper._process is not None]
-    assert len(ended) == 4
-    assert None not in ended
-    assert not (tmp_path / "run").exists()

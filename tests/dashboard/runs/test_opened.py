@@ -19,6 +19,7 @@ from benchmarks.simulated.writing import write_run as write_large
 from dashboard import Run, open_run
 from dashboard.runs import caches, opened
 from dashboard.runs import open as opening
+from tests.support.kineto_toy import Toy, two_ranks
 from tests.support.toy import Event, RankFacts, write_run
 from tests.test_repo.markdown import ROOT
 from tracer.errors import DamagedTrace
@@ -102,6 +103,27 @@ def test_clocks_problems_and_killed_ranks_are_remembered(tmp_path: Path) -> None
     assert len(first.problems) >= 3
     assert first.clock.maps[1].offsets[0] == -7_000
     same(first, open_run(path))
+
+
+@pytest.mark.parametrize("dur", [5, 2**44], ids=["all rows", "one row that cannot be"])
+def test_what_was_just_imported_is_not_read_to_open_it(
+    tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch, dur: float
+) -> None:
+    monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
+    file = two_ranks(tmp_path / "traces", host=None) / "rank1.json"
+    toy = Toy(1, 2)
+    for name in ("one\u2028line", "n" * 300):
+        toy.kernel(name, 1002, 1010, dur)
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"traceEvents": content["traceEvents"] + toy.events}))
+    first = open_run(tmp_path / "traces")
+    assert first.clock.method == "ends of collectives"
+    assert reads == ([] if dur == 5 else [0, 1])
+    assert any("cannot be" in str(problem) for problem in first.problems) == (dur != 5)
+    (first.path / caches.FOLDER / opened.FILE).unlink()
+    again = open_run(tmp_path / "traces")
+    assert reads[-2:] == [0, 1]
+    same(first, again)
 
 
 def test_a_file_that_changed_is_read_again(sample: Path) -> None:

@@ -1,0 +1,132 @@
+"""Kineto files are read by several processes: forks or fresh ones, and whatever befalls them."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from collectors.importers import imported_run, kineto_files, kineto_helper
+from collectors.importers.formats import files_of, format_named, import_files
+from collectors.importers.kineto_helper import Helper
+from tests.support.kineto_toy import two_ranks
+from tests.support.launching import run_python
+from tests.test_repo.markdown import ROOT
+from tracer.errors import DamagedTrace
+
+
+def import_by(source: Path, out: Path, processes: int) -> dict[str, bytes]:
+    """The files of the run, which so many processes made."""
+    kineto = format_named("kineto")
+    cores = set(range(processes))
+    with (
+        patch.object(kineto_files, "_WORTH", 1),
+        patch.object(kineto_files.os, "sched_getaffinity", lambda pid: cores),
+        patch.object(imported_run.secrets, "token_hex", lambda bytes_: "0" * 2 * bytes_),
+    ):
+        import_files(kineto, files_of(kineto, [source]), out)
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+@pytest.fixture
+def in_fresh_helpers() -> Iterator[None]:
+    """As where the process has threads."""
+    with patch.object(kineto_helper, "may_fork", lambda: False):
+        yield
+
+
+@pytest.mark.usefixtures("in_fresh_helpers")
+def test_a_run_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+    two_ranks(tmp_path / "traces")
+    for source in (tmp_path / "traces", ROOT / "tests/data/kineto/pp2-tp2-1f1b"):
+        one = import_by(source, tmp_path / f"{source.name}-1", 1)
+        with (  # nobody but helpers
+            patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
+            patch.object(kineto_files, "read_file", side_effect=AssertionError),
+        ):
+            assert import_by(source, tmp_path / f"{source.name}-3", 3) == one
+        assert import_by(source, tmp_path / f"{source.name}-4", 4) == one
+
+
+_FORKS = """
+import os, signal, sys
+from pathlib import Path
+from unittest.mock import patch
+from collectors.importers import kineto_files, kineto_helper
+from tests.collectors.importers.test_kineto_helpers import import_by
+source, out = map(Path, sys.argv[1:])
+one = import_by(source, out / "1", 1)
+print("said once", end=" ")  # still in a buffer when the process is forked
+assert kineto_helper.may_fork()
+with (
+    patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
+    patch.object(kineto_files, "read_file", side_effect=AssertionError),
+    patch.object(kineto_helper, "fresh", side_effect=AssertionError),
+):
+    assert import_by(source, out / "3", 3) == one
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    assert import_by(source, out / "4", 4) == one
+with (
+    patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
+    patch.object(kineto_helper.os, "fork", side_effect=BlockingIOError),
+):
+    assert import_by(source, out / "none", 3) == one
+print(os.listdir("/proc/self/fd"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
+def test_a_process_with_one_thread_forks_its_helpers(tmp_path: Path) -> None:
+    two_ranks(tmp_path / "traces")
+    done = run_python("-W", "error", "-c", _FORKS, str(tmp_path / "traces"), str(tmp_path))
+    assert done.stdout.count("said once") == 1
+    assert len(ast.literal_eval(done.stdout.split(" ", 2)[2])) == 4  # and that of the directory
+
+
+@pytest.mark.usefixtures("in_fresh_helpers")
+def test_files_of_helpers_that_die_are_read_all_the_same(tmp_path: Path) -> None:
+    two_ranks(tmp_path / "traces")
+    one = import_by(tmp_path / "traces", tmp_path / "one", 1)
+    done: list[int] = []
+    with patch.object(kineto_files, "_read_here", lambda waiting, reading: None):
+        with patch.object(kineto_helper, "_CODE", "import os; os.abort()"):
+            assert import_by(tmp_path / "traces", tmp_path / "dead", 3) == one
+        hangs = "import time; time.sleep(60)"
+        with patch.multiple(kineto_helper, _CODE=hangs, _SILENT_S=0.1):
+            assert import_by(tmp_path / "traces", tmp_path / "hangs", 2) == one
+        with patch.object(kineto_helper.sys, "executable", None):
+            assert import_by(tmp_path / "traces", tmp_path / "none", 3) == one
+        files = sorted((tmp_path / "traces").iterdir())
+        with (
+            patch.object(kineto_files, "_WORTH", 1),
+            patch.object(kineto_helper, "_DONE", b"finished"),  # not what helpers say
+        ):
+            kineto_files.read_files(files, done.append, lambda file: None)
+        greets = "print('hello', flush=True)\n" + kineto_helper._CODE
+        with patch.object(kineto_helper, "_CODE", greets):
+            assert import_by(tmp_path / "traces", tmp_path / "greeted", 2) == one
+    with patch.object(kineto_files.tempfile, "TemporaryDirectory", side_effect=OSError):
+        assert import_by(tmp_path / "traces", tmp_path / "no-place", 3) == one
+    assert sum(done) == sum(file.stat().st_size for file in files)
+
+
+@pytest.mark.usefixtures("in_fresh_helpers")
+def test_the_first_of_several_bad_files_is_named_and_nobody_is_left(tmp_path: Path) -> None:
+    two_ranks(tmp_path / "traces")
+    for number in (2, 3, 4):
+        (tmp_path / f"traces/rank{number}.json").write_text('{"traceEvents": [{"ph": "X"},')
+    helpers: list[Helper] = []
+    with (
+        patch.object(kineto_files, "Helper", lambda: helpers.append(Helper()) or helpers[-1]),
+        pytest.raises(DamagedTrace, match=r"rank2\.json: not a whole JSON trace"),
+    ):
+        import_by(tmp_path / "traces", tmp_path / "run", 8)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("import")]
+    assert len([helper.child for helper in helpers if helper.child is not None]) == 4
+    assert None not in [helper.ended for helper in helpers]
+    assert not (tmp_path / "run").exists()
