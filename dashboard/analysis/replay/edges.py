@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dashboard.analysis.communication.points import Ints
+from dashboard.analysis.rows_by_key import Ints
 
 _AT_ONCE: Final = 1 << 16
 """Rows as objects: some MB."""

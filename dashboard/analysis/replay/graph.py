@@ -27,14 +27,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.communication.points import Ints, Points, points_of
 from dashboard.analysis.communication.waiting import Links, links_of, usual_lengths
 from dashboard.analysis.operations import category_of
 from dashboard.analysis.replay.edges import Levels, levels_of
 from dashboard.analysis.replay.own_work import PIECES, own_work
+from dashboard.analysis.replay.points import Points, points_of
 from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.replay.strands import Strands, strands_of
-from dashboard.analysis.rows_by_key import words_numbered
+from dashboard.analysis.rows_by_key import Ints, words_numbered
 from dashboard.analysis.steps import Windows, chains
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.pipeline.plans import Plan
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.other_plans import PlanPrediction, predict_plan
@@ -24,6 +23,7 @@ from dashboard.analysis.replay.simulation import simulate
 from dashboard.analysis.replay.step_model import changed_model, step_model
 from dashboard.analysis.replay.whatif import weights_with
 from dashboard.analysis.results import Result
+from dashboard.analysis.rows_by_key import Ints
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.replay.edges import in_rows
 from dashboard.analysis.replay.graph import Graph
 from dashboard.analysis.results import Result
+from dashboard.analysis.rows_by_key import Ints
 from dashboard.analysis.steps import Windows, chained
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.replay.graph import Graph
+from dashboard.analysis.rows_by_key import Ints
 
 _AT_ONCE: Final = 3_000_000
 """Times and weights that are held together: 24 MB. Levels are few, so that more at once saves no

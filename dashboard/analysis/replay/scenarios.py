@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.replay.graph import Graph
 from dashboard.analysis.rows_by_key import (
     Floats,
+    Ints,
     medians,
     medians_of_others,
     numbered,

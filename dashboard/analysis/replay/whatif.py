@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow.compute as pc
 
-from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.replay import (
     StepTimes,
@@ -31,6 +30,7 @@ from dashboard.analysis.replay.scenarios import (
     stage_totals,
 )
 from dashboard.analysis.results import Result
+from dashboard.analysis.rows_by_key import Ints
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording

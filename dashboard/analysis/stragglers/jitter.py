@@ -14,8 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from dashboard.analysis.communication.points import Ints
-from dashboard.analysis.rows_by_key import medians, medians_of_other_rows, rows_by_key
+from dashboard.analysis.rows_by_key import Ints, medians, medians_of_other_rows, rows_by_key
 from dashboard.analysis.stragglers.work import (
     CLEAR,
     DATA,

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.communication.matching import met
-from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.operations import operations
 from dashboard.analysis.rows_by_key import (
+    Ints,
     RowsByKey,
     medians_of_other_rows,
     numbered,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.replay import step_times
@@ -22,6 +21,7 @@ from dashboard.analysis.replay.reservations import reservations
 from dashboard.analysis.replay.scenarios import Durations, Scenario
 from dashboard.analysis.replay.whatif import Prediction, predictions, replay_error
 from dashboard.analysis.results import Result
+from dashboard.analysis.rows_by_key import Ints
 from dashboard.analysis.stragglers.jitter import jitter
 from dashboard.analysis.stragglers.lasting import slow_ranks, slow_stages
 from dashboard.analysis.stragglers.links import slow_links

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.dimensions import coordinate
 from dashboard.analysis.replay.graph import Graph
 from dashboard.analysis.replay.replay import step_times
 from dashboard.analysis.replay.scenarios import steps_of
 from dashboard.analysis.results import Result
 from dashboard.analysis.rows_by_key import (
+    Ints,
     RowsByKey,
     numbered,
     rows_by_key,

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.communication.points import Ints
 from dashboard.analysis.intervals import Intervals
+from dashboard.analysis.rows_by_key import Ints
 from dashboard.analysis.steps import step_windows
 from dashboard.analysis.time_spent.claims import IDLE, claims_of, divide
 from dashboard.analysis.time_spent.leaves import innermost

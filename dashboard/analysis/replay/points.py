@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dashboard.analysis.rows_by_key import numbered
-
-Ints = npt.NDArray[np.int64]
+from dashboard.analysis.rows_by_key import Ints, numbered
 
 
 @dataclass(kw_only=True, frozen=True)
