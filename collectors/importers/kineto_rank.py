@@ -197,7 +197,6 @@ class RankRows:
         known = (keys[at] == wanted) & (wanted >= 0) if len(keys) else np.zeros(len(wanted), bool)
         times = self._kernel_start.copy()
         times[known] = column(launches, "start")[order][at[known]]
-        self._is_launched = known
         self._by_launch = np.argsort(times, kind="stable")
         return times[self._by_launch], self._step_at(times)
 

@@ -108,11 +108,6 @@ FONT: Final = 'system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Roboto, sans
 MONO: Final = 'ui-monospace, "SF Mono", "Cascadia Mono", "DejaVu Sans Mono", monospace'
 
 
-def category_colours(theme: Theme) -> dict[str, str]:
-    """Hex by accounting category, ready for plotly's `color_discrete_map`."""
-    return {name: colour.on(theme) for name, colour in CATEGORIES.items()}
-
-
 def css() -> str:
     """The palette as CSS variables: `--kind-forward`, `--category-comm-tp`, `--text`, …"""
     rules = [f':root[data-theme="{theme}"] {{\n{_variables(theme)}\n}}' for theme in THEMES]

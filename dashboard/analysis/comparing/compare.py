@@ -1,8 +1,8 @@
 """Compare two runs: from A's step time to B's, by category and operation, with intervals.
 
-Both sides are means over matched ranks (roles.py) and over steps. A difference has two verdicts:
-its own 95 % interval (mean_difference.py), and whether it is *marked*. Of runs whose steps come
-from the same process, at most 5 % have a mark anywhere in the report:
+Both sides are means over matched ranks (corresponding_ranks.py) and over steps. A difference has
+two verdicts: its own 95 % interval (mean_difference.py), and whether it is *marked*. Of runs whose
+steps come from the same process, at most 5 % have a mark anywhere in the report:
 
 - step time, categories and the bubble ratio are one family, whose intervals hold together;
 - operations are another one, and are marked only where their category is.
@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from dashboard.analysis.comparing.communication_differences import communication_differences
 from dashboard.analysis.comparing.compared_steps import pick_steps, steps_of_repeat
+from dashboard.analysis.comparing.corresponding_ranks import Matching, Weights, match
 from dashboard.analysis.comparing.mean_difference import (
     FEWEST_STEPS,
     MeanDifference,
@@ -35,7 +36,6 @@ from dashboard.analysis.comparing.run_differences import Difference, run_differe
 from dashboard.analysis.comparing.sums_by_key import keys_of, sums_by_key
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
 from dashboard.analysis.results import Result
-from dashboard.analysis.roles import Matching, Weights, match
 from dashboard.analysis.run_names import distinct_names
 from dashboard.analysis.time_spent.accounting import account
 from dashboard.analysis.time_spent.claims import CATEGORIES

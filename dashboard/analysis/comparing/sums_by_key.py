@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.analysis.comparing.corresponding_ranks import Weights
 from dashboard.analysis.comparing.mean_difference import Samples
-from dashboard.analysis.roles import Weights
 from dashboard.analysis.rows_by_key import Ints, words_numbered
 
 Key: TypeAlias = tuple[Any, ...]

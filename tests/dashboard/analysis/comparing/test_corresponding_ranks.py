@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import Run, open_run
-from dashboard.analysis.roles import match
+from dashboard.analysis.comparing.corresponding_ranks import match
 from tests.support.toy import Event, RankFacts, write_run
 
 
