@@ -110,7 +110,7 @@ def test_files_of_helpers_that_die_are_read_all_the_same(tmp_path: Path) -> None
         greets = "print('hello', flush=True)\n" + kineto_helper._CODE
         with patch.object(kineto_helper, "_CODE", greets):
             assert import_by(tmp_path / "traces", tmp_path / "greeted", 2) == one
-    with patch.object(kineto_files.tempfile, "TemporaryDirectory", side_effect=OSError):
+    with patch.object(kineto_files, "scratch", side_effect=OSError):
         assert import_by(tmp_path / "traces", tmp_path / "no-place", 3) == one
     assert sum(done) == sum(file.stat().st_size for file in files)
 
