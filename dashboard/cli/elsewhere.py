@@ -37,7 +37,8 @@ _OPTIONS = (
     click.option(
         "--steps-per-task",
         type=click.IntRange(1),
-        help="Steps of a rank that one task takes care of.  [default: 2 million events]",
+        help="Steps of a rank that one task takes care of.  [default: 2 million events; short "
+        "ranks share a task]",
     ),
 )
 

@@ -1,11 +1,11 @@
-"""Answers that other processes work out: partitioned by rank and steps, joined as a tree."""
+"""Answers that other processes work out: partitioned by ranks and steps, joined as a tree."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from dashboard.analysis.pipeline.actions import pipelines
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
@@ -13,6 +13,7 @@ from dashboard.analysis.stragglers.stragglers import find_stragglers
 from dashboard.analysis.whole_run.findings import findings
 from dashboard.analysis.whole_run.flops import flops_utilization
 from dashboard.cluster.communication import add_shares, asks_for_bandwidth
+from dashboard.cluster.pieces import Piece, bundles, pieces_of
 from dashboard.cluster.places import Advance, InProcess, Place
 from dashboard.cluster.replays import BY_REPLAY, add_findings, add_flops, add_replays
 from dashboard.cluster.summaries import (
@@ -22,7 +23,7 @@ from dashboard.cluster.summaries import (
     finished,
     given,
     joined_summaries,
-    pipeline_part_of,
+    pipeline_parts_of,
     stacked_bubbles,
     summarize,
     summary_of,
@@ -31,9 +32,6 @@ from dashboard.cluster.summaries import (
 from dashboard.cluster.tasks import Task, tree
 from dashboard.runs import Recording
 from dashboard.runs.reopening import opening_of
-
-EVENTS_PER_TASK: Final = 2_000_000
-"""Of one rank: some 500 MB while they are looked at, and a few seconds of work."""
 
 Watch = Callable[[str, int], AbstractContextManager[Advance]]
 """Shows how many of so many tasks are done."""
@@ -45,8 +43,7 @@ class Elsewhere:
     together: the analyses that are worked out at once when one of them is asked for; others are
         left to this process. In process, only those that are made of parts, and of the steps that
         are asked for first: for others it has no better way.
-    steps_per_task: of how many steps of a rank one task takes care; by default as many as have
-        `EVENTS_PER_TASK` events.
+    steps_per_task: of how many steps of a rank one task takes care; by default as pieces.py says.
     """
 
     def __init__(
@@ -88,7 +85,7 @@ class Elsewhere:
             alone[flops_utilization] = add_flops(tasks, run, steps)
         ends = _Ends()
         if asked:
-            ends = _partitioned(tasks, run, steps, asked, self._windows(steps))
+            ends = _partitioned(tasks, run, steps, asked, self._steps_per_task)
         if replays is not None and find_stragglers in by_replay:
             alone[find_stragglers] = replays.stragglers
         if replays is not None and findings in by_replay:
@@ -106,13 +103,6 @@ class Elsewhere:
             matched = [done[name] for name in ends.matched]
             found |= finished(run, done[ends.summary], bubbles, matched)
         return found
-
-    def _windows(self, steps: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """The steps in pieces, one for each task of a rank."""
-        run = self._run
-        per_step = run.event_count / len(run.ranks) / max(len(run.steps), 1)
-        length = self._steps_per_task or max(int(EVENTS_PER_TASK / max(per_step, 1)), 1)
-        return [steps[at : at + length] for at in range(0, len(steps), length)]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -134,34 +124,49 @@ def _partitioned(
     run: Recording,
     steps: tuple[int, ...],
     asked: Collection[Analysis],
-    windows: Sequence[tuple[int, ...]],
+    steps_per_task: int | None,
 ) -> _Ends:
     """Add the tasks for all ranks."""
     names = tuple(analysis.__name__ for analysis in asked)
-    parts: dict[int, list[str]] = {rank: [] for rank in run.ranks}
-    leaves, picks = [], {}
-    for rank in run.ranks:
-        for place, window in enumerate(windows):
-            part = f"part-{rank}-{place}"
-            arguments = (rank, window, steps, names)
-            tasks[part] = Task(call=summarize, arguments=arguments, needs=("run",))
-            parts[rank].append(part)
-            leaves.append(f"summary-{rank}-{place}")
-            picks[leaves[-1]] = Task(call=summary_of, needs=(part,), picks=True)
-            if measure_bubbles in asked:
-                picks[f"actions-{rank}-{place}"] = Task(
-                    call=pipeline_part_of, needs=(part,), picks=True
-                )
-    tasks |= picks
+    groups = pipelines(run)
+    pieces = pieces_of(run, steps, steps_per_task, aligned=len(groups))
+    for number, piece in enumerate(pieces):
+        arguments = (piece.ranks, piece.steps, steps, names)
+        tasks[f"part-{number}"] = Task(call=summarize, arguments=arguments, needs=("run",))
+    leaves = []
+    for number in range(len(pieces)):
+        leaves.append(f"summary-{number}")
+        tasks[leaves[-1]] = Task(call=summary_of, needs=(f"part-{number}",), picks=True)
+    actions = _add_picks_of_actions(tasks, pieces, groups) if measure_bubbles in asked else []
     summary = tree(tasks, "joined", leaves, joined_summaries)
-    matched = add_shares(tasks, run, parts, names) if asks_for_bandwidth(names) else []
+    matched = add_shares(tasks, run, pieces, names) if asks_for_bandwidth(names) else []
     if measure_bubbles not in asked:
         return _Ends(summary=summary, matched=matched)
     of_pipelines = []
-    for number, (group, ranks) in enumerate(pipelines(run).items()):
-        for place in range(len(windows)):
-            of_pipelines.append(f"bubbles-{number}-{place}")
-            needs = ("run", *(f"actions-{rank}-{place}" for rank in ranks))
-            tasks[of_pipelines[-1]] = Task(call=bubbles_of, arguments=(group,), needs=needs)
+    for number, (chosen, needs) in enumerate(actions):
+        of_pipelines.append(f"bubbles-{number}")
+        tasks[of_pipelines[-1]] = Task(call=bubbles_of, arguments=(chosen,), needs=("run", *needs))
     bubbles = tree(tasks, "pipelines", of_pipelines, stacked_bubbles)
     return _Ends(summary=summary, bubbles=bubbles, matched=matched)
+
+
+def _add_picks_of_actions(
+    tasks: dict[str, Task], pieces: Sequence[Piece], groups: Mapping[str, tuple[int, ...]]
+) -> list[tuple[dict[str, tuple[int, ...]], list[str]]]:
+    """Add what takes the actions of pipelines out of the parts. Pipelines whose ranks lie in the
+    same parts come together: by name with their ranks, in each window of steps, and the tasks.
+    """
+    named = list(groups)
+    found: list[tuple[dict[str, tuple[int, ...]], list[str]]] = []
+    for numbers, places in bundles(pieces, groups.values()).items():
+        chosen = {named[place]: groups[named[place]] for place in places}
+        ranks = frozenset(rank for mine in chosen.values() for rank in mine)
+        windows: dict[int, list[str]] = {}
+        for number in numbers:
+            pick = f"actions-{len(found)}-{number}"
+            tasks[pick] = Task(
+                call=pipeline_parts_of, arguments=(ranks,), needs=(f"part-{number}",), picks=True
+            )
+            windows.setdefault(pieces[number].place, []).append(pick)
+        found += [(chosen, picks) for picks in windows.values()]
+    return found

@@ -1,7 +1,7 @@
 """Communication by parts: what each rank tells goes to its shares, where it becomes sums.
 
 Each share has all that any rank tells of its operations (dashboard.analysis.communication.shares),
-and joins that sixteen ranks at a time. Of what comes out, only sums by group, operation and size
+and joins that of sixteen tasks at a time. Of what comes out, only sums by group, operation and size
 are joined with those of other shares; the operations themselves only where somebody asks for them.
 """
 
@@ -32,9 +32,11 @@ from dashboard.analysis.communication.partial_communication import (
     joined,
     partial_communication,
 )
-from dashboard.analysis.communication.shares import shared, shares
+from dashboard.analysis.communication.shares import asking, in_turns, shared, shares
 from dashboard.analysis.operations import operations
+from dashboard.analysis.reduction import FAN_IN
 from dashboard.cluster.opened import opened
+from dashboard.cluster.pieces import Piece
 from dashboard.cluster.tasks import Task, tree
 from dashboard.runs import Recording
 from dashboard.runs.reopening import Opening
@@ -54,23 +56,40 @@ def asks_for_bandwidth(asked: Collection[str]) -> bool:
 
 
 def add_shares(
-    tasks: dict[str, Task], run: Recording, parts: Mapping[int, Sequence[str]], asked: Sequence[str]
+    tasks: dict[str, Task], run: Recording, pieces: Sequence[Piece], asked: Sequence[str]
 ) -> list[str]:
-    """Add the tasks of all shares; the names of those that have them matched. parts: by rank, the
-    tasks that summarize it, in order of step.
+    """Add the tasks of all shares; the names of those that have them matched. pieces: those that
+    the tasks `part-0` and so on summarize.
     """
+    of_rank: dict[int, list[int]] = {}
+    for number, piece in enumerate(pieces):
+        for rank in piece.ranks:
+            of_rank.setdefault(rank, []).append(number)
     matched = []
+    with_rows = measure_bandwidth.__name__ in asked
     for place, share in enumerate(shares(run)):
         told = []
-        for rank in share.ranks:
-            for part in parts[rank]:
-                told.append(f"share-{place}-of-{part}")
-                tasks[told[-1]] = Task(call=_told, arguments=(place,), needs=(part,), picks=True)
-        whole = tree(tasks, f"share-{place}", told, _joined)
+        for number in sorted({number for rank in share.ranks for number in of_rank[rank]}):
+            told.append(f"share-{place}-of-{number}")
+            tasks[told[-1]] = Task(
+                call=_told, arguments=(place,), needs=(f"part-{number}",), picks=True
+            )
+        if len(told) > FAN_IN:
+            told = [tree(tasks, f"share-{place}", told, _joined)]
         matched.append(f"matched-{place}")
-        arguments = (measure_bandwidth.__name__ in asked,)
-        tasks[matched[-1]] = Task(call=_matched, arguments=arguments, needs=("run", whole))
+        tasks[matched[-1]] = Task(call=_matched, arguments=(with_rows,), needs=("run", *told))
     return matched
+
+
+def add_told(
+    so_far: dict[int, list[PartialCommunication]], told: Mapping[int, PartialCommunication]
+) -> None:
+    """Add what the next rank of a task tells, by share; no more than `FAN_IN` are kept of each."""
+    for place, part in told.items():
+        waiting = so_far.setdefault(place, [])
+        waiting.append(part)
+        if len(waiting) == FAN_IN:
+            so_far[place] = [joined(waiting)]
 
 
 def communication_of(
@@ -81,7 +100,7 @@ def communication_of(
     """
     found = operations(part, chosen)
     mine = pc.is_in(found["step"], pa.array(sorted(steps), pa.int32()))
-    return shared(partial_communication(found.filter(mine)), rank, shares(run))
+    return shared(partial_communication(found.filter(mine)), asking(run, rank))
 
 
 def bandwidths(matched: Sequence[Matched]) -> dict[Callable[..., Any], Any]:
@@ -105,6 +124,14 @@ def _joined(*parts: PartialCommunication) -> PartialCommunication:
     return joined(parts)
 
 
-def _matched(with_rows: bool, opening: Opening | Recording, found: PartialCommunication) -> Matched:
-    rows, lost = complete_operations(opened(opening), found)
-    return Matched(totals=totals_of(rows, lost), rows=rows if with_rows else None)
+def _matched(
+    with_rows: bool, opening: Opening | Recording, *parts: PartialCommunication
+) -> Matched:
+    run = opened(opening)
+    totals, rows = [], []
+    for turn in in_turns(joined(parts)):
+        found, lost = complete_operations(run, turn)
+        totals.append(totals_of(found, lost))
+        if with_rows:
+            rows.append(found)
+    return Matched(totals=added(totals), rows=pa.concat_tables(rows) if with_rows else None)

@@ -1,4 +1,4 @@
-"""What a worker tells of one rank in some steps, and how that of all becomes the answers.
+"""What a worker tells of some ranks in some steps, and how that of all becomes the answers.
 
 A part's summary is small beside its events: numbers per step. What lies across ranks goes to where
 it meets: actions to their pipeline, and operations of communication to their share of the groups
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from dashboard.analysis.communication.bandwidth import bandwidth_summary, measure_bandwidth
-from dashboard.analysis.communication.partial_communication import PartialCommunication
+from dashboard.analysis.communication.partial_communication import PartialCommunication, joined
 from dashboard.analysis.pipeline.actions import action_table
 from dashboard.analysis.pipeline.bubbles import (
     Bubbles,
@@ -28,6 +28,7 @@ from dashboard.analysis.time_spent.accounting import Accounting, account
 from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.cluster.communication import (
     Matched,
+    add_told,
     asks_for_bandwidth,
     bandwidths,
     communication_of,
@@ -68,43 +69,54 @@ class Summary:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Found:
-    """Of one rank in some steps: what is joined with that of all others, what goes to its pipeline,
-    and what goes to the shares of communication, by their places.
+    """Of some ranks in some steps: what is joined with that of all others, what goes to their
+    pipelines, by rank, and what goes to the shares of communication, by their places.
     """
 
     summary: Summary
-    pipeline: PipelinePart | None
+    pipeline: Mapping[int, PipelinePart]
     communication: Mapping[int, PartialCommunication]
 
 
 def summarize(
-    rank: int,
+    ranks: tuple[int, ...],
     steps: tuple[int, ...],
     chosen: tuple[int, ...],
     asked: Collection[str],
     opening: Opening | Recording,
 ) -> Found:
-    """One rank in `steps`, of the `chosen` steps of the run; `asked`: names of `SUMMARIZED`."""
+    """Some ranks, one after the other, in `steps`, of the `chosen` steps of the run; `asked`: names
+    of `SUMMARIZED`.
+    """
     run = opened(opening)
-    part = part_of(run, rank, steps)
-    return Found(
-        summary=Summary(
-            accounting=account(part, steps) if account.__name__ in asked else None,
-            by_operation=(
-                time_by_operation(part, steps) if time_by_operation.__name__ in asked else None
-            ),
-        ),
-        pipeline=(
-            PipelinePart(
+    summaries: list[Summary] = []
+    actions: dict[int, PipelinePart] = {}
+    told: dict[int, list[PartialCommunication]] = {}
+    for rank in ranks:
+        part = part_of(run, rank, steps)
+        summaries.append(_summary(part, steps, asked))
+        if measure_bubbles.__name__ in asked:
+            actions[rank] = PipelinePart(
                 rank=rank,
                 actions=action_table(part, steps),
                 received=receives(part, rank, chosen),
             )
-            if measure_bubbles.__name__ in asked
-            else None
-        ),
-        communication=(
-            communication_of(run, part, rank, steps, chosen) if asks_for_bandwidth(asked) else {}
+        if asks_for_bandwidth(asked):
+            add_told(told, communication_of(run, part, rank, steps, chosen))
+        del part
+        pa.default_memory_pool().release_unused()
+    return Found(
+        summary=joined_summaries(*summaries),
+        pipeline=actions,
+        communication={place: joined(parts) for place, parts in told.items()},
+    )
+
+
+def _summary(part: Recording, steps: Collection[int], asked: Collection[str]) -> Summary:
+    return Summary(
+        accounting=account(part, steps) if account.__name__ in asked else None,
+        by_operation=(
+            time_by_operation(part, steps) if time_by_operation.__name__ in asked else None
         ),
     )
 
@@ -114,9 +126,9 @@ def summary_of(found: Found) -> Summary:
     return found.summary
 
 
-def pipeline_part_of(found: Found) -> PipelinePart | None:
-    """What of a part goes to its pipeline."""
-    return found.pipeline
+def pipeline_parts_of(ranks: Collection[int], found: Found) -> tuple[PipelinePart, ...]:
+    """What of a part goes to the pipelines of these ranks."""
+    return tuple(part for rank, part in found.pipeline.items() if rank in ranks)
 
 
 def joined_summaries(*parts: Summary) -> Summary:
@@ -129,15 +141,25 @@ def joined_summaries(*parts: Summary) -> Summary:
     )
 
 
-def bubbles_of(group: str, opening: Opening | Recording, *parts: PipelinePart) -> Bubbles:
-    """Of the ranks of one pipeline in some steps."""
-    actions = pa.concat_tables([part.actions for part in parts]).unify_dictionaries()
-    received = {part.rank: part.received for part in parts}
-    return pipeline_bubbles(opened(opening), group, actions, received)
+def bubbles_of(
+    groups: Mapping[str, tuple[int, ...]],
+    opening: Opening | Recording,
+    *parts: Sequence[PipelinePart],
+) -> Bubbles:
+    """Of some pipelines, by name with their ranks, in some steps."""
+    run = opened(opening)
+    of_rank = {part.rank: part for told in parts for part in told}
+    found = []
+    for group, ranks in groups.items():
+        mine = [of_rank[rank] for rank in ranks]
+        actions = pa.concat_tables([part.actions for part in mine]).unify_dictionaries()
+        received = {part.rank: part.received for part in mine}
+        found.append(pipeline_bubbles(run, group, actions, received))
+    return stacked_bubbles(*found)
 
 
 def stacked_bubbles(*parts: Bubbles) -> Bubbles:
-    """Of several pipelines and steps, in their order; `finished` puts them in order of step."""
+    """Of several pipelines and steps; `joined_bubbles` puts them in order."""
     tables = {
         name: pa.concat_tables([getattr(part, name) for part in parts]).combine_chunks()
         for name in ("ranks", "stalls", "steps")

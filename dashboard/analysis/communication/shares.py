@@ -18,12 +18,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.communication.partial_communication import PartialCommunication
+from dashboard.analysis.dimensions import role_of
+from dashboard.analysis.reduction import FAN_IN
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-EVENTS: Final = 300_000
-"""For which one share is meant: some 60,000 operations, which take 50 MB while they are matched."""
+EVENTS: Final = 1_500_000
+"""For which one share is meant: some 300,000 operations of 150 bytes."""
+OPERATIONS: Final = 60_000
+"""Of a share, so many are matched at a time: they take 50 MB."""
+_TABLES: Final = ("collectives", "sends", "receives")
+"""Of a `PartialCommunication`."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -40,8 +46,22 @@ class Share:
 
 
 def shares(run: Recording) -> list[Share]:
-    """The shares of a run, each of about `EVENTS` events."""
+    """The shares of a run, each of about `EVENTS` events that are in memory at a time."""
     return run.answer(_shares)
+
+
+def asking(run: Recording, rank: int) -> Mapping[int, Share]:
+    """The shares that the rank tells something, by their places."""
+    return run.answer(_by_rank)[rank]
+
+
+def _by_rank(run: Recording, steps: Collection[int]) -> dict[int, dict[int, Share]]:
+    """The same of all ranks."""
+    found: dict[int, dict[int, Share]] = {rank: {} for rank in run.ranks}
+    for place, share in enumerate(shares(run)):
+        for rank in share.ranks:
+            found[rank][place] = share
+    return found
 
 
 def _shares(run: Recording, steps: Collection[int]) -> list[Share]:
@@ -65,17 +85,13 @@ def _shares(run: Recording, steps: Collection[int]) -> list[Share]:
 
 
 def shared(
-    part: PartialCommunication, rank: int, every: Sequence[Share]
+    part: PartialCommunication, asked_by: Mapping[int, Share]
 ) -> dict[int, PartialCommunication]:
-    """What a rank tells of each share that asks it, by the share's place. Records that nothing
-    can be matched by are told to the first of the rest.
+    """What a rank tells of each share that asks it (`asking`), by the share's place. Records that
+    nothing can be matched by are told to the first of the rest.
     """
-    asking = {place: share for place, share in enumerate(every) if rank in share.ranks}
-    rest = min(place for place, share in asking.items() if share.rest)
-    places = {
-        name: _places(getattr(part, name), asking, rest)
-        for name in ("collectives", "sends", "receives")
-    }
+    rest = min(place for place, share in asked_by.items() if share.rest)
+    places = {name: _places(getattr(part, name), asked_by, rest) for name in _TABLES}
     return {
         place: PartialCommunication(
             **{
@@ -84,19 +100,35 @@ def shared(
             },
             lost=part.lost if place == rest else Counter(),
         )
-        for place in asking
+        for place in asked_by
     }
 
 
-def _places(table: pa.Table, asking: Mapping[int, Share], rest: int) -> npt.NDArray[np.int64]:
+def in_turns(found: PartialCommunication) -> Iterator[PartialCommunication]:
+    """What all ranks tell of a share, as few operations at a time as are matched together."""
+    rows = sum(getattr(found, name).num_rows for name in _TABLES)
+    turns = max(-(-rows // OPERATIONS), 1)
+    lost = found.lost
+    for turn in range(turns):
+        tables = {name: getattr(found, name) for name in _TABLES}
+        if turns > 1:
+            tables = {
+                name: table.filter(pa.array(table["seq"].to_numpy() % turns == turn))
+                for name, table in tables.items()
+            }
+        yield PartialCommunication(**tables, lost=lost)
+        lost = Counter()
+
+
+def _places(table: pa.Table, asked_by: Mapping[int, Share], rest: int) -> npt.NDArray[np.int64]:
     """To which share each row belongs."""
     groups = pc.unique(table["group"])
     first = [
-        next((p for p, share in asking.items() if group in share.groups), rest)
+        next((p for p, share in asked_by.items() if group in share.groups), rest)
         for group in groups.to_pylist()
     ]
     row = np.array(first, np.int64)[pc.index_in(table["group"], groups).to_numpy()]
-    of = np.array([asking[place].of for place in first], np.int64)
+    of = np.array([asked_by[place].of for place in first], np.int64)
     which = of[pc.index_in(table["group"], groups).to_numpy()]
     found: npt.NDArray[np.int64] = row + table["seq"].to_numpy() % np.maximum(which, 1)
     return found
@@ -106,22 +138,29 @@ def _bundled(
     run: Recording, members: Mapping[str, tuple[int, ...]], most: float
 ) -> Iterator[Share]:
     """The groups, those of neighbouring ranks together, as many as have the events of one share."""
-    whole = sum(len(ranks) for ranks in members.values())
+    most /= sum(len(ranks) for ranks in members.values())
     bundle: dict[str, tuple[int, ...]] = {}
-    told = 0
-    for name, ranks in sorted(members.items(), key=lambda item: (item[0].partition(":")[0], item)):
+    told = 0.0
+    for name, ranks in sorted(members.items(), key=lambda of: (of[0].partition(":")[0], of[1])):
+        size = most * _at_a_time(name, ranks)
+        if bundle and told + size > 1:
+            yield from _numbered(bundle, int(np.ceil(told)))
+            bundle, told = {}, 0.0
         bundle[name] = ranks
-        told += len(ranks)
-        size = most * told / whole
-        if size >= 1:
-            yield from _numbered(run, bundle, int(np.ceil(size)))
-            bundle, told = {}, 0
+        told += size
     if bundle:
-        yield from _numbered(run, bundle, 1)
+        yield from _numbered(bundle, int(np.ceil(told)))
 
 
-def _numbered(run: Recording, bundle: Mapping[str, tuple[int, ...]], of: int) -> Iterator[Share]:
-    asked = {rank for ranks in bundle.values() for rank in ranks}
-    ranks = tuple(rank for rank in run.ranks if rank in asked)
+def _at_a_time(name: str, ranks: Sequence[int]) -> int:
+    """What so many ranks tell of a group is in memory together. Of a collective one row is left
+    whenever `FAN_IN` ranks are joined, of a message what its two ends tell stays until the end.
+    """
+    messages = role_of(name.partition(":")[0]) == "pp"
+    return len(ranks) if messages else min(len(ranks), FAN_IN)
+
+
+def _numbered(bundle: Mapping[str, tuple[int, ...]], of: int) -> Iterator[Share]:
+    ranks = tuple(sorted({rank for ranks in bundle.values() for rank in ranks}))
     for number in range(of if ranks else 0):
         yield Share(groups=frozenset(bundle), ranks=ranks, number=number, of=of)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -154,7 +154,7 @@ def pipeline_bubbles(
 
 
 def joined_bubbles(run: Recording, parts: Sequence[Bubbles]) -> Bubbles:
-    """Those of several pipelines, in their order, and steps as one, in order of step."""
+    """Those of several pipelines and steps as one: in order of step, then as `pipelines`."""
     schedule = run.meta.schedule
     tables = {
         name: pa.concat_tables([schema.empty_table(), *(getattr(part, name) for part in parts)])
@@ -164,10 +164,22 @@ def joined_bubbles(run: Recording, parts: Sequence[Bubbles]) -> Bubbles:
     if schedule and theory and theory.over_ideal is None:
         measured = pc.unique(tables["steps"]["step"]).to_pylist()
         theory = with_lengths(theory, schedule, mean_lengths(run, measured))
+    place = {rank: n for n, ranks in enumerate(pipelines(run).values()) for rank in ranks}
     return Bubbles(
-        **{name: table.sort_by("step").combine_chunks() for name, table in tables.items()},
+        ranks=_in_order(tables["ranks"], "rank", place),
+        stalls=_in_order(tables["stalls"], "rank", place),
+        steps=_in_order(tables["steps"], "group", {g: n for n, g in enumerate(pipelines(run))}),
         theory=theory,
     )
+
+
+def _in_order(table: pa.Table, column: str, places: Mapping[Any, int]) -> pa.Table:
+    """Rows by step, and within a step by the place of what `column` says."""
+    known = pa.array(list(places), table.schema.field(column).type)
+    place = pa.array(list(places.values()), pa.int32()).take(pc.index_in(table[column], known))
+    keys = pa.table({"step": table["step"], "place": place})
+    order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
+    return table.take(order).combine_chunks()
 
 
 def _ratios(run: Recording, group: str, actions: pa.Table, gaps: Gaps, bubble: Ints) -> pa.Table:
