@@ -27,6 +27,8 @@ from tracer.errors import DamagedTrace
 from tracer.text import plain_text
 
 _CHUNK: Final = 1 << 20
+_PEEK: Final = 1 << 14
+"""Bytes in which most files show what they are."""
 _STRETCH: Final = 2 << 20
 """Bytes that are cut into pieces at once: some 8,000 events. More would not stay in the processor's
 cache, fewer would not be worth the calls."""
@@ -133,8 +135,10 @@ def is_chrome_json(path: Path, *words: bytes) -> bool:
     """
     start = b""
     with _opened(path) as (_, unpacked), contextlib.suppress(EOFError, zlib.error, OSError):
-        while len(start) < _CHUNK and (more := unpacked.read1(_CHUNK - len(start))):
+        while len(start) < _CHUNK and (more := unpacked.read1(min(_PEEK, _CHUNK - len(start)))):
             start += more
+            if any(word in start for word in words):
+                break
     return start.lstrip()[:1] in (b"{", b"[") and any(word in start for word in words)
 
 
@@ -245,6 +249,7 @@ class _Text:
         self._text, self._at = "", 0
         while chunk := self._read(_STRETCH):
             content += chunk
+            del chunk
             pieces = cut(content, separator)
             if pieces is not None:
                 made = of_pieces(pieces.texts)

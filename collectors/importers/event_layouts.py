@@ -41,9 +41,9 @@ _TIMES: Final = (("ts",), ("dur",))
 _WHOLES: Final = {"thread": ("tid",)} | {name: ("args", key) for name, key in ARGUMENTS.items()}
 """Column → where its number is."""
 _OFTEN: Final = 4
-"""A layout is worked out when so many events of a stretch have it."""
+"""A layout is worked out when so many events have had it."""
 _MOST: Final = 1 << 13
-"""Layouts that are remembered."""
+"""Layouts that are remembered, and others that are counted."""
 _LONGEST: Final = 1 << 11
 """Bytes of an event that has a layout."""
 _WHOLE_DIGITS: Final = 15
@@ -52,6 +52,8 @@ rounds; longer times are left to Arrow's parser."""
 _FRACTION_DIGITS: Final = 8
 _MOST_READ: Final = 16
 """Bytes that are read from where a number begins."""
+_AT_ONCE: Final = 1 << 18
+"""Bytes that are made alike while they are in the processor's cache."""
 _MOST_NUMBERS: Final = 32
 """Of several digits, in an event that has a layout."""
 
@@ -92,7 +94,9 @@ class Layouts:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Layout | None] = {}
-        self._room = np.empty((2, 0), np.uint8)
+        self._rare: dict[bytes, int] = {}  # how many events had them
+        self._room = np.empty(0, np.uint8)
+        self._kept = np.empty(_AT_ONCE, np.uint8)
 
     def columns(self, pieces: pa.StringArray) -> tuple[Bools, EventColumns | None]:
         """Which of the pieces, of one event each (event_pieces.py), have a layout, and the columns
@@ -127,23 +131,29 @@ class Layouts:
         """The bytes, each less by that of `0`, and all digits 0: sums that a processor does with
         many bytes at once; in the same room every time, since new memory takes longer than that.
         """
-        if self._room.shape[1] < len(content):
-            self._room = np.empty((2, len(content)), np.uint8)
-        room, kept = self._room[:, : len(content)]
-        np.subtract(content, np.uint8(ord("0")), out=room)
-        np.less(room, np.uint8(10), out=kept.view(np.bool_))
-        kept -= np.uint8(1)
-        room &= kept
-        return pa.py_buffer(room)
+        if len(self._room) < len(content):
+            self._room = np.empty(len(content), np.uint8)
+        for begin in range(0, len(content), _AT_ONCE):
+            room = self._room[begin : min(begin + _AT_ONCE, len(content))]
+            kept = self._kept[: len(room)]
+            np.subtract(content[begin : begin + _AT_ONCE], np.uint8(ord("0")), out=room)
+            np.less(room, np.uint8(10), out=kept.view(np.bool_))
+            kept -= np.uint8(1)
+            room &= kept
+        return pa.py_buffer(self._room[: len(content)])
 
     def _layouts(self, forms: list[bytes], counts: Ints) -> list[Layout | None]:
         found = []
         for form, count in zip(forms, counts.tolist(), strict=True):
             layout = self._known.get(form)
-            if layout is None and count >= _OFTEN and form not in self._known:
-                layout = layout_of(form.translate(_BACK))
-                if len(self._known) < _MOST:
-                    self._known[form] = layout
+            if layout is None and form not in self._known:
+                count += self._rare.pop(form, 0)
+                if count >= _OFTEN:
+                    layout = layout_of(form.translate(_BACK))
+                    if len(self._known) < _MOST:
+                        self._known[form] = layout
+                elif len(self._rare) < _MOST and len(form) <= _LONGEST:
+                    self._rare[form] = count
             found.append(layout)
         return found
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from collectors.importers.imported_run import Watch, imported_run
+from collectors.memory_pool import from_the_system
 from tracer.errors import TraceError, UsageError
 
 IMPORTERS: Final[dict[str, str]] = {
@@ -142,9 +143,10 @@ def import_files(
     """
     defaults = {option.name.replace("-", "_"): option.default for option in format.options}
     named = str(files[0]) + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
-    with imported_run(
-        out, format=format.name, overwrite=overwrite, named=named, watch=watch
-    ) as run:
+    with (
+        from_the_system(),
+        imported_run(out, format=format.name, overwrite=overwrite, named=named, watch=watch) as run,
+    ):
         format.read(files, run, advance, **(defaults | options))
 
 

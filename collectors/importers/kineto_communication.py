@@ -14,7 +14,7 @@ import numpy as np
 
 from collectors.importers.chrome_json import Event
 from collectors.importers.kineto_columns import METADATA, NONE, Bools, Ints, arguments_of
-from collectors.importers.kineto_events import KinetoEvents
+from collectors.importers.kineto_events import WAITS, KinetoEvents
 from collectors.importers.process_groups import (
     elements_moved,
     group_of,
@@ -34,7 +34,6 @@ _MOST_REPEATED: Final = 200
 
 
 _MOST_SEQ: Final = 1 << 48
-_WAIT: Final = ("wait", "wait_tensor")
 
 StepAt = Callable[[Ints], Ints]
 """The step of each time of the host."""
@@ -161,7 +160,7 @@ def _asked(said: Sequence[Event], calls: Ints) -> tuple[Bools, Bools]:
     with arguments where any have them, else the operators of c10d, and in either case the waits of
     functional collectives, which have none.
     """
-    used = [said[number] for number in np.unique(calls).tolist()]
+    used = [said[number] for number in np.flatnonzero(np.bincount(calls)).tolist()]
     are_described = any(METADATA in arguments_of(event) for event in used)
 
     def counts(event: Event) -> bool:
@@ -170,7 +169,7 @@ def _asked(said: Sequence[Event], calls: Ints) -> tuple[Bools, Bools]:
         return is_call or name == "_c10d_functional::wait_tensor"
 
     def waits(event: Event) -> bool:
-        return counts(event) and _operation_name(event).endswith(_WAIT)
+        return counts(event) and _operation_name(event).endswith(WAITS)
 
     def asks(event: Event) -> bool:
         return counts(event) and not waits(event) and _operation(event) is not None

@@ -17,7 +17,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from collectors.importers.chrome_json import Event
-from collectors.importers.kineto_columns import NO_TIME, NONE, Bools, EventColumns, Ints, whole
+from collectors.importers.kineto_columns import (
+    METADATA,
+    NO_TIME,
+    NONE,
+    Bools,
+    EventColumns,
+    Ints,
+    arguments_of,
+    whole,
+)
+from collectors.torch_names import operation_named
 from tracer.arrays import bool_array, number_array, numpy_numbers
 from tracer.errors import DamagedTrace
 
@@ -31,6 +41,8 @@ _LAUNCHES: Final = frozenset(
     ("cuda_runtime", "cuda_driver", "runtime", "driver", "hip_runtime", "privateuse1_runtime")
 )
 _OPERATORS: Final = frozenset(("cpu_op", "operator"))
+WAITS: Final = ("wait", "wait_tensor")
+"""How names of waits end."""
 _STEP: Final = re.compile(r"ProfilerStep\s*#\s*(\d{1,9})")
 _COMMUNICATION: Final = re.compile(r"c10d::|_c10d_functional::")
 
@@ -106,7 +118,7 @@ class Calls(_Columns):
 @dataclass(slots=True)
 class Carried(_Columns):
     """Device work that carries out collectives: row of `KinetoEvents.kernels`, and the rest as in
-    `Calls`: Kineto repeats there what the collective is.
+    `Calls`: Kineto repeats there what the collective is. Where a call says it, `said` may be -1.
     """
 
     row: array[int] = field(default_factory=lambda: array("q"))
@@ -147,6 +159,8 @@ class KinetoEvents:
         """Whether times have lost nanoseconds: a double holds 16 digits, old traces write 19."""
         self._events = 0
         self._texts = Words()
+        self._are_operations: list[bool] = []  # of `said`
+        self._operations: set[int] = set()  # external ids of calls whose kernels need say no more
 
     def take(self, events: EventColumns) -> None:
         """Some events of the file; what has no usable time is counted as left out.
@@ -243,24 +257,35 @@ class KinetoEvents:
     def _note_calls(
         self, events: EventColumns, rows: Ints, lanes: Ints, is_operator: Bools
     ) -> None:
+        external = np.where(is_operator[rows], events.external[rows], NONE)
+        said = self._said(events, rows)
+        if len(rows):
+            told = np.array(self._are_operations, np.bool_)[said] & (external != NONE)
+            self._operations.update(external[told].tolist())
         self.calls.add(
             events.start[rows],
             events.duration[rows],
             lanes[rows],
-            np.where(is_operator[rows], events.external[rows], NONE),
+            external,
             events.seq[rows],
-            self._said(events, rows),
+            said,
         )
 
     def _note_collective_kernels(self, events: EventColumns, kernels: Bools, named: Bools) -> None:
         rows = np.flatnonzero(kernels & (events.is_described | named))
         numbers = len(self.kernels) + np.cumsum(kernels)[rows] - 1
-        self.carried.add(numbers, events.external[rows], events.seq[rows], self._said(events, rows))
+        external = events.external[rows]
+        is_alone = np.array([id_ not in self._operations for id_ in external.tolist()], np.bool_)
+        said = np.full(len(rows), NONE, np.int64)
+        said[is_alone] = self._said(events, rows[is_alone])
+        self.carried.add(numbers, external, events.seq[rows], said)
 
     def _said(self, events: EventColumns, rows: Ints) -> Ints:
         """The numbers of what the events say; what is new is parsed."""
         numbers = self._texts.numbers(events.described(rows))
-        self.said += map(json.loads, self._texts.words[len(self.said) :])
+        new = list(map(json.loads, self._texts.words[len(self.said) :]))
+        self.said += new
+        self._are_operations += map(is_operation, new)
         return numbers
 
     def _name_threads(self, events: EventColumns, rows: Ints) -> None:
@@ -288,6 +313,12 @@ class KinetoEvents:
     def _leave_out(self, what: str, count: int) -> None:
         if count and (what in self.left_out or len(self.left_out) < 100):
             self.left_out[what] = self.left_out.get(what, 0) + count
+
+
+def is_operation(event: Event) -> bool:
+    """Whether a call with arguments asks for an operation, and does not wait for one."""
+    name = str(arguments_of(event).get(METADATA, ""))
+    return operation_named(name) is not None and not name.endswith(WAITS)
 
 
 def _tests(words: pa.DictionaryArray) -> _Tests:

@@ -33,6 +33,9 @@ _PACKED: Final = 15
 _MOST_PROCESSES: Final = 16
 _AHEAD: Final = 3
 """Files for each process, so that helpers have something to do while this one makes rows."""
+_MOST_KEPT: Final = 2
+"""Files that this process has read and keeps while it waits for one before them; an eighth of their
+JSON is in memory."""
 _WORTH: Final = 48 << 20
 """Bytes of JSON for each process: a helper takes as long to start as to read 30 MB, and 50 MB of
 memory."""
@@ -57,19 +60,30 @@ def read_files(files: Sequence[Path], advance: Advance, take: Callable[[KinetoFi
                 if waiting and ahead + size > _MOST_AHEAD:
                     break
                 ahead += size
-                waiting.append(_Asked(*left.popleft(), reading.ask(path)))
+                asked: Future[KinetoFile | Path] = Future()
+                if not _is_for_here(path, files):
+                    asked = reading.ask(path)
+                waiting.append(_Asked(*left.popleft(), asked))
             _read_here(waiting, reading)
             # Not a name of ours: nothing may hold the file when it has been taken.
             take(_held(waiting.popleft()))
 
 
+def _is_for_here(path: Path, files: Sequence[Path]) -> bool:
+    """The first file is: until it is there, all that is read meanwhile would have to be kept."""
+    return path == files[0]
+
+
 @dataclass(slots=True)
 class _Asked:
-    """A file, and what it holds, or where a helper has put that."""
+    """A file, and what it holds, or where a helper has put that; `is_here` if this process reads
+    it.
+    """
 
     path: Path
     size: int
     future: Future[KinetoFile | Path]
+    is_here: bool = False
 
 
 def _held(asked: _Asked) -> KinetoFile:
@@ -78,14 +92,14 @@ def _held(asked: _Asked) -> KinetoFile:
 
 
 def _read_here(waiting: Sequence[_Asked], reading: _Reading) -> None:
-    """Read what no helper has begun, the first of it first, until the first of all is there or
-    helpers have begun all.
+    """Read what no helper has begun, the first of it first, until the first of all is there,
+    helpers have begun all, or enough is kept here.
     """
     for asked in waiting:
-        if waiting[0].future.done():
+        if waiting[0].future.done() or sum(kept.is_here for kept in waiting) >= _MOST_KEPT:
             return
         if asked.future.cancel():
-            asked.future = Future()
+            asked.future, asked.is_here = Future(), True
             try:
                 asked.future.set_result(reading.read(asked.path))
             except Exception as error:  # it is raised when it is this file's turn

@@ -103,7 +103,7 @@ def outermost(spans: Spans) -> npt.NDArray[np.bool_]:
     end = start + column(spans, "duration")
     order = np.lexsort((-end, start, lane))
     outer = np.zeros(len(start), np.bool_)
-    for thread in np.unique(lane).tolist():
+    for thread in np.flatnonzero(np.bincount(lane)).tolist():
         mine = order[lane[order] == thread]
         before = np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(end[mine])[:-1]])
         outer[mine] = start[mine] >= before

@@ -16,6 +16,7 @@ import numpy as np
 
 from dashboard.runs.clock_map import MOST_DRIFT, WANDER, ClockMap, Floats, Ints, Samples, fit
 from dashboard.runs.clock_tree import Span
+from dashboard.runs.columns import distinct
 from dashboard.runs.meetings import Flags, Meetings, latest_by_meeting
 
 _WINDOW_NS: Final = 1_000_000_000
@@ -105,7 +106,7 @@ def contradictions(traffic: Traffic, found: Mapping[str, ClockMap]) -> tuple[int
     cause, effect, _ = _on_common_clock(traffic, found)
     elsewhere, _ = latest_by_meeting(traffic.rows.meeting, cause, traffic.host)
     early = traffic.rows.has_effect & (effect < elsewhere)
-    return len(np.unique(traffic.rows.meeting)), len(np.unique(traffic.rows.meeting[early]))
+    return len(distinct(traffic.rows.meeting)), len(distinct(traffic.rows.meeting[early]))
 
 
 def _limits(
@@ -169,7 +170,7 @@ def _tightest(raw: Ints, guess: Floats, low: Floats, high: Floats) -> Samples:
 def _tightened(clock: ClockMap, raw: Ints, low: Floats, high: Floats) -> ClockMap:
     """Each window's limits, and how fast the clock may drift out of them, against its bound."""
     window = (raw - raw.min()) // _WINDOW_NS
-    windows = np.unique(window)
+    windows = distinct(window)
     place = np.searchsorted(windows, window)
     least, most = np.full(len(windows), -np.inf), np.full(len(windows), np.inf)
     np.maximum.at(least, place, low)

@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from dashboard.runs.columns import distinct
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -114,7 +116,7 @@ def chained(first: ClockMap, then: ClockMap) -> ClockMap:
     arrived = first.times + first.offsets
     back = then.times - np.interp(then.times, arrived, first.offsets)
     inside = back[(back > first.times[0]) & (back < first.times[-1])]
-    times = np.unique(np.concatenate([first.times, inside]))
+    times = distinct(np.concatenate([first.times, inside]))
     offsets = _line(times, first.times, first.offsets)
     return ClockMap(
         times=times,
@@ -204,5 +206,5 @@ def _line(at: Floats, times: Floats, values: Floats) -> Floats:
     if len(times) == 1:
         return np.full(len(at), values[0])
     piece = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(times) - 2)
-    drift = (values[piece + 1] - values[piece]) / (times[piece + 1] - times[piece])
-    return values[piece] + (at - times[piece]) * drift
+    drift = np.diff(values) / np.diff(times)
+    return values[piece] + (at - times[piece]) * drift[piece]

@@ -74,3 +74,13 @@ def numbers(column: pa.ChunkedArray, *, null: float = 0) -> npt.NDArray[Any]:
     if len(chunks) == 1:
         return chunks[0]
     return np.concatenate(chunks) if chunks else np.zeros(0, column.type.to_pandas_dtype())
+
+
+def distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The different numbers, in order. `np.unique` says the same, and imports `numpy.ma` to do so:
+    7 ms and 2 MB.
+    """
+    ordered = np.sort(values)
+    is_new = np.ones(len(ordered), np.bool_)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_new]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from collectors.memory_pool import from_the_system
 from dashboard.runs.mirror import OF_A_RUN, Advance, fetch, forget_others
 from dashboard.runs.open import AnyRecording, open_recording
 from dashboard.runs.open_packed import is_packed, open_packed
@@ -12,6 +13,7 @@ from dashboard.runs.stores import location_of, store_at
 from tracer.errors import TraceError
 
 
+@from_the_system()
 def open_anywhere(
     location: str | os.PathLike[str],
     make: type[AnyRecording],

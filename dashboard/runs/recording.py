@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collectors.memory_pool import from_the_system
 from dashboard.runs.alignment import BY_MEETINGS, ClockAlignment, align
 from dashboard.runs.caches import Fingerprint
 from dashboard.runs.clock_map import ClockMap
@@ -177,6 +178,7 @@ class Recording:
         found: Answer = self._answers(analysis, tuple(s for s in self.steps if s in wanted))
         return found
 
+    @from_the_system()
     def _ask(self, analysis: Callable[..., Any], steps: tuple[int, ...]) -> Any:
         found = None if self.elsewhere is None else self.elsewhere(analysis, steps)
         return analysis(self, steps) if found is None else found

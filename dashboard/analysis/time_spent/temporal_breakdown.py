@@ -31,7 +31,7 @@ from dashboard.analysis.time_spent.kernels import (
     device_kernels,
     of_purpose,
 )
-from dashboard.runs.columns import numbers
+from dashboard.runs.columns import distinct, numbers
 from tracer.arrays import number_array
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _extents(kernels: pa.Table) -> Iterator[int]:
     """
     step, start = numbers(kernels["step"]), numbers(kernels["start"])
     end = start + numbers(kernels["duration"])
-    known = np.unique(step)
+    known = distinct(step)
     for chain in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
         inside = (step >= chain[0]) & (step <= chain[-1])
         yield int(end[inside].max() - start[inside].min())

@@ -27,7 +27,14 @@ from collectors.importers.chrome_json import ChromeTrace
 from collectors.importers.event_layouts import Layouts
 from collectors.importers.event_pieces import SEPARATOR, cut
 from collectors.importers.kineto_columns import NO_TIME, NONE, EventColumns, of_events
-from collectors.importers.kineto_events import Calls, Carried, KinetoEvents, Spans, Words
+from collectors.importers.kineto_events import (
+    Calls,
+    Carried,
+    KinetoEvents,
+    Spans,
+    Words,
+    is_operation,
+)
 from collectors.importers.kineto_pieces import PieceReader
 from tests.test_repo.markdown import ROOT
 from tracer.arrays import word_array
@@ -80,11 +87,18 @@ def reading() -> _Reading:
 def _content(events: KinetoEvents) -> dict[str, Any]:
     """All that was kept, as values that can be compared."""
     found = {}
+    calls = zip(events.calls.external, events.calls.said, strict=True)
+    called = {external for external, said in calls if is_operation(events.said[said])} - {NONE}
     for name, value in vars(events).items():
         if isinstance(value, (Spans, Calls, Carried)):
             rows = {column: getattr(value, column).tolist() for column in value.__slots__}
             if "said" in rows:
                 rows["said"] = [_meaning(events.said[number]) for number in rows["said"]]
+            if isinstance(value, Carried):  # whether a call said it before is by the stretches
+                rows["said"] = [
+                    None if external in called else said
+                    for external, said in zip(rows["external"], rows["said"], strict=True)
+                ]
             value = rows
         elif isinstance(value, Words):
             value = value.words
@@ -93,7 +107,8 @@ def _content(events: KinetoEvents) -> dict[str, Any]:
         elif name == "left_out":
             value = sorted(value.items())
         found[name] = repr(value)  # NaN in arguments is equal to itself
-    del found["said"], found["_texts"]  # by how they were written
+    for name in ("said", "_texts", "_are_operations", "_operations"):
+        del found[name]  # by how they were written
     return found
 
 

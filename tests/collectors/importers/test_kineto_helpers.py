@@ -6,6 +6,7 @@ import ast
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,6 +34,16 @@ def import_by(source: Path, out: Path, processes: int) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
+@contextmanager
+def only_helpers_read() -> Iterator[None]:
+    """And this process what they could not."""
+    with (
+        patch.object(kineto_files, "_is_for_here", lambda path, files: False),
+        patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
+    ):
+        yield
+
+
 @pytest.fixture
 def in_fresh_helpers() -> Iterator[None]:
     """As where the process has threads."""
@@ -46,7 +57,7 @@ def test_a_run_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> Non
     for source in (tmp_path / "traces", ROOT / "tests/data/kineto/pp2-tp2-1f1b"):
         one = import_by(source, tmp_path / f"{source.name}-1", 1)
         with (  # nobody but helpers
-            patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
+            only_helpers_read(),
             patch.object(kineto_files, "read_file", side_effect=AssertionError),
         ):
             assert import_by(source, tmp_path / f"{source.name}-3", 3) == one
@@ -58,13 +69,13 @@ import os, signal, sys
 from pathlib import Path
 from unittest.mock import patch
 from collectors.importers import kineto_files, kineto_helper
-from tests.collectors.importers.test_kineto_helpers import import_by
+from tests.collectors.importers.test_kineto_helpers import import_by, only_helpers_read
 source, out = map(Path, sys.argv[1:])
 one = import_by(source, out / "1", 1)
 print("said once", end=" ")  # still in a buffer when the process is forked
 assert kineto_helper.may_fork()
 with (
-    patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
+    only_helpers_read(),
     patch.object(kineto_files, "read_file", side_effect=AssertionError),
     patch.object(kineto_helper, "fresh", side_effect=AssertionError),
 ):
@@ -72,7 +83,7 @@ with (
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     assert import_by(source, out / "4", 4) == one
 with (
-    patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
+    only_helpers_read(),
     patch.object(kineto_helper.os, "fork", side_effect=BlockingIOError),
 ):
     assert import_by(source, out / "none", 3) == one
@@ -93,7 +104,7 @@ def test_files_of_helpers_that_die_are_read_all_the_same(tmp_path: Path) -> None
     two_ranks(tmp_path / "traces")
     one = import_by(tmp_path / "traces", tmp_path / "one", 1)
     done: list[int] = []
-    with patch.object(kineto_files, "_read_here", lambda waiting, reading: None):
+    with only_helpers_read():
         with patch.object(kineto_helper, "_CODE", "import os; os.abort()"):
             assert import_by(tmp_path / "traces", tmp_path / "dead", 3) == one
         hangs = "import time; time.sleep(60)"
