@@ -27,7 +27,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from resource import RUSAGE_THREAD, getrusage
 from statistics import median
 from typing import Any
 
@@ -36,6 +38,7 @@ import torch.distributed as dist
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._figures import median_interval, median_ns, show
+from benchmarks._witness import call_between, thread_that_wakes
 from tracer import Tracer
 from tracer.streams import read_stream
 
@@ -102,6 +105,17 @@ def peers(directory: Path, rounds: int = ROUNDS) -> None:
     def long(operations: int) -> None:
         step(operations, round(rest / one))
 
+    def products() -> None:
+        for _ in range(round(rest / one)):
+            multiply()
+
+    show(
+        "overhead.ns_plain_all_reduce_in_step",
+        call_between(all_reduce, products, 4 * OPERATIONS),
+        "ns",
+        4 * OPERATIONS,
+    )
+    thread_that_wakes(products)
     for name, work, operations, pairs, steps in (
         ("small_step", small, 20, 600, 60),
         ("step_100ms", long, OPERATIONS, 200, 5),
@@ -159,7 +173,8 @@ def _ours(directory: Path, step: Step, operations: int, *, pairs: int, seconds: 
         t.recorder.active = True
         dist.ProcessGroup.allreduce = hooked
         _recorded(t, step, operations, seconds / 4)  # so that flushes have come to their pace
-        outside, beside = _recorded(t, step, operations, seconds)
+        with _writer(t, directory.name):
+            outside, beside = _recorded(t, step, operations, seconds)
     parts = operations / part
     whole = parts * median(without)
     show(f"overhead.{directory.name}_beside_percent", 100 * beside / whole, "percent", 1)
@@ -192,6 +207,26 @@ def _recorded(t: Tracer, step: Step, operations: int, seconds: float) -> tuple[f
     # Where every step meets a flush, or none does, nothing tells them apart.
     longer = sum(turns) - len(turns) * median(alone) if alone and turns else 0.0
     return median(ends) + longer / len(own), sum(others) / len(own)
+
+
+@contextmanager
+def _writer(t: Tracer, name: str) -> Iterator[None]:
+    """Print what a flush took meanwhile: processor time, and how often the writer thread slept
+    within it, as for the interpreter lock.
+    """
+    notes: list[tuple[int, int]] = []
+
+    def note() -> None:
+        notes.append((time.thread_time_ns(), getrusage(RUSAGE_THREAD).ru_nvcsw))
+
+    t.recorder.on_flush.append(note)
+    yield
+    t.recorder.on_flush.remove(note)
+    flushes = [(b[0] - a[0], b[1] - a[1] - 1) for a, b in pairwise(notes)]  # one sleep is between
+    if flushes:
+        taken, sleeps = (median(column) for column in zip(*flushes, strict=True))
+        show(f"overhead.{name}_flush_ms", taken / 1e6, "ms", len(flushes))
+        show(f"overhead.{name}_flush_sleeps", sleeps, "sleeps", len(flushes))
 
 
 def _step_ns(way: Any, step: Step, operations: int, steps: int) -> float:

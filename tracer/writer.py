@@ -246,9 +246,19 @@ def _in_batches(drained: list[npt.NDArray[np.void]]) -> Iterator[npt.NDArray[np.
     rows = 0
     for records in drained:
         if together and rows + len(records) > _BATCH_ROWS:
-            yield np.concatenate(together)
+            yield _joined(together)
             together, rows = [], 0
         together.append(records)
         rows += len(records)
     if together:
-        yield np.concatenate(together)
+        yield _joined(together)
+
+
+def _joined(parts: list[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
+    """One after the other, as bytes: numpy would copy records field by field, 50 ns each."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: npt.NDArray[np.void] = np.concatenate([part.view(np.uint8) for part in parts]).view(
+        RECORD_DTYPE
+    )
+    return joined

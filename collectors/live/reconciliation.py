@@ -137,9 +137,14 @@ class Reconciliation:
             group, start, duration = (
                 records[name][calls] for name in ("group", "start", "duration")
             )
-            self._hooked.append(np.stack([group, start, start + duration]))
-            for index, number in zip(*np.unique(group, return_counts=True), strict=True):
-                self._recorded_calls[int(index)] += int(number)
+            hooked = np.empty((3, len(calls)), np.int64)
+            hooked[0], hooked[1] = group, start
+            np.add(start, duration, out=hooked[2])
+            self._hooked.append(hooked)
+            # A span that the user calls a collective has no group: counting begins at NONE.
+            for index, number in enumerate(np.bincount(group - NONE).tolist(), NONE):
+                if number:
+                    self._recorded_calls[index] += number
 
     def _named_groups(self) -> list[Group]:
         return list(self._topology.groups.values())

@@ -19,7 +19,7 @@ from collectors.live.flight_recorder import dump
 from collectors.live.reconciliation import FIRST_SEQ, LANE
 from tests.support.launching import run_python
 from tests.support.reading import calls, facts, rows
-from tracer import Tracer
+from tracer import Kind, Tracer
 
 Group = dist.ProcessGroup
 WEIGHTS = 8 * 8 + 8
@@ -95,7 +95,7 @@ def test_compiled_code_is_recorded(tmp_path: Path, group: Group, backend: str) -
 OVERRUN = """
 import sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from tracer import Tracer
+from tracer import Kind, Tracer
 
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 model = DistributedDataParallel(torch.nn.Linear(8, 8))
@@ -120,7 +120,7 @@ def test_what_the_flight_recorder_has_lost_is_counted(
 
 DROPPED = """
 import sys, torch, torch.distributed as dist
-from tracer import Tracer
+from tracer import Kind, Tracer
 
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 t = Tracer(sys.argv[1], flush_interval_s=30)
@@ -217,7 +217,7 @@ PAUSES = """
 import sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from collectors.live import reconciliation
-from tracer import Tracer
+from tracer import Kind, Tracer
 
 reconciliation._DUMP_AFTER_CALLS = 50
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -255,3 +255,12 @@ def test_a_dump_counts_payloads_as_nccl_tests_does(group: Group) -> None:
         ("gather", 8, 4, "bfloat16", False),
         ("barrier", 0, 0, None, False),
     ]
+
+
+def test_a_span_that_the_user_calls_a_collective_has_no_group(tmp_path: Path, group: Group) -> None:
+    with Tracer(tmp_path / "run") as t, t.span("exchange", kind=Kind.COLLECTIVE):
+        dist.all_reduce(torch.ones(3))
+
+    assert {row["name"] for row in calls(tmp_path / "run", 0)} == {"exchange", "all_reduce"}
+    told = facts(tmp_path / "run", 0)
+    assert (told["ended"], told["unseen"]) == ("closed", 0)

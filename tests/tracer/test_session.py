@@ -385,3 +385,24 @@ def _readable_steps(run: Path) -> list[int]:
     """The steps in the file now; its last batch may be half written, as any kill leaves it."""
     events = read_stream(run / "rank-00000.arrows", "events").table.to_pylist()
     return [row["step"] for row in events if row["kind"] == "step"]
+
+
+def test_what_several_threads_recorded_between_two_flushes_is_all_there(tmp_path: Path) -> None:
+    """More than one piece of a ring at once, and rings joined into batches."""
+    spans = 9_000
+    with Tracer(tmp_path / "run", collectors=[], flush_interval_s=3600) as t:
+
+        def record() -> None:
+            for _ in range(spans):
+                with t.span("work"):
+                    pass
+
+        other = threading.Thread(target=record, name="other")
+        other.start()
+        other.join()
+        record()
+
+    for lane in ("host:main", "host:other"):
+        starts = [row["start"] for row in rows(tmp_path / "run", 0, lane=lane, name="work")]
+        assert len(set(starts)) == len(starts) == spans
+    assert facts(tmp_path / "run", 0)["dropped"] == 0
