@@ -20,11 +20,17 @@ from rich.text import Text
 
 from dashboard.analysis.communication.bandwidth import bandwidth_summary, measure_bandwidth
 from dashboard.analysis.coverage import incidents
-from dashboard.analysis.pipeline.bubble_summary import mean_parts, ratios
-from dashboard.analysis.pipeline.bubbles import Bubbles, measure_bubbles
+from dashboard.analysis.pipeline.bubble_summary import ratios
+from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.pipeline.bubbles_by_rank import (
+    BubblesByRank,
+    bubbles_by_rank,
+    mean_by_rank,
+)
 from dashboard.analysis.replay.replayed_steps import replayed_steps
-from dashboard.analysis.time_spent.accounting import Accounting, account
+from dashboard.analysis.time_spent.accounting import account
 from dashboard.analysis.time_spent.claims import CATEGORIES
+from dashboard.analysis.time_spent.spent_by_rank import SpentByRank, spent_by_rank
 from dashboard.analysis.whole_run.findings import Finding, findings, sentence
 from dashboard.analysis.whole_run.flops import flops_utilization
 from dashboard.analysis.whole_run.summary import communication_by_dimension, step_times
@@ -59,7 +65,13 @@ _WORDS_AT_ONCE: Final = 1 << 14
 """Of JSON, some 100 kB."""
 _TOGETHER: Final = (account, measure_bubbles, measure_bandwidth, flops_utilization, findings)
 """What --json writes, and --html draws."""
-_PRINTED: Final = (account, measure_bubbles, bandwidth_summary, flops_utilization, findings)
+_PRINTED: Final = (
+    spent_by_rank,
+    bubbles_by_rank,
+    bandwidth_summary,
+    flops_utilization,
+    findings,
+)
 
 
 @click.command()
@@ -173,11 +185,12 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
     first = _warm_up(run, steps)
     if first is not None:
         yield Text(said_of_warm_up(first), style="yellow")
-    yield from _accounting(run.accounting(steps), width)
-    by_dimension = communication_by_dimension(run.accounting(steps))
+    spent = run.answer(spent_by_rank, steps)
+    yield from _accounting(spent, width)
+    by_dimension = communication_by_dimension(spent)
     if by_dimension.num_rows:
         yield _by_dimension(by_dimension)
-    bubbles = run.bubbles(steps)
+    bubbles = run.answer(bubbles_by_rank, steps)
     if bubbles.steps.num_rows:
         yield _bubble_parts(bubbles)
         yield _bubble_ratios(bubbles)
@@ -194,7 +207,7 @@ def _parts(run: Run, steps: Collection[int] | None, width: int) -> Iterator[Tabl
 
 
 def _warm_up(run: Run, steps: Collection[int] | None) -> WarmUp | None:
-    times = step_times(run.accounting(steps))
+    times = step_times(run.answer(spent_by_rank, steps))
     return warm_up(run, times["step"].to_pylist(), times["median_ns"].to_pylist())
 
 
@@ -227,7 +240,7 @@ class _Spent:
     by_category: Counter[str] = field(default_factory=Counter)
 
 
-def _accounting(accounting: Accounting, width: int) -> Iterator[Table]:
+def _accounting(accounting: SpentByRank, width: int) -> Iterator[Table]:
     """Times and shares in one table, or in two where one would be wider than the line."""
     spent = _spent(accounting)
     steps = pc.count_distinct(accounting.windows["step"]).as_py()
@@ -265,23 +278,18 @@ def _by_dimension(found: pa.Table) -> Table:
     return table("Communication by mesh dimension, ms per step and rank (mean)", columns, rows)
 
 
-def _spent(accounting: Accounting) -> dict[int, _Spent]:
+def _spent(accounting: SpentByRank) -> dict[int, _Spent]:
     """By rank, in order."""
     found: dict[int, _Spent] = {}
-    for row in _summed(accounting.windows, "rank"):
+    windows = accounting.windows.group_by("rank", use_threads=False)
+    for row in windows.aggregate([("duration", "sum")]).to_pylist():
         found[row["rank"]] = _Spent(window=row["duration_sum"])
-    for row in _summed(accounting.table, "rank", "category"):
-        found[row["rank"]].by_category[row["category"]] += row["duration_sum"]
+    for row in accounting.table.to_pylist():
+        found[row["rank"]].by_category[row["category"]] += row["duration"]
     return found
 
 
-def _summed(table: pa.Table, *keys: str) -> list[dict[str, Any]]:
-    grouped = table.group_by(list(keys), use_threads=False).aggregate([("duration", "sum")])
-    rows: list[dict[str, Any]] = grouped.to_pylist()
-    return rows
-
-
-def _bubble_parts(bubbles: Bubbles) -> Table:
+def _bubble_parts(bubbles: BubblesByRank) -> Table:
     parts = ("busy_ns", "bubble_ns", "warm_up_ns", "stall_ns", "cool_down_ns")
     order = [("group", "ascending"), ("rank", "ascending")]
     culprits = _culprits(bubbles)
@@ -294,19 +302,18 @@ def _bubble_parts(bubbles: Bubbles) -> Table:
             culprits.get(row["rank"], "–"),
             percent(row["fraction"]),
         ]
-        for row in mean_parts(bubbles).sort_by(order).to_pylist()
+        for row in mean_by_rank(bubbles).sort_by(order).to_pylist()
     ]
     columns = ["pipeline", "stage", "rank", "busy", "bubble", "warm-up", "stall", "cool-down"]
     title = "Pipeline bubbles, ms per step (mean)"
     return table(title, [*columns, "stalls for", "of window"], rows, words=2)
 
 
-def _culprits(bubbles: Bubbles) -> dict[int, str]:
+def _culprits(bubbles: BubblesByRank) -> dict[int, str]:
     """By rank, the peer that most of its stalls are for, and how much of them."""
     stalls: dict[int, Counter[int]] = {}
-    summed = bubbles.stalls.group_by(["rank", "culprit_rank"], use_threads=False)
-    for row in summed.aggregate([("stall_ns", "sum")]).to_pylist():
-        stalls.setdefault(row["rank"], Counter())[row["culprit_rank"]] += row["stall_ns_sum"]
+    for row in bubbles.stalls.to_pylist():
+        stalls.setdefault(row["rank"], Counter())[row["culprit_rank"]] += row["stall_ns"]
     found = {}
     for rank, by_culprit in stalls.items():
         culprit, most = by_culprit.most_common(1)[0]
@@ -316,7 +323,7 @@ def _culprits(bubbles: Bubbles) -> dict[int, str]:
     return found
 
 
-def _bubble_ratios(bubbles: Bubbles) -> Table:
+def _bubble_ratios(bubbles: BubblesByRank) -> Table:
     measured, bound = ratios(bubbles)
     found = (measured, bound, bubbles.theory)
     rows = [

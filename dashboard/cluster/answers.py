@@ -19,6 +19,7 @@ from dashboard.cluster.replays import BY_REPLAY, add_findings, add_flops, add_re
 from dashboard.cluster.summaries import (
     SUMMARIZED,
     Analysis,
+    asks_for_bubbles,
     bubbles_of,
     finished,
     given,
@@ -137,15 +138,18 @@ def _partitioned(
     for number in range(len(pieces)):
         leaves.append(f"summary-{number}")
         tasks[leaves[-1]] = Task(call=summary_of, needs=(f"part-{number}",), picks=True)
-    actions = _add_picks_of_actions(tasks, pieces, groups) if measure_bubbles in asked else []
+    wants_bubbles = asks_for_bubbles(names)
+    actions = _add_picks_of_actions(tasks, pieces, groups) if wants_bubbles else []
     summary = tree(tasks, "joined", leaves, joined_summaries)
     matched = add_shares(tasks, run, pieces, names) if asks_for_bandwidth(names) else []
-    if measure_bubbles not in asked:
+    if not wants_bubbles:
         return _Ends(summary=summary, matched=matched)
     of_pipelines = []
     for number, (chosen, needs) in enumerate(actions):
         of_pipelines.append(f"bubbles-{number}")
-        tasks[of_pipelines[-1]] = Task(call=bubbles_of, arguments=(chosen,), needs=("run", *needs))
+        tasks[of_pipelines[-1]] = Task(
+            call=bubbles_of, arguments=(chosen, measure_bubbles in asked), needs=("run", *needs)
+        )
     bubbles = tree(tasks, "pipelines", of_pipelines, stacked_bubbles)
     return _Ends(summary=summary, bubbles=bubbles, matched=matched)
 

@@ -12,7 +12,13 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dashboard.analysis.pipeline.bubbles import Bubbles, joined_bubbles, measure_bubbles
+from dashboard.analysis.pipeline.bubbles import Bubbles, joined_bubbles
+from dashboard.analysis.pipeline.bubbles_by_rank import (
+    BubblesByRank,
+    bubbles_by_rank,
+    by_rank,
+    finished_by_rank,
+)
 from dashboard.analysis.replay.graph import Graph, dependency_graph, graph_of, joined_graphs
 from dashboard.analysis.replay.other_plans import (
     OtherPlans,
@@ -83,7 +89,7 @@ def add_findings(
     """
     others = [name for name in (replays.plans, bubbles) if name is not None]
     needs = ("run", replays.stragglers, *others, *replays.graphs)
-    tasks["findings"] = Task(call=_findings, arguments=(steps, bubbles is not None), needs=needs)
+    tasks["findings"] = Task(call=_findings, arguments=(steps,), needs=needs)
     return "findings"
 
 
@@ -139,11 +145,10 @@ def _plans(steps: tuple[int, ...], opening: Opening, *graphs: Graph) -> OtherPla
 
 def _findings(
     steps: tuple[int, ...],
-    with_bubbles: bool,
     opening: Opening,
     stragglers: Stragglers,
     plans: OtherPlans | None,
-    *parts: Graph | Bubbles,
+    *parts: Graph | Bubbles | BubblesByRank,
 ) -> list[Finding]:
     run = opened(opening)
     known: dict[tuple[Analysis, tuple[int, ...]], Any] = {
@@ -152,9 +157,11 @@ def _findings(
         (usual_other_plans, steps): plans,
         (has_plans, run.steps): plans is not None,
     }
-    bubbles = [part for part in parts if isinstance(part, Bubbles)]
-    if with_bubbles:
-        known[measure_bubbles, steps] = joined_bubbles(run, bubbles)
+    for part in parts:
+        if isinstance(part, Bubbles):
+            known[bubbles_by_rank, steps] = by_rank(joined_bubbles(run, [part]))
+        elif isinstance(part, BubblesByRank):
+            known[bubbles_by_rank, steps] = finished_by_rank(run, part)
     return findings(_knowing(run, known), steps)
 
 

@@ -24,7 +24,20 @@ from dashboard.analysis.pipeline.bubbles import (
     pipeline_bubbles,
     receives,
 )
+from dashboard.analysis.pipeline.bubbles_by_rank import (
+    BubblesByRank,
+    added_by_rank,
+    bubbles_by_rank,
+    by_rank,
+    finished_by_rank,
+)
 from dashboard.analysis.time_spent.accounting import Accounting, account
+from dashboard.analysis.time_spent.spent_by_rank import (
+    SpentByRank,
+    joined_spent,
+    spent_by_rank,
+    spent_of,
+)
 from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.cluster.communication import (
     Matched,
@@ -42,7 +55,9 @@ Analysis: TypeAlias = Callable[..., Any]
 
 SUMMARIZED: Final[tuple[Analysis, ...]] = (
     account,
+    spent_by_rank,
     measure_bubbles,
+    bubbles_by_rank,
     measure_bandwidth,
     bandwidth_summary,
     time_by_operation,
@@ -64,6 +79,7 @@ class Summary:
     """Of some ranks in some steps; None where it was not asked for."""
 
     accounting: Accounting | None = None
+    spent: SpentByRank | None = None
     by_operation: pa.Table | None = None
 
 
@@ -95,7 +111,7 @@ def summarize(
     for rank in ranks:
         part = part_of(run, rank, steps)
         summaries.append(_summary(part, steps, asked))
-        if measure_bubbles.__name__ in asked:
+        if asks_for_bubbles(asked):
             actions[rank] = PipelinePart(
                 rank=rank,
                 actions=action_table(part, steps),
@@ -113,8 +129,11 @@ def summarize(
 
 
 def _summary(part: Recording, steps: Collection[int], asked: Collection[str]) -> Summary:
+    asks_for_rows, asks_for_sums = (a.__name__ in asked for a in (account, spent_by_rank))
+    accounting = account(part, steps) if asks_for_rows or asks_for_sums else None
     return Summary(
-        accounting=account(part, steps) if account.__name__ in asked else None,
+        accounting=accounting if asks_for_rows else None,
+        spent=spent_of(accounting) if accounting is not None and asks_for_sums else None,
         by_operation=(
             time_by_operation(part, steps) if time_by_operation.__name__ in asked else None
         ),
@@ -134,32 +153,44 @@ def pipeline_parts_of(ranks: Collection[int], found: Found) -> tuple[PipelinePar
 def joined_summaries(*parts: Summary) -> Summary:
     """Of several parts, in order of rank, and of step within a rank."""
     accounting = [part.accounting for part in parts if part.accounting is not None]
+    spent = [part.spent for part in parts if part.spent is not None]
     by_operation = [part.by_operation for part in parts if part.by_operation is not None]
     return Summary(
         accounting=_joined_accounting(accounting) if accounting else None,
+        spent=joined_spent(spent) if spent else None,
         by_operation=_stacked(by_operation) if by_operation else None,
     )
 
 
+def asks_for_bubbles(asked: Collection[str]) -> bool:
+    """Whether these names of analyses are among those that need what pipelines come to."""
+    return measure_bubbles.__name__ in asked or bubbles_by_rank.__name__ in asked
+
+
 def bubbles_of(
     groups: Mapping[str, tuple[int, ...]],
+    with_rows: bool,
     opening: Opening | Recording,
     *parts: Sequence[PipelinePart],
-) -> Bubbles:
+) -> Bubbles | BubblesByRank:
     """Of some pipelines, by name with their ranks, in some steps."""
     run = opened(opening)
     of_rank = {part.rank: part for told in parts for part in told}
-    found = []
+    found: list[Bubbles | BubblesByRank] = []
     for group, ranks in groups.items():
         mine = [of_rank[rank] for rank in ranks]
         actions = pa.concat_tables([part.actions for part in mine]).unify_dictionaries()
         received = {part.rank: part.received for part in mine}
-        found.append(pipeline_bubbles(run, group, actions, received))
+        bubbles = pipeline_bubbles(run, group, actions, received)
+        found.append(bubbles if with_rows else by_rank(bubbles))
     return stacked_bubbles(*found)
 
 
-def stacked_bubbles(*parts: Bubbles) -> Bubbles:
-    """Of several pipelines and steps; `joined_bubbles` puts them in order."""
+def stacked_bubbles(*parts: Bubbles | BubblesByRank) -> Bubbles | BubblesByRank:
+    """Of several pipelines and steps, all of one kind; `finished` puts them in order."""
+    sums = [part for part in parts if isinstance(part, BubblesByRank)]
+    if sums:
+        return added_by_rank(sums)
     tables = {
         name: pa.concat_tables([getattr(part, name) for part in parts]).combine_chunks()
         for name in ("ranks", "stalls", "steps")
@@ -168,15 +199,23 @@ def stacked_bubbles(*parts: Bubbles) -> Bubbles:
 
 
 def finished(
-    run: Recording, summary: Summary, bubbles: Bubbles | None, matched: Sequence[Matched]
+    run: Recording,
+    summary: Summary,
+    bubbles: Bubbles | BubblesByRank | None,
+    matched: Sequence[Matched],
 ) -> dict[Analysis, Any]:
     """The answers by analysis."""
     found: dict[Analysis, Any] = {
         account: summary.accounting,
+        spent_by_rank: summary.spent,
         time_by_operation: summary.by_operation,
-        measure_bubbles: None if bubbles is None else joined_bubbles(run, [bubbles]),
         **bandwidths(matched),
     }
+    if isinstance(bubbles, Bubbles):
+        found[measure_bubbles] = joined_bubbles(run, [bubbles])
+        found[bubbles_by_rank] = by_rank(found[measure_bubbles])
+    elif bubbles is not None:
+        found[bubbles_by_rank] = finished_by_rank(run, bubbles)
     return {analysis: answer for analysis, answer in found.items() if answer is not None}
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.pipeline.bubbles import Bubbles
+from dashboard.analysis.pipeline.bubbles_by_rank import BubblesByRank, by_rank, mean_by_rank
 from dashboard.analysis.results import Result
 
 
@@ -31,7 +32,6 @@ class Stall(Result):
 
 
 PARTS: Final = ("warm_up", "stall", "cool_down")
-_MEASURES: Final = ("window_ns", "busy_ns", "bubble_ns", *(f"{part}_ns" for part in PARTS))
 
 
 def of_pipeline(bubbles: Bubbles, group: str) -> Bubbles:
@@ -46,7 +46,7 @@ def of_pipeline(bubbles: Bubbles, group: str) -> Bubbles:
     )
 
 
-def ratios(bubbles: Bubbles) -> tuple[Ratios, Ratios]:
+def ratios(bubbles: Bubbles | BubblesByRank) -> tuple[Ratios, Ratios]:
     """The measured bubble and the plan bound: medians over the steps, None where unknown."""
     found = [
         Ratios(
@@ -72,11 +72,7 @@ def mean_parts(bubbles: Bubbles) -> pa.Table:
     step 0, rank 1, window 10, busy 6    rank 1, window 20, busy 15, bubble 5, fraction 0.25
     step 1, rank 1, window 30, busy 24
     """
-    grouped = bubbles.ranks.group_by(["group", "rank", "stages"], use_threads=False)
-    means = grouped.aggregate([(name, "mean") for name in _MEASURES])
-    means = means.rename_columns(["group", "rank", "stages", *_MEASURES])
-    fraction = pc.divide(means["bubble_ns"], means["window_ns"])
-    return means.append_column("fraction", fraction).sort_by("rank")
+    return mean_by_rank(by_rank(bubbles))
 
 
 def stalls_by_culprit(bubbles: Bubbles) -> pa.Table:

@@ -155,22 +155,32 @@ def pipeline_bubbles(
 
 def joined_bubbles(run: Recording, parts: Sequence[Bubbles]) -> Bubbles:
     """Those of several pipelines and steps as one: in order of step, then as `pipelines`."""
-    schedule = run.meta.schedule
     tables = {
         name: pa.concat_tables([schema.empty_table(), *(getattr(part, name) for part in parts)])
         for name, schema in (("ranks", _RANKS), ("stalls", _STALLS), ("steps", _STEPS))
     }
-    theory = theory_of(schedule) if schedule else None
-    if schedule and theory and theory.over_ideal is None:
-        measured = pc.unique(tables["steps"]["step"]).to_pylist()
-        theory = with_lengths(theory, schedule, mean_lengths(run, measured))
     place = {rank: n for n, ranks in enumerate(pipelines(run).values()) for rank in ranks}
     return Bubbles(
         ranks=_in_order(tables["ranks"], "rank", place),
         stalls=_in_order(tables["stalls"], "rank", place),
-        steps=_in_order(tables["steps"], "group", {g: n for n, g in enumerate(pipelines(run))}),
-        theory=theory,
+        steps=ratios_in_order(run, tables["steps"]),
+        theory=theory_of_run(run, tables["steps"]),
     )
+
+
+def ratios_in_order(run: Recording, ratios: pa.Table) -> pa.Table:
+    """`Bubbles.steps` of all pipelines in order of step, then as `pipelines`."""
+    return _in_order(ratios, "group", {group: n for n, group in enumerate(pipelines(run))})
+
+
+def theory_of_run(run: Recording, ratios: pa.Table) -> Theory | None:
+    """`Bubbles.theory`; ratios: `Bubbles.steps`."""
+    schedule = run.meta.schedule
+    theory = theory_of(schedule) if schedule else None
+    if schedule and theory and theory.over_ideal is None:
+        measured = pc.unique(ratios["step"]).to_pylist()
+        return with_lengths(theory, schedule, mean_lengths(run, measured))
+    return theory
 
 
 def _in_order(table: pa.Table, column: str, places: Mapping[Any, int]) -> pa.Table:

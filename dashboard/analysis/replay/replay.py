@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from dashboard.analysis.replay.edges import in_rows
 from dashboard.analysis.replay.graph import Graph
 from dashboard.analysis.results import Result
 from dashboard.analysis.rows_by_key import Ints
-from dashboard.analysis.steps import Windows, chained
+from dashboard.analysis.steps import step_windows
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -58,24 +59,36 @@ def measured_step_times(run: Recording, steps: Collection[int] | None = None) ->
     """What `step_times` says of the graph as it was measured, without the graph: of all complete
     steps, or of those of `steps`.
     """
-    return times_of(chained(run, steps))
+    return times_of([step_windows(run, steps)])
 
 
-def times_of(found: Iterable[Windows]) -> StepTimes:
-    """The same of chains of step windows that are known."""
-    numbers: list[int] = []
-    lengths: list[int] = []
-    for chain in found:
-        ends = [max(end for _, end in ranks.values()) for ranks in chain.by_step.values()]
-        numbers_here = list(chain.by_step)
-        if len(ends) > 1:
-            numbers += numbers_here[1:]
-            lengths += np.diff(ends).tolist()
-        else:
-            numbers += numbers_here
-            (ranks,) = chain.by_step.values()
-            lengths.append(ends[0] - min(begin for begin, _ in ranks.values()))
-    return StepTimes(steps=tuple(numbers), lengths=np.array(lengths, np.int64))
+def times_of(windows: Sequence[pa.Table]) -> StepTimes:
+    """The same of step windows that are known, in columns: a long run has millions. Some ranks in
+    each table, each rank's in order of step.
+
+    Rank 0: step 0 0-10, step 1 10-25, step 2 30-36 → step 1 15 ns; step 2, a chain by itself, 6 ns
+    """
+    columns = ("step", "rank", "start", "duration")
+    if not any(table.num_rows for table in windows):
+        return StepTimes(steps=(), lengths=np.zeros(0, np.int64))
+    table = pa.concat_tables([table.select(columns) for table in windows])
+    found = [column.to_numpy() for column in table.columns]
+    in_order = np.lexsort((found[0], found[1]))  # by rank, and by step within a rank
+    step, rank = found[0][in_order], found[1][in_order]
+    in_order = in_order[np.append((np.diff(step) != 0) | (np.diff(rank) != 0), True)]
+    step, rank, start, duration = (column[in_order] for column in found)
+    end = start + duration
+    steps, place = np.unique(step, return_inverse=True)
+    follows = np.zeros(len(step), np.bool_)
+    follows[1:] = (rank[1:] == rank[:-1]) & (np.diff(place) == 1) & (start[1:] == end[:-1])
+    begins = np.bincount(place, ~follows, len(steps)) > 0
+    ends, starts = np.full((2, len(steps)), np.iinfo(np.int64).min)
+    np.maximum.at(ends, place, end)
+    np.maximum.at(starts, place, -start)
+    alone = begins & np.append(begins[1:], True)
+    lengths = np.where(alone, ends + starts, np.diff(ends, prepend=0))
+    counts = alone | ~begins
+    return StepTimes(steps=tuple(steps[counts].tolist()), lengths=lengths[counts])
 
 
 def step_times(graph: Graph, times: Ints) -> StepTimes:

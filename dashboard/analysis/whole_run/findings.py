@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from statistics import fmean, median
+from statistics import median
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.pipeline.bubble_summary import ratios
-from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.pipeline.bubbles_by_rank import bubbles_by_rank
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.other_plans import has_plans, usual_other_plans
 from dashboard.analysis.replay.replay import step_times
@@ -278,7 +278,7 @@ def _by_design(run: Recording, graph: Graph, steps: Collection[int] | None) -> I
     """The bubble that the schedule itself has, of the time that the ranks really worked: by
     theory, or where that cannot tell, by the plan bound.
     """
-    bubbles = run.answer(measure_bubbles, steps)
+    bubbles = run.answer(bubbles_by_rank, steps)
     if not bubbles.ranks.num_rows:
         return
     theory = bubbles.theory
@@ -293,7 +293,8 @@ def _by_design(run: Recording, graph: Graph, steps: Collection[int] | None) -> I
         over_ideal, share = bound.over_ideal, bound.fraction_of_window
         what, how = "the pipeline", "even if nothing waited for communication"
         source = "the recorded actions, replayed without messages (the plan bound)"
-    saved = over_ideal * fmean(bubbles.ranks["busy_ns"].to_pylist()) / 1e6
+    busy, count = (pc.sum(bubbles.ranks[name]).as_py() for name in ("busy_ns", "steps"))
+    saved = over_ideal * (busy / count) / 1e6
     step_ms = step_times(graph, graph.time).mean_ns / 1e6
     if not 0 < WORTH_SAYING * step_ms <= saved:
         return

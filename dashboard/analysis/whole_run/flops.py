@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.replay.replay import times_of
 from dashboard.analysis.results import Result
-from dashboard.analysis.steps import chains, in_order, step_windows
+from dashboard.analysis.steps import in_order, step_windows
 from dashboard.runs.words import have
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ def flops_part(
 
 def flops_of(run: Recording, parts: Sequence[FlopsPart]) -> FlopsUtilization:
     """From the parts of all ranks, in their order."""
-    times = times_of(chains(part.windows for part in parts))
     flops, source = _number(run, PER_STEP), f"config of the run: {PER_STEP}"
+    is_told = flops is not None or any(part.recorded for part in parts)
+    times = times_of([part.windows for part in parts] if is_told else [])
     if flops is None and times.steps:
         total = sum(part.recorded.get(step, 0) for part in parts for step in times.steps)
         flops, source = (total / len(times.steps), "recorded events") if total else (None, "")

@@ -15,6 +15,7 @@ from dashboard.analysis.pipeline.bubbles import Bubbles, measure_bubbles
 from dashboard.analysis.results import Result
 from dashboard.analysis.time_spent.accounting import Accounting, account
 from dashboard.analysis.time_spent.claims import COMMUNICATION
+from dashboard.analysis.time_spent.spent_by_rank import SpentByRank
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -96,7 +97,7 @@ def headline(accounting: Accounting, bubbles: Bubbles) -> KeyFigures:
     )
 
 
-def step_times(accounting: Accounting) -> pa.Table:
+def step_times(accounting: Accounting | SpentByRank) -> pa.Table:
     """Per step, in order: step, start (ns, of the first rank to begin it), and over the ranks
     median_ns, low_ns and high_ns of its window.
 
@@ -104,20 +105,21 @@ def step_times(accounting: Accounting) -> pa.Table:
     rank 0, step 4, 100 ns       step 4, median 110, low 100, high 120
     rank 1, step 4, 120 ns
     """
-    grouped = accounting.windows.group_by("step", use_threads=False).aggregate(
-        [("start", "min"), ("duration", "list"), ("duration", "min"), ("duration", "max")]
-    )
-    medians = [float(np.median(found)) for found in grouped["duration_list"].to_pylist()]
-    table = pa.table(
+    windows = accounting.windows
+    step, start, length = (windows[name].to_numpy() for name in ("step", "start", "duration"))
+    order = np.lexsort((length, step))
+    steps, first, count = np.unique(step[order], return_index=True, return_counts=True)
+    length = length[order]
+    medians = (length[first + (count - 1) // 2] + length[first + count // 2]) / 2
+    return pa.table(
         {
-            "step": grouped["step"],
-            "start": grouped["start_min"],
+            "step": pa.array(steps, windows.schema.field("step").type),
+            "start": np.minimum.reduceat(start[order], first) if len(steps) else start,
             "median_ns": pa.array(medians, pa.float64()),
-            "low_ns": grouped["duration_min"],
-            "high_ns": grouped["duration_max"],
+            "low_ns": length[first],
+            "high_ns": length[first + count - 1],
         }
     )
-    return table.sort_by("step")
 
 
 def mean_by_rank(accounting: Accounting) -> pa.Table:
@@ -141,7 +143,7 @@ def mean_by_rank(accounting: Accounting) -> pa.Table:
     )
 
 
-def communication_by_dimension(accounting: Accounting) -> pa.Table:
+def communication_by_dimension(accounting: Accounting | SpentByRank) -> pa.Table:
     """dim, and per step and rank (means, ns) total_ns, exposed_ns and overlapped_ns = total -
     exposed, and overlap = overlapped / total; the dimension with most exposed first.
 

@@ -19,7 +19,9 @@ from collectors.importers.imported_run import imported_run
 from dashboard import Run, open_run
 from dashboard.analysis.communication.bandwidth import measure_bandwidth
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.pipeline.bubbles_by_rank import bubbles_by_rank
 from dashboard.analysis.time_spent.accounting import account
+from dashboard.analysis.time_spent.spent_by_rank import spent_by_rank
 from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.cluster import Elsewhere, InProcess, Place, Processes
 from dashboard.cluster.tasks import Task, tree
@@ -30,7 +32,8 @@ from tests.support.toy import Event, RankFacts, write_run
 from tests.test_repo.markdown import ROOT
 
 SAMPLES = ROOT / "sample_traces"
-ANALYSES = (account, measure_bubbles, measure_bandwidth, time_by_operation)
+ROWS = (account, measure_bubbles, measure_bandwidth, time_by_operation)
+ANALYSES = (*ROWS, spent_by_rank, bubbles_by_rank)
 STEPS, STEP = 4, 100
 
 
@@ -48,6 +51,18 @@ def _by_parts(path: Path, steps: int, place: Place | None = None, **options: Any
     place = InProcess() if place is None else place
     run.elsewhere = Elsewhere(run, place, ANALYSES, steps_per_task=steps, **options)
     return _tables(run)
+
+
+def _sums_by_parts(path: Path, steps: int) -> Mapping[str, list[dict[str, Any]]]:
+    """Where nobody asks for the rows that they are the sums of."""
+    run = open_run(path)
+    asked = (spent_by_rank, bubbles_by_rank)
+    run.elsewhere = Elsewhere(run, InProcess(), asked, steps_per_task=steps)
+    return {
+        f"{analysis.__name__}.{name}": table.to_pylist()
+        for analysis in asked
+        for name, table in run.answer(analysis).tables().items()
+    }
 
 
 def _random_run(path: Path, chance: random.Random, *, on_device: bool) -> Path:
@@ -120,6 +135,7 @@ def test_parts_of_random_runs_add_up_exactly(tmp_path: Path, on_device: bool) ->
         assert whole["measure_bandwidth.operations"], "there is something to compare"
         assert _by_parts(path, 1) == whole
         assert _by_parts(path, 3) == whole
+        assert _sums_by_parts(path, 3) == {name: whole[name] for name in _sums_by_parts(path, 1)}
 
 
 def test_parts_of_a_packed_run_read_some_groups_of_rows(
