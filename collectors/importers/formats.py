@@ -13,7 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from collectors.importers.imported_run import Watch, imported_run
+import pyarrow as pa
+
+from collectors.importers.imported_run import SMALL, Watch, imported_run
 from collectors.memory_pool import from_the_system
 from tracer.errors import TraceError, UsageError
 
@@ -132,10 +134,11 @@ def import_files(
     overwrite: bool = False,
     advance: Advance = lambda done: None,
     watch: Watch = lambda rank, events: None,
+    codec: pa.Codec = SMALL,
     **options: Any,
 ) -> None:
     """Make the run directory `out` of these files; either all of it is there afterwards or none.
-    `watch` sees all events as they are written.
+    `watch` sees all events as they are written; `codec` is as for `imported_run`.
 
     Raises:
         UsageError: `out` exists already or cannot be written.
@@ -145,7 +148,9 @@ def import_files(
     named = str(files[0]) + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
     with (
         from_the_system(),
-        imported_run(out, format=format.name, overwrite=overwrite, named=named, watch=watch) as run,
+        imported_run(
+            out, format=format.name, overwrite=overwrite, named=named, watch=watch, codec=codec
+        ) as run,
     ):
         format.read(files, run, advance, **(defaults | options))
 

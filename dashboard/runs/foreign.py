@@ -35,6 +35,7 @@ def imported(path: Path, watch: Watch) -> Path | None:
     if kept is not None:
         return kept
     from collectors.importers.formats import VERSION, import_files, recognized
+    from collectors.importers.imported_run import FAST
 
     found = recognized(path)
     if found is None:
@@ -49,13 +50,13 @@ def imported(path: Path, watch: Watch) -> Path | None:
     run, about = place / _FOLDER / path.resolve().name, place / _FILE
     known = {"version": VERSION, "format": found[0].name, "files": _fingerprint(path)}
     about.unlink(missing_ok=True)
+    how: dict[str, Any] = {"overwrite": True, "watch": watch, "codec": FAST}
     if sys.stderr.isatty():
         from rich.console import Console
 
-        console = Console(stderr=True)
-        import_with_progress(*found, run, console=console, overwrite=True, watch=watch)
+        import_with_progress(*found, run, console=Console(stderr=True), **how)
     else:
-        import_files(*found, run, overwrite=True, watch=watch)
+        import_files(*found, run, **how)
     with contextlib.suppress(OSError), replacing(about) as part:
         part.write_text(json.dumps(known), encoding="utf-8")
     return run

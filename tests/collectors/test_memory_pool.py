@@ -1,0 +1,27 @@
+"""Arrow takes memory from the system while runs are read, and afterwards from where it did."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from collectors import memory_pool
+from collectors.memory_pool import from_the_system
+
+
+@pytest.mark.parametrize("is_chosen", [False, True])
+def test_the_pool_is_set_for_the_block(monkeypatch: pytest.MonkeyPatch, is_chosen: bool) -> None:
+    monkeypatch.setattr(memory_pool, "_CHOSEN", is_chosen)
+    before = pa.default_memory_pool().backend_name
+    inside: list[str] = []
+
+    @from_the_system()
+    def read() -> None:
+        inside.append(pa.default_memory_pool().backend_name)
+        raise OSError("the disk is gone")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone"):
+            read()
+    assert inside == [before if is_chosen else "system"] * 2
+    assert pa.default_memory_pool().backend_name == before
