@@ -50,20 +50,23 @@ class Replayed:
         return tuple(step for stretch in self.stretches for step in stretch)
 
     @property
+    def counted(self) -> int:
+        """How many count: where only some are replayed, the first of a stretch only leads in."""
+        return len(self.steps) - (0 if self.are_all else len(self.stretches))
+
+    @property
     def are_all(self) -> bool:
         """Whether they are all that were chosen."""
         return len(self.steps) == self.chosen
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line that says how many count, which the first of a stretch does not; none where they
-        are all.
-        """
+        """A line that says how many count; none where they are all."""
         if self.are_all:
             return ()
-        count = len(self.steps) - len(self.stretches)
+        stretches = len(self.stretches)
         return (
-            f"{count} of {self.chosen:,} steps are looked at, in {len(self.stretches)} stretches "
+            f"{self.counted} of {self.chosen:,} steps are looked at, in {stretches} stretches "
             "over the run, each with one more that leads in; a range of steps (--step A:B) chooses "
             "others",
         )

@@ -1,0 +1,51 @@
+"""Of very many rows those that a reader looks for: what peers do on average, and who differs most
+from their own peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+MOST_ROWS: Final = 32
+"""Of a table that is printed whole: a screen's."""
+FURTHEST: Final = 12
+
+Numbers = npt.NDArray[np.float64]
+
+
+def peers_of(keys: Sequence[Hashable]) -> list[list[int]]:
+    """The places of equal keys, in the order in which each key comes first.
+
+    a, b, a → [0, 2], [1]
+    """
+    found: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        found.setdefault(key, []).append(place)
+    return list(found.values())
+
+
+def furthest(numbers: Numbers, peers: Sequence[Sequence[int]]) -> list[int]:
+    """The `FURTHEST` rows that differ most in some column from the mean of their peers, in order.
+
+    A row alone is its own mean, and is never among them. 10, 10, 13 of one kind and 90 of another:
+    the means are 11 and 90, and the third is the furthest.
+
+    Args:
+        numbers: one row for each, columns of one unit.
+        peers: the rows by kind.
+    """
+    distance = np.zeros(len(numbers))
+    for places in peers:
+        some = numbers[places]
+        distance[places] = np.abs(some - some.mean(axis=0)).max(axis=1)
+    return largest(distance)
+
+
+def largest(values: Numbers) -> list[int]:
+    """The places of the `FURTHEST` largest values over 0, in order."""
+    places = np.argsort(-values, kind="stable")[:FURTHEST]
+    return sorted(places[values[places] > 0].tolist())
