@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import deque
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.autograd import profiler
 from torch.profiler import ProfilerActivity, profile
 
 from collectors.live.patches import Patches
+from tracer.clocks.wall import both_clocks
 from tracer.recorder import Recorder, warn
 from tracer.rings import NONE, RECORD_DTYPE
 from tracer.schema import KERNELS, LONGEST_KERNEL, OPERATORS, Kind
@@ -103,8 +103,8 @@ class KernelWindows:
             return
         try:
             # Kineto's times are of the wall clock, ours of the monotonic one.
-            to_ours = self._recorder.clock() - time.time_ns()
-            self._closed.append((opened.profiler.kineto_results, to_ours))
+            ours, wall = both_clocks(self._recorder.clock)
+            self._closed.append((opened.profiler.kineto_results, ours - wall))
         except Exception as error:
             self._give_up(error)
 

@@ -10,7 +10,6 @@ more collectives than the hooks.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import replace
 from typing import Final
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from collectors.flight_entries import Entry
 from collectors.live.backends import Backend, Backends
 from collectors.live.flight_recorder import dump
+from tracer.clocks.wall import both_clocks
 from tracer.recorder import Recorder
 from tracer.rings import NONE, RECORD_DTYPE
 from tracer.schema import Kind
@@ -152,13 +152,13 @@ class Reconciliation:
     def _take(self, counted: int) -> None:
         """Read the flight recorder; count what it has already forgotten."""
         self._last_dump, self._counted_at_dump = self._recorder.clock(), counted
-        to_ours = self._recorder.clock() - time.time_ns()
+        ours, wall = both_clocks(self._recorder.clock)
         for source, entries in dump(self._backends.sizes()).items():
             last = self._last_record.get(source, -1)
             if entries and entries[0].record > last + 1:
                 self._overrun = True
             for entry in entries:
-                created = entry.created + to_ours
+                created = entry.created + ours - wall
                 # Older ones were hooked: the counts agreed when their spans were forgotten.
                 if entry.record > last and not entry.is_p2p and created >= self._forgotten_until:
                     self._pending.append(replace(entry, created=created))

@@ -90,7 +90,8 @@ def metrics(
     if follow and port is None and out is None and otlp is None:
         raise UsageError("--follow needs somebody to tell: --port, -o FILE.prom or --otlp URL")
     with ExitStack() as stack:
-        keepers = _followed(paths, stack) if follow else [_read(path) for path in paths]
+        following = stack.enter_context(ExitStack())
+        keepers = _followed(paths, following) if follow else [_read(path) for path in paths]
         if otlp is not None:
             from dashboard.metrics.otlp import Sender
 
@@ -108,6 +109,7 @@ def metrics(
                 _serve(keepers, host or _LOOPBACK, port, token_file, stack)
             _wait(keepers, out, every)
         except KeyboardInterrupt:
+            following.close()  # what is being read now is told as well
             if out is not None:
                 prometheus.write(keepers, out)
             click.echo("\nEnded.")
@@ -120,7 +122,7 @@ def _read(path: Path | str) -> Keeper:
     return keeper
 
 
-def _followed(paths: tuple[Path | str, ...], stack: ExitStack) -> list[Keeper]:
+def _followed(paths: tuple[Path | str, ...], following: ExitStack) -> list[Keeper]:
     from dashboard.cli.dashboard import followed
 
     keepers = []
@@ -128,7 +130,7 @@ def _followed(paths: tuple[Path | str, ...], stack: ExitStack) -> list[Keeper]:
         path = followed(location)
         follower = Follower(path, Run)
         keeper = Keeper(path.resolve().name, partial(getattr, follower, "status"))
-        stack.callback(follower.stop)
+        following.callback(follower.stop)
         follower.start(partial(_updated, keeper))
         keepers.append(keeper)
     return keepers

@@ -12,9 +12,10 @@ import os
 import socket
 import struct
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
+
+from tracer.clocks.wall import both_clocks
 
 _SO_TIMESTAMPNS: Final = getattr(socket, "SO_TIMESTAMPNS", 35)
 """asm-generic/socket.h of Linux; its message holds a `struct timespec`."""
@@ -26,9 +27,6 @@ _OLDEST_NS: Final = 10_000_000
 measured on the wall clock, which may run or be set otherwise than the recorder's."""
 
 _SIOCGIFADDR: Final = 0x8915
-_TRIES: Final = 8
-_CLOSE_NS: Final = 1_000
-"""Two readings so close together had nothing between them but the third."""
 
 
 class Arrival(NamedTuple):
@@ -72,7 +70,7 @@ class Endpoint:
 
     def _arrival_time(self, ancillary: list[tuple[int, int, bytes]]) -> int:
         """Never too early, so that a way is never too short: that would break its bound."""
-        ours, wall = _both_clocks(self._clock)
+        ours, wall = both_clocks(self._clock)
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
                 seconds, nanoseconds = _TIMESPEC.unpack_from(content)
@@ -116,14 +114,3 @@ def _interface_addresses() -> list[str]:
                 answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, asked)
                 found.append(socket.inet_ntoa(answer[20:24]))
     return sorted(found, key=lambda address: address.startswith("127."))
-
-
-def _both_clocks(clock: Callable[[], int]) -> tuple[int, int]:
-    """The wall clock, and the recorder's clock just after it: the closest of some tries."""
-    tries = []
-    for _ in range(_TRIES):
-        before, wall, after = clock(), time.time_ns(), clock()
-        if after - before < _CLOSE_NS:
-            return after, wall
-        tries.append((after - before, after, wall))
-    return min(tries)[1:]

@@ -158,7 +158,7 @@ def test_a_supervisor_ends_it_and_the_last_numbers_are_told(tmp_path: Path) -> N
         assert follower.stdout is not None
         address = follower.stdout.readline().split()[3]
         write_run(tmp_path / "run", {0: [STEP]})
-        until(address, lambda found: found["rankscope_state", "ended"] == 1)
+        until(address, lambda found: found["rankscope_steps_total",] == 1)
         follower.terminate()
         out, _ = follower.communicate(timeout=PATIENCE_S)
 
