@@ -14,7 +14,7 @@ from rich.console import Console
 from dashboard.analysis.comparing.compare import STEP_TIME, Comparison
 from dashboard.analysis.comparing.gates import parse_gate, violation
 from dashboard.analysis.comparing.trend import Trend, trend
-from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.pipeline.bubbles_by_rank import bubbles_by_rank
 from dashboard.analysis.time_spent.accounting import account
 from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.cli.elsewhere import Where, where_options
@@ -25,7 +25,7 @@ from dashboard.run import Run
 from tracer.errors import UsageError
 
 FINDING: Final = 1
-_TOGETHER: Final = (account, measure_bubbles, time_by_operation)
+_TOGETHER: Final = (account, bubbles_by_rank, time_by_operation)
 _OPERATIONS: Final = 8
 """Rows that fit below the categories on one screen; --json has all."""
 

@@ -34,7 +34,7 @@ from dashboard.analysis.comparing.mean_difference import (
 )
 from dashboard.analysis.comparing.run_differences import Difference, run_differences
 from dashboard.analysis.comparing.sums_by_key import keys_of, sums_by_key
-from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.pipeline.bubbles_by_rank import bubbles_by_rank
 from dashboard.analysis.results import Result
 from dashboard.analysis.run_names import distinct_names
 from dashboard.analysis.time_spent.accounting import account
@@ -305,7 +305,7 @@ def _times(run: Recording, steps: Sequence[int], weights: Weights) -> Samples:
 
 def _bubble_ratio(run: Recording, steps: Sequence[int]) -> Samples | None:
     """Per step the mean over pipelines; None where a step has no pipeline."""
-    found = run.answer(measure_bubbles, steps).steps
+    found = run.answer(bubbles_by_rank, steps).steps
     means = found.group_by("step").aggregate([("bubble_fraction_of_window", "mean")])
     by_step = dict(zip(*(means.column(i).to_pylist() for i in range(2)), strict=True))
     if not steps or any(by_step.get(step) is None for step in steps):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from dashboard.analysis.rows_by_key import Ints, words_numbered
 Key: TypeAlias = tuple[Any, ...]
 
 _NS_PER_MS: Final = 1e6
+_ROWS: Final = 1 << 18
 
 
 def sums_by_key(
@@ -31,20 +32,30 @@ def sums_by_key(
     of a long run there are millions.
     """
     samples = np.zeros((len(steps), len(keys)))
-    ranks, rank = words_numbered(table["rank"])
-    weight = np.array([weights.get(number, 0) for number in ranks], np.float64)
-    row = pc.index_in(table["step"], pa.array(steps, pa.int32())).to_numpy()
     numbers = {key: number for number, key in enumerate(keys)}
-    found, which = _keyed(table, columns)
-    column = np.array([numbers[key] for key in found], np.int64)[which]
-    # `np.add.at` adds in the order of the rows: the same to the last digit, however they are read.
-    np.add.at(samples, (row, column), weight[rank] * table["duration"].to_numpy() / _NS_PER_MS)
+    for part in _at_a_time(table):
+        ranks, rank = words_numbered(part["rank"])
+        weight = np.array([weights.get(number, 0) for number in ranks], np.float64)
+        row = pc.index_in(part["step"], pa.array(steps, pa.int32())).to_numpy()
+        found, which = _keyed(part, columns)
+        column = np.array([numbers[key] for key in found], np.int64)[which]
+        # `np.add.at` adds in the order of the rows: the same to the last digit, however they are
+        # read, and however many at a time.
+        np.add.at(samples, (row, column), weight[rank] * part["duration"].to_numpy() / _NS_PER_MS)
     return samples
 
 
 def keys_of(table: pa.Table, columns: Sequence[str]) -> list[Key]:
     """The values that `columns` have together, each once."""
-    return _keyed(table, columns)[0]
+    return list(
+        dict.fromkeys(key for part in _at_a_time(table) for key in _keyed(part, columns)[0])
+    )
+
+
+def _at_a_time(table: pa.Table) -> Iterator[pa.Table]:
+    """Its rows, as many together as take some ten megabytes while they are summed."""
+    for begin in range(0, table.num_rows, _ROWS):
+        yield table.slice(begin, _ROWS)
 
 
 def _keyed(table: pa.Table, columns: Sequence[str]) -> tuple[list[Key], Ints]:
