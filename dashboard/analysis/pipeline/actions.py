@@ -91,15 +91,28 @@ def by_step(actions: pa.Table) -> Iterator[tuple[int, list[Action]]]:
         yield step, [Action(**row) for row in actions.slice(begin, count).to_pylist()]
 
 
+def worked_on(run: Recording, step: int) -> set[tuple[int, int]]:
+    """The stages and microbatches of all actions of a step. When these were is not read: times are
+    nine tenths of a recording.
+    """
+    columns = ("step", "stage", "microbatch")
+    told = pa.concat_tables([_told(run, rank, [step], columns) for rank in run.ranks])
+    return set(zip(told["stage"].to_pylist(), told["microbatch"].to_pylist(), strict=True))
+
+
 def _of_rank(run: Recording, rank: int, steps: Collection[int]) -> pa.Table:
-    events = run.events(ranks=[rank], steps=steps, kinds=COMPUTE_KINDS, columns=(*_COLUMNS, "lane"))
+    return _told(run, rank, steps, _COLUMNS).select(_TABLE.names).cast(_TABLE)
+
+
+def _told(run: Recording, rank: int, steps: Collection[int], columns: Collection[str]) -> pa.Table:
+    """These columns of a rank's actions."""
+    events = run.events(ranks=[rank], steps=steps, kinds=COMPUTE_KINDS, columns=(*columns, "lane"))
     events = events.filter(pc.and_(pc.is_valid(events["stage"]), pc.is_valid(events["microbatch"])))
     on_device = where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:"))
     device = on_device.to_numpy().astype(np.bool_)
     _, step = np.unique(events["step"].to_numpy(), return_inverse=True)
     by_device = np.bincount(step, device) >= np.bincount(step, ~device)
-    told = events.filter(pa.array(device == by_device[step]))
-    return told.select(_TABLE.names).cast(_TABLE)
+    return events.filter(pa.array(device == by_device[step])).select(["rank", *columns])
 
 
 def covers_all_stages(run: Recording, actions: Collection[Action]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from dashboard.analysis.pipeline.actions import pipeline_actions
+from dashboard.analysis.pipeline.actions import worked_on
 from dashboard.analysis.pipeline.plans import SCHEDULES, Plan, in_flight, plan
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.scenarios import Scenario, as_recorded
@@ -106,8 +106,7 @@ def has_plans(run: Recording, steps: Collection[int] | None = None) -> bool:
     recorded = run.meta.schedule
     if recorded is None or not run.steps:
         return False
-    by_step = pipeline_actions(run, run.steps[-1:])
-    done = {(a.stage, a.microbatch) for actions in by_step.values() for a in actions}
+    done = worked_on(run, run.steps[-1])
     sizes = recorded.pipeline_size * recorded.virtual_stages, recorded.microbatches
     if sizes[0] != recorded.stages or len(done) != sizes[0] * sizes[1]:
         return False
@@ -151,8 +150,8 @@ def plan_like(
 
 
 def usual_other_plans(run: Recording, steps: Collection[int]) -> OtherPlans:
-    """`other_plans` with the usual ones."""
-    return other_plans(run, None, steps)
+    """`other_plans` with the usual ones, for who has the graph already."""
+    return other_plans(run, None, steps, graph=run.answer(dependency_graph, steps))
 
 
 def predict_plan(model: StepModel, plan: Plan) -> PlanPrediction:
