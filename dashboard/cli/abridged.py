@@ -9,6 +9,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from rich.text import Text
+
+from dashboard.run import Run
 
 MOST_ROWS: Final = 32
 """Of a table that is printed whole: a screen's."""
@@ -49,3 +52,18 @@ def largest(values: Numbers) -> list[int]:
     """The places of the `FURTHEST` largest values over 0, in order."""
     places = np.argsort(-values, kind="stable")[:FURTHEST]
     return sorted(places[values[places] > 0].tolist())
+
+
+def stages_of(run: Run, rank: int) -> str:
+    """The stages of a rank as the begin of its name; empty without a pipeline."""
+    facts = run.facts.get(rank)
+    if facts is None or not facts.stages:
+        return ""
+    which = "stage" if len(facts.stages) == 1 else "stages"
+    return f"{which} {' '.join(map(str, facts.stages))}, "
+
+
+def left_out(shown: int, of: int, what: str, usual: str) -> Text:
+    """The line below such a table."""
+    those = f"{shown} of {of:,} {what}s: those furthest" if shown else f"{of:,} {what}s, none away"
+    return Text(f"{those} from {usual} (--all prints every {what})", style="dim")

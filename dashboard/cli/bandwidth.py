@@ -21,6 +21,8 @@ from tracer.calibration_file import Calibration, read_calibration
 from tracer.errors import UsageError
 
 _MOST_ROWS = 60
+_NAMED = 3
+"""Of the groups that a sentence is about: of hundreds it would fill the screen."""
 """A run of a thousand ranks has hundreds of groups."""
 
 
@@ -128,7 +130,9 @@ def slow_lines(found: Links) -> Iterator[Text]:
 def _whys(lines: Sequence[Line]) -> Iterator[Text]:
     """Why some lines have no α or β, once for each reason."""
     for why in dict.fromkeys(line.why for line in lines if line.why):
-        those = ", ".join(f"{line.group} {line.op}" for line in lines if line.why == why)
+        names = [f"{line.group} {line.op}" for line in lines if line.why == why]
+        more = len(names) - _NAMED
+        those = ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
         yield Text(f"{those}: {why}. `rankscope calibrate` sweeps sizes.", style="dim")
 
 

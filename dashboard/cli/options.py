@@ -73,6 +73,13 @@ steps_option = click.option(
     help="Only these steps, half-open: 10:20, 10:, :20, 10; -5: are the last five.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+all_option = click.option(
+    "--all",
+    "whole",
+    is_flag=True,
+    help="Print every rank, however many; else, of many, each stage and the furthest from their "
+    "stage. --json always has all.",
+)
 
 
 def chosen_steps(run: Run, steps: slice | None) -> Collection[int] | None:

@@ -31,6 +31,7 @@ from dashboard.analysis.whole_run.warm_up import WarmUp, warm_up
 from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.opening import open_run
 from dashboard.cli.options import (
+    all_option,
     chosen_steps,
     json_option,
     run_argument,
@@ -70,13 +71,7 @@ _PRINTED: Final = (
     metavar="FILE",
     help="Write a page with the main figures, which needs no server and no network.",
 )
-@click.option(
-    "--all",
-    "whole",
-    is_flag=True,
-    help="Print every rank and group, however many; else, of many, means and the furthest from "
-    "them. --json always has all.",
-)
+@all_option
 @where_options
 def report(
     path: Path | str,

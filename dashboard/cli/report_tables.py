@@ -22,7 +22,15 @@ from dashboard.analysis.pipeline.bubbles_by_rank import BubblesByRank, mean_by_r
 from dashboard.analysis.time_spent.claims import CATEGORIES
 from dashboard.analysis.time_spent.spent_by_rank import SpentByRank
 from dashboard.analysis.whole_run.summary import communication_by_dimension
-from dashboard.cli.abridged import MOST_ROWS, Numbers, furthest, largest, peers_of
+from dashboard.cli.abridged import (
+    MOST_ROWS,
+    Numbers,
+    furthest,
+    largest,
+    left_out,
+    peers_of,
+    stages_of,
+)
 from dashboard.cli.tables import counted, gbps, ms, percent, share, size, table, width_of
 from dashboard.run import Run
 
@@ -39,14 +47,14 @@ def tables_of_time(
     names, rows = [str(rank) for rank in ranks], spent
     few = not whole and len(ranks) > MOST_ROWS
     if few:
-        peers = peers_of([_stages(run, rank) for rank in ranks])
+        peers = peers_of([stages_of(run, rank) for rank in ranks])
         odd = furthest(spent, peers)
-        names = [f"{_stages(run, ranks[p[0]])}mean of {len(p):,}" for p in peers]
-        names += [f"{_stages(run, ranks[place])}rank {ranks[place]}" for place in odd]
+        names = [f"{stages_of(run, ranks[p[0]])}mean of {len(p):,}" for p in peers]
+        names += [f"{stages_of(run, ranks[place])}rank {ranks[place]}" for place in odd]
         rows = np.concatenate([[spent[p].mean(axis=0) for p in peers], spent[odd]])
     yield from _times(names, used, rows, steps, width)
     if few:
-        yield _left_out(len(odd), len(ranks), "rank", "the mean of their stage")
+        yield left_out(len(odd), len(ranks), "rank", "the mean of their stage")
     by_dimension = communication_by_dimension(accounting)
     if by_dimension.num_rows:
         yield _by_dimension(by_dimension)
@@ -84,7 +92,7 @@ def tables_of_bubbles(bubbles: BubblesByRank, *, whole: bool) -> Iterator[Table 
     title = "Pipeline bubbles, ms per step (mean)"
     yield table(title, [*columns, "stalls for", "of window"], rows, words=2)
     if few:
-        yield _left_out(len(odd), count, "rank", "the mean of their stage")
+        yield left_out(len(odd), count, "rank", "the mean of their stage")
     yield _bubble_ratios(bubbles)
 
 
@@ -112,7 +120,7 @@ def tables_of_bandwidth(summary: pa.Table, *, whole: bool) -> Iterator[Table | T
     title = "Bandwidth, GB/s (1e9 B/s): as seen, then free of arrival skew; mean skew in ms"
     yield table(title, [*columns, "algbw s.f.", "busbw s.f.", "skew"], rows, words=2)
     if few:
-        yield _left_out(
+        yield left_out(
             len(behind), count, "group", "what all of their dimension get together, and below it"
         )
 
@@ -157,15 +165,6 @@ def _spent(accounting: SpentByRank) -> tuple[list[int], list[str], Numbers]:
         for rank, window in windows.items()
     ]
     return list(windows), used, np.array(spent, np.float64).reshape(-1, 1 + len(used))
-
-
-def _stages(run: Run, rank: int) -> str:
-    """The stages of a rank as the begin of its name; empty without a pipeline."""
-    facts = run.facts.get(rank)
-    if facts is None or not facts.stages:
-        return ""
-    which = "stage" if len(facts.stages) == 1 else "stages"
-    return f"{which} {' '.join(map(str, facts.stages))}, "
 
 
 def _by_dimension(found: pa.Table) -> Table:
@@ -244,13 +243,6 @@ def _behind(
             if mine and usual:
                 missing[place] = 1 - mine / usual
     return largest(missing)
-
-
-def _left_out(shown: int, of: int, what: str, usual: str) -> Text:
-    return Text(
-        f"{shown} of {of:,} {what}s: those furthest from {usual} (--all prints every {what})",
-        style="dim",
-    )
 
 
 def _natural(name: str) -> list[tuple[bool, int | str]]:

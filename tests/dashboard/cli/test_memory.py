@@ -46,6 +46,30 @@ def test_memory_says_what_was_held_and_what_is_not_known(tmp_path: Path) -> None
     assert "Model FLOPs utilization: unknown; Tracer(…" in said
 
 
+def test_of_many_ranks_the_most_of_all_and_the_furthest_are_printed(tmp_path: Path) -> None:
+    """40 ranks without a pipeline hold one microbatch, the seventh two."""
+    events = {}
+    for rank in range(40):
+        held = 2 if rank == 7 else 1
+        events[rank] = [
+            Event(start=0, duration=100, kind="step"),
+            *(
+                Event(start=at + 10 * n, duration=10, kind=kind, stage=0, microbatch=n)
+                for at, kind in ((0, "forward"), (50, "backward"))
+                for n in range(held)
+            ),
+        ]
+    nowhere = {rank: RankFacts(coordinates={"dp": rank}) for rank in events}
+    path = str(write_run(tmp_path / "run", events, facts=nowhere))
+    said = _said(CliRunner().invoke(memory, [path]))
+    assert "most of 40 – – 2 –" in said
+    assert "rank 7 – – 2 –" in said
+    assert "12 of 40 ranks: those furthest from the mean" in said
+    every = _said(CliRunner().invoke(memory, [path, "--all"]))
+    assert "39 – – 1 –" in every
+    assert "most of" not in every
+
+
 def test_memory_as_json_of_some_steps(tmp_path: Path) -> None:
     path = _told(tmp_path, flops_per_step=3e9, peak_flops=6e12)
     done = CliRunner().invoke(memory, [path, "--json", "--step", "1:2"])
