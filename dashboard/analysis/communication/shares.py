@@ -24,8 +24,8 @@ from dashboard.analysis.reduction import FAN_IN
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-EVENTS: Final = 1_500_000
-"""For which one share is meant: some 300,000 operations of 150 bytes."""
+EVENTS: Final = 300_000
+"""For which one share is meant: some 60,000 operations. Five times as many took gigabytes."""
 OPERATIONS: Final = 60_000
 """Of a share, so many are matched at a time: they take 50 MB."""
 _TABLES: Final = ("collectives", "sends", "receives")
