@@ -33,6 +33,8 @@ from dashboard import open_run
 from tests.support.launching import ROOT, environment
 
 _ASK_EVERY_S = 0.4
+_GRACE_S = 20.0
+"""torchrun ends its ranks first."""
 
 
 @click.command()
@@ -97,12 +99,19 @@ def _dashboard(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _ended(process: subprocess.Popen[Any]) -> Iterator[None]:
-    """It has ended after the block, however that is left."""
+    """It has ended after the block, however that is left; at Ctrl-C `Popen` itself waits no more
+    than a moment.
+    """
     with process:
         try:
             yield
         finally:
             process.terminate()
+            try:
+                process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _look(address: str, seen: dict[int, float]) -> None:

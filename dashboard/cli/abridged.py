@@ -31,11 +31,16 @@ def peers_of(keys: Sequence[Hashable]) -> list[list[int]]:
     return list(found.values())
 
 
-def furthest(numbers: Numbers, peers: Sequence[Sequence[int]]) -> list[int]:
-    """The `FURTHEST` rows that differ most in some column from the mean of their peers, in order.
+def is_shorter(rows: int, peers: Sequence[Sequence[int]]) -> bool:
+    """Whether a table of so many rows is too long, and one row per kind and the furthest less."""
+    return rows > MOST_ROWS and len(peers) + FURTHEST < rows
 
-    A row alone is its own mean, and is never among them. 10, 10, 13 of one kind and 90 of another:
-    the means are 11 and 90, and the third is the furthest.
+
+def furthest(numbers: Numbers, peers: Sequence[Sequence[int]]) -> list[int]:
+    """The `FURTHEST` rows that differ most in some column from the median of their peers, in order.
+
+    One that is off does not move the median, so that equal ones stay at 0. 10, 10, 13 of one kind
+    and 90 of another: the medians are 10 and 90, and only the third is away.
 
     Args:
         numbers: one row for each, columns of one unit.
@@ -44,7 +49,7 @@ def furthest(numbers: Numbers, peers: Sequence[Sequence[int]]) -> list[int]:
     distance = np.zeros(len(numbers))
     for places in peers:
         some = numbers[places]
-        distance[places] = np.abs(some - some.mean(axis=0)).max(axis=1)
+        distance[places] = np.abs(some - np.median(some, axis=0)).max(axis=1)
     return largest(distance)
 
 
@@ -63,7 +68,12 @@ def stages_of(run: Run, rank: int) -> str:
     return f"{which} {' '.join(map(str, facts.stages))}, "
 
 
-def left_out(shown: int, of: int, what: str, usual: str) -> Text:
-    """The line below such a table."""
-    those = f"{shown} of {of:,} {what}s: those furthest" if shown else f"{of:,} {what}s, none away"
-    return Text(f"{those} from {usual} (--all prints every {what})", style="dim")
+def left_out(shown: int, of: int, what: str, which: str) -> Text:
+    """The line below such a table; which: those furthest from what, say."""
+    those = f"{shown} of {of:,} {what}s" if shown else f"None of {of:,} {what}s"
+    return Text(f"{those}: {which} (--all prints every {what})", style="dim")
+
+
+def furthest_from(names: Sequence[str]) -> str:
+    """What `left_out` says of ranks with such stages."""
+    return f"those furthest from the median of {'their stage' if any(names) else 'all'}"

@@ -20,9 +20,9 @@ from dashboard.run import Run
 from tracer.calibration_file import Calibration, read_calibration
 from tracer.errors import UsageError
 
-_MOST_ROWS = 60
 _NAMED = 3
 """Of the groups that a sentence is about: of hundreds it would fill the screen."""
+_MOST_ROWS = 60
 """A run of a thousand ranks has hundreds of groups."""
 
 

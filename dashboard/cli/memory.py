@@ -14,9 +14,10 @@ from rich.text import Text
 from dashboard.analysis.memory.memory import RESIDENT, Memory, measure_memory
 from dashboard.analysis.whole_run.flops import FlopsUtilization, flops_utilization
 from dashboard.cli.abridged import (
-    MOST_ROWS,
     Numbers,
     furthest,
+    furthest_from,
+    is_shorter,
     left_out,
     peers_of,
     stages_of,
@@ -64,10 +65,10 @@ def memory(path: Path | str, steps: slice | None, as_json: bool, whole: bool) ->
 def _print(run: Run, found: Memory, flops: FlopsUtilization, *, whole: bool) -> None:
     ranks = found.ranks.to_pylist()
     rows = [[str(row["rank"]), *_cells(row)] for row in ranks]
-    few = not whole and len(ranks) > MOST_ROWS
+    names = [stages_of(run, row["rank"]) for row in ranks]
+    peers = peers_of(names)
+    few = not whole and is_shorter(len(ranks), peers)
     if few:
-        names = [stages_of(run, row["rank"]) for row in ranks]
-        peers = peers_of(names)
         odd = furthest(_numbers(ranks), peers)
         rows = [
             [f"{names[those[0]]}most of {len(those):,}", *_cells(_most(ranks[p] for p in those))]
@@ -78,7 +79,7 @@ def _print(run: Run, found: Memory, flops: FlopsUtilization, *, whole: bool) -> 
     out = console()
     show(out, table("Memory per rank, and the most microbatches held at once", columns, rows))
     if few:
-        out.print(left_out(len(odd), len(ranks), "rank", "the mean of their stage"))
+        out.print(left_out(len(odd), len(ranks), "rank", furthest_from(names)))
     if found.counter is None:
         out.print(Text("No memory was sampled in these steps: they are too short, or too old."))
     elif found.counter == RESIDENT:

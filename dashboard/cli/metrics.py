@@ -90,6 +90,9 @@ def metrics(
     if follow and port is None and out is None and otlp is None:
         raise UsageError("--follow needs somebody to tell: --port, -o FILE.prom or --otlp URL")
     with ExitStack() as stack:
+        if follow:  # a supervisor ends a service so: the last numbers are told then as well
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            stack.callback(signal.signal, signal.SIGTERM, before)
         following = stack.enter_context(ExitStack())
         keepers = _followed(paths, following) if follow else [_read(path) for path in paths]
         if otlp is not None:
@@ -103,8 +106,6 @@ def metrics(
                 click.echo(prometheus.text(keepers), nl=False)
             return
         try:
-            # How a supervisor ends a service: the last numbers are told then as well.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             if port is not None:
                 _serve(keepers, host or _LOOPBACK, port, token_file, stack)
             _wait(keepers, out, every)

@@ -77,8 +77,8 @@ all_option = click.option(
     "--all",
     "whole",
     is_flag=True,
-    help="Print every rank, however many; else, of many, each stage and the furthest from their "
-    "stage. --json always has all.",
+    help="Print every rank and group, however many; else, of many, what they have in common and "
+    "those furthest from it. --json always has all.",
 )
 
 

@@ -21,6 +21,7 @@ from dashboard.analysis.pipeline.bubbles import measure_bubbles
 from dashboard.analysis.pipeline.bubbles_by_rank import (
     bubbles_by_rank,
 )
+from dashboard.analysis.replay.replay import counted_steps
 from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.time_spent.accounting import account
 from dashboard.analysis.time_spent.spent_by_rank import spent_by_rank
@@ -230,7 +231,8 @@ def _closing(run: Run, steps: Collection[int] | None) -> Iterator[Text]:
     replayed = replayed_steps(run, steps)
     which = "the recorded steps"
     if not replayed.are_all:
-        which = f"{replayed.counted} of {replayed.chosen:,} steps"
+        looked_at = counted_steps(run.answer(spent_by_rank, steps).windows, replayed)
+        which = f"{looked_at} of {replayed.chosen:,} steps"
     yield Text(f"What to mend first (by replay of {which}):", style="bold")
     for number, finding in enumerate(found, 1):
         yield Text(f"{number}. {sentence(finding.text)}", style="bold" if number == 1 else "")

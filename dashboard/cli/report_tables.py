@@ -23,9 +23,10 @@ from dashboard.analysis.time_spent.claims import CATEGORIES
 from dashboard.analysis.time_spent.spent_by_rank import SpentByRank
 from dashboard.analysis.whole_run.summary import communication_by_dimension
 from dashboard.cli.abridged import (
-    MOST_ROWS,
     Numbers,
     furthest,
+    furthest_from,
+    is_shorter,
     largest,
     left_out,
     peers_of,
@@ -45,16 +46,17 @@ def tables_of_time(
     ranks, used, spent = _spent(accounting)
     steps = pc.count_distinct(accounting.windows["step"]).as_py()
     names, rows = [str(rank) for rank in ranks], spent
-    few = not whole and len(ranks) > MOST_ROWS
+    stages = [stages_of(run, rank) for rank in ranks]
+    peers = peers_of(stages)
+    few = not whole and is_shorter(len(ranks), peers)
     if few:
-        peers = peers_of([stages_of(run, rank) for rank in ranks])
         odd = furthest(spent, peers)
-        names = [f"{stages_of(run, ranks[p[0]])}mean of {len(p):,}" for p in peers]
-        names += [f"{stages_of(run, ranks[place])}rank {ranks[place]}" for place in odd]
+        names = [f"{stages[those[0]]}mean of {len(those):,}" for those in peers]
+        names += [f"{stages[place]}rank {ranks[place]}" for place in odd]
         rows = np.concatenate([[spent[p].mean(axis=0) for p in peers], spent[odd]])
     yield from _times(names, used, rows, steps, width)
     if few:
-        yield left_out(len(odd), len(ranks), "rank", "the mean of their stage")
+        yield left_out(len(odd), len(ranks), "rank", furthest_from(stages))
     by_dimension = communication_by_dimension(accounting)
     if by_dimension.num_rows:
         yield _by_dimension(by_dimension)
@@ -65,15 +67,16 @@ def tables_of_bubbles(bubbles: BubblesByRank, *, whole: bool) -> Iterator[Table 
     found = sorted(
         mean_by_rank(bubbles).to_pylist(), key=lambda row: (_natural(row["group"]), row["rank"])
     )
-    few = not whole and len(found) > MOST_ROWS
+    stages = [row["stages"] for row in found]
+    peers = peers_of(stages)
+    few = not whole and is_shorter(len(found), peers)
     culprits, rows = _culprits(bubbles), []
     if few:
         numbers = np.array([[row[part] for part in _PARTS] for row in found])
-        peers = peers_of([row["stages"] for row in found])
         for places in peers:
             means = numbers[places].mean(axis=0)
             windows = sum(found[place]["window_ns"] for place in places) / len(places)
-            said = [f"mean of {len(places):,}", found[places[0]]["stages"], "–"]
+            said = [f"mean of {len(places):,}", stages[places[0]], "–"]
             rows.append([*said, *map(ms, means), "–", percent(means[1] / windows)])
         odd = furthest(numbers, peers)
         count, found = len(found), [found[place] for place in odd]
@@ -92,16 +95,16 @@ def tables_of_bubbles(bubbles: BubblesByRank, *, whole: bool) -> Iterator[Table 
     title = "Pipeline bubbles, ms per step (mean)"
     yield table(title, [*columns, "stalls for", "of window"], rows, words=2)
     if few:
-        yield left_out(len(odd), count, "rank", "the mean of their stage")
+        yield left_out(len(odd), count, "rank", furthest_from(stages))
     yield _bubble_ratios(bubbles)
 
 
 def tables_of_bandwidth(summary: pa.Table, *, whole: bool) -> Iterator[Table | Text]:
     """What the operations of each group got."""
     found = summary.to_pylist()
-    few = not whole and len(found) > MOST_ROWS
+    peers = peers_of([(row["dim"], row["op"], row["n"]) for row in found])
+    few = not whole and is_shorter(len(found), peers)
     if few:
-        peers = peers_of([(row["dim"], row["op"], row["n"]) for row in found])
         together = [_together([found[place] for place in places]) for places in peers]
         behind = _behind(found, peers, together)
         count, found = len(found), [*together, *(found[place] for place in behind)]
@@ -120,9 +123,8 @@ def tables_of_bandwidth(summary: pa.Table, *, whole: bool) -> Iterator[Table | T
     title = "Bandwidth, GB/s (1e9 B/s): as seen, then free of arrival skew; mean skew in ms"
     yield table(title, [*columns, "algbw s.f.", "busbw s.f.", "skew"], rows, words=2)
     if few:
-        yield left_out(
-            len(behind), count, "group", "what all of their dimension get together, and below it"
-        )
+        which = "those furthest below what all of their dimension get together"
+        yield left_out(len(behind), count, "group", which)
 
 
 def _times(
@@ -213,21 +215,23 @@ def _together(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     count = sum(row["count"] for row in rows)
     medians = [row["bytes_median"] for row in rows if row["bytes_median"] is not None]
     skews = [(row["skew_ns_mean"], row["count"]) for row in rows if row["skew_ns_mean"] is not None]
+    skewed = sum(number for _, number in skews)
     return {
         "group": f"{rows[0]['dim']}×{len(rows)}",
         "op": rows[0]["op"],
         "count": count,
         "incomplete": sum(row["incomplete"] for row in rows),
         "bytes_median": float(np.median(medians)) if medians else None,
-        "skew_ns_mean": sum(s * n for s, n in skews) / max(sum(n for _, n in skews), 1),
+        "skew_ns_mean": sum(s * n for s, n in skews) / skewed if skewed else None,
         **{name: _rate(rows, name) for name in _BANDWIDTHS},
     }
 
 
 def _rate(rows: Sequence[dict[str, Any]], name: str) -> float | None:
-    known = [(row["bytes_total"], row[name]) for row in rows if row[name]]
-    time = sum(moved / rate for moved, rate in known)
-    return sum(moved for moved, _ in known) / time if time else None
+    moved = "bytes_lasting" if name.endswith("skew_free") else "bytes_total"
+    known = [(row[moved], row[name]) for row in rows if row[name]]
+    time = sum(size / rate for size, rate in known)
+    return sum(size for size, _ in known) / time if time else None
 
 
 def _behind(

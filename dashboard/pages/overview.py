@@ -12,6 +12,7 @@ from dashboard.analysis.comparing.change_points import ChangePoint, change_point
 from dashboard.analysis.health import Health, health
 from dashboard.analysis.memory.memory import is_sampled
 from dashboard.analysis.memory.memory_summary import memory_figures
+from dashboard.analysis.replay.replay import counted_steps
 from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.whole_run.findings import findings, sentence
 from dashboard.analysis.whole_run.flops import flops_utilization
@@ -58,10 +59,12 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
     times = times_of_steps(accounting)
     first = warm_up(run, times["step"].to_pylist(), times["median_ns"].to_pylist())
     changes = run.answer(change_points, steps)
+    replayed = replayed_steps(run, steps)
+    looked_at = counted_steps(accounting.windows, replayed)
     return html.Div(
         [
             _facts(run),
-            _findings(findings(run, steps), replayed_steps(run, steps).notes, state),
+            _findings(findings(run, steps), replayed.notes(looked_at), state),
             *([_warm_up(first, steps[-1], state)] if first is not None else []),
             html.Div(
                 [

@@ -60,7 +60,8 @@ class Bandwidth(Result):
         it, and by how much it may be too long), seen_ns, algbw_seen, busbw_seen,
         algbw_skew_free, busbw_skew_free in GB/s, culprit_rank (last to arrive), and src, dst of
         messages. The op of messages is `p2p`.
-    summary: per group and op: dim, n, count, bytes_total, bytes_median, the four bandwidths as
+    summary: per group and op: dim, n, count, bytes_total, bytes_lasting (of the operations
+        that took time free of skew), bytes_median, the four bandwidths as
         total bytes over total time, skew_ns_mean, and incomplete: the operations left out because
         a member's record is missing, and the records that name no group, number or peer by which
         they could be matched (those without a group are of the group `unknown`).

@@ -49,6 +49,7 @@ _SUMMARY: Final = pa.schema(
         ("n", pa.int32()),
         ("count", pa.int64()),
         ("bytes_total", pa.int64()),
+        ("bytes_lasting", pa.int64()),
         ("bytes_median", pa.float64()),
         ("algbw_seen", pa.float64()),
         ("busbw_seen", pa.float64()),
@@ -125,7 +126,7 @@ def _numbers(sizes: Sequence[dict[str, Any]], op: str) -> dict[str, float | int 
     skew-free, and those of unknown size (some imported ones) neither way.
     """
     if not sizes:
-        return {"n": 0, "count": 0, "bytes_total": 0}
+        return {"n": 0, "count": 0, "bytes_total": 0, "bytes_lasting": 0}
     n = sizes[0]["n"]
     known = [row for row in sizes if row["bytes"] is not None]
     count = sum(row["count"] for row in sizes)
@@ -140,6 +141,7 @@ def _numbers(sizes: Sequence[dict[str, Any]], op: str) -> dict[str, float | int 
         "n": n,
         "count": count,
         "bytes_total": whole,
+        "bytes_lasting": moved,
         "bytes_median": _median(known),
         "algbw_seen": seen if factor is not None else None,
         "busbw_seen": _times(seen, factor),

@@ -101,7 +101,7 @@ def critical_path(run: Recording, steps: Collection[int] | None = None) -> Criti
         segments=pa.Table.from_pylist(rows, schema=_SEGMENTS),
         steps=pa.Table.from_pylist(lengths, schema=_STEPS),
         summary=_summary(rows, len(lengths)),
-        notes=(*replayed.notes, *reservations(run)),
+        notes=(*replayed.notes(len(followed)), *reservations(run)),
     )
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dashboard.analysis.replay.edges import in_rows
 from dashboard.analysis.replay.graph import Graph
+from dashboard.analysis.replay.replayed_steps import Replayed
 from dashboard.analysis.results import Result
 from dashboard.analysis.rows_by_key import Ints
 from dashboard.analysis.steps import step_windows
@@ -89,6 +91,12 @@ def times_of(windows: Sequence[pa.Table]) -> StepTimes:
     lengths = np.where(alone, ends + starts, np.diff(ends, prepend=0))
     counts = alone | ~begins
     return StepTimes(steps=tuple(steps[counts].tolist()), lengths=lengths[counts])
+
+
+def counted_steps(windows: pa.Table, replayed: Replayed) -> int:
+    """Of how many steps the times are measured where these are replayed; windows: of them all."""
+    chosen = pc.is_in(windows["step"], pa.array(replayed.steps, pa.int32()))
+    return len(times_of([windows.filter(chosen)]).steps)
 
 
 def step_times(graph: Graph, times: Ints) -> StepTimes:

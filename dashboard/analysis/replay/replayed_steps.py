@@ -50,25 +50,19 @@ class Replayed:
         return tuple(step for stretch in self.stretches for step in stretch)
 
     @property
-    def counted(self) -> int:
-        """How many count: where only some are replayed, the first of a stretch only leads in."""
-        return len(self.steps) - (0 if self.are_all else len(self.stretches))
-
-    @property
     def are_all(self) -> bool:
         """Whether they are all that were chosen."""
         return len(self.steps) == self.chosen
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """A line that says how many count; none where they are all."""
+    def notes(self, counted: int) -> tuple[str, ...]:
+        """A line that says how many of them have a measured time; none where all are replayed."""
         if self.are_all:
             return ()
-        stretches = len(self.stretches)
+        number = len(self.stretches)
+        where = f"{number} stretches over the run" if number > 1 else "one stretch of the run"
         return (
-            f"{self.counted} of {self.chosen:,} steps are looked at, in {stretches} stretches "
-            "over the run, each with one more that leads in; a range of steps (--step A:B) chooses "
-            "others",
+            f"{counted} of {self.chosen:,} steps are looked at, in {where}; a range of steps "
+            "(--step A:B) chooses others",
         )
 
 

@@ -25,8 +25,7 @@ from dashboard.analysis.pipeline.actions import Action, pipeline_actions
 from dashboard.analysis.pipeline.plans import PlannedAction
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.outside_of_plan import Outside, Samples, outside_of_plan
-from dashboard.analysis.replay.replay import measured_step_times, step_times
-from dashboard.analysis.replay.replayed_steps import replayed_steps
+from dashboard.analysis.replay.replay import step_times
 from dashboard.analysis.replay.scenarios import Durations
 from tracer.errors import UsageError
 
@@ -87,10 +86,8 @@ def step_model(
             "torch.distributed.pipelining is recorded by itself"
         )
     # All of it is from the same steps, so that what it predicts compares with what was measured.
-    if graph is None:
-        measured = measured_step_times(run, replayed_steps(run, steps).steps)
-    else:
-        measured = step_times(graph, graph.time)
+    graph = run.answer(dependency_graph, steps) if graph is None else graph
+    measured = step_times(graph, graph.time)
     by_step = pipeline_actions(run, measured.steps)
     found: dict[tuple[int, str], list[float]] = defaultdict(list)
     for actions in by_step.values():
@@ -100,7 +97,6 @@ def step_model(
         raise UsageError(f"{run.path}: work of some stages is missing; `rankscope check` says why")
     turnaround, hand_over = _gaps(by_step.values())
     seen = _seen_share(found)
-    graph = run.answer(dependency_graph, steps) if graph is None else graph
     return StepModel(
         durations={key: np.array(values) for key, values in found.items()},
         turnaround=turnaround,

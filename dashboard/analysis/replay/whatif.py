@@ -92,7 +92,7 @@ def what_if(
         replayed_ns=_replayed(graph).mean_ns,
         replay_error=replay_error(graph),
         predictions=tuple(found),
-        notes=(*reservations(run), *replayed_steps(run, steps).notes),
+        notes=(*reservations(run), *replayed_steps(run, steps).notes(len(measured.steps))),
     )
 
 

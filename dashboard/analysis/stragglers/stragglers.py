@@ -107,7 +107,8 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
     graph = run.answer(dependency_graph, steps)
     measured = step_times(graph, graph.time)
     sure = reservations(run)
-    notes = (*sure, *replayed_steps(run, steps).notes, *_too_few(len(measured.steps)))
+    looked_at = len(measured.steps)
+    notes = (*sure, *replayed_steps(run, steps).notes(looked_at), *_too_few(looked_at))
     suspects: list[Suspect] = []
     if measured.steps and graph.pieces.num_rows:
         work = work_of(run, graph)
@@ -118,7 +119,6 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
     is_sure = abs(error) < _GOOD_REPLAY and not sure
     del suspects[_MOST_PRICED:]
     prices = predictions(graph, (Scenario(name=s.cause, apply=_without(s)) for s in suspects))
-    looked_at = len(measured.steps)
     priced = [
         _priced(s, p, looked_at, is_sure=is_sure) for s, p in zip(suspects, prices, strict=True)
     ]

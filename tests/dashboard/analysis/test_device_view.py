@@ -14,6 +14,7 @@ import pytest
 from dashboard import Run, open_run
 from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.replay.scenarios import stage_takes
+from dashboard.analysis.replay.step_model import step_model
 from dashboard.analysis.replay.whatif import what_if
 from tests.support.pipeline_toy import GROUP, SCHEDULE, STEP_END, step_events, write_pipeline
 from tests.support.toy import Event, RankFacts, write_run
@@ -57,6 +58,11 @@ def on_devices(path: Path, steps: int = 3) -> Run:
         rank: RankFacts(coordinates={"pp": rank}, stages=(rank,), groups=groups) for rank in events
     }
     return open_run(write_run(path, events, facts=facts, schedule=SCHEDULE, scale=1000))
+
+
+def test_other_plans_are_measured_against_the_devices_steps(tmp_path: Path) -> None:
+    """The host's windows are 20, the device's steps 130 beyond the first."""
+    assert step_model(on_devices(tmp_path / "run")).step_ns.tolist() == [130_000, 130_000]
 
 
 def test_steps_end_with_the_devices_last_work(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_of_many_ranks_the_most_of_all_and_the_furthest_are_printed(tmp_path: Pa
     said = _said(CliRunner().invoke(memory, [path]))
     assert "most of 40 – – 2 –" in said
     assert "rank 7 – – 2 –" in said
-    assert "12 of 40 ranks: those furthest from the mean" in said
+    assert "1 of 40 ranks: those furthest from the median of all" in said
     every = _said(CliRunner().invoke(memory, [path, "--all"]))
     assert "39 – – 1 –" in every
     assert "most of" not in every

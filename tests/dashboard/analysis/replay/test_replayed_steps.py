@@ -15,8 +15,10 @@ from benchmarks.simulated.writing import Hosts, write_run
 from dashboard import Run, open_run
 from dashboard.analysis.replay import replayed_steps as budget
 from dashboard.analysis.replay.graph import dependency_graph
-from dashboard.analysis.replay.replay import measured_step_times, step_times
+from dashboard.analysis.replay.replay import counted_steps, measured_step_times, step_times
 from dashboard.analysis.replay.replayed_steps import replayed_steps
+from tests.support.toy import Event
+from tests.support.toy import write_run as write_toy
 from tests.test_repo.markdown import ROOT
 
 SAMPLES = sorted(path.parent for path in (ROOT / "sample_traces").glob("*/run.json"))
@@ -50,8 +52,23 @@ def test_never_more_than_the_budget_and_the_same_again(steps: int, per_step: int
     assert len(chosen) <= most
     assert len(chosen) >= min(steps, most) * 0.5
     assert replayed_steps(run, chosen).steps == chosen
-    assert bool(replayed.notes) == (len(chosen) < steps)
+    assert bool(replayed.notes(1)) == (len(chosen) < steps)
     assert all(list(s) == list(range(s[0], s[-1] + 1)) for s in replayed.stretches)
+
+
+def test_steps_with_pauses_between_them_all_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a chain by itself: none leads in, and all six that are replayed are measured."""
+    monkeypatch.setattr(budget, "MOST_EVENTS", 1)
+    events = [
+        Event(start=200 * number, step=number, duration=100, kind="step") for number in range(60)
+    ]
+    run = open_run(write_toy(tmp_path / "run", {0: events}))
+    replayed = replayed_steps(run)
+    assert counted_steps(run.accounting().windows, replayed) == len(replayed.steps) == 6
+    (note,) = run.critical_path().notes
+    assert note.startswith("6 of 60 steps are looked at, in 2 stretches over the run; ")
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
@@ -85,8 +102,8 @@ def test_of_a_long_run_the_same_is_found_from_stretches(
 
     assert whole.notes == ()
     assert some.notes == (
-        "15 of 60 steps are looked at, in 5 stretches over the run, each with one more that leads "
-        "in; a range of steps (--step A:B) chooses others",
+        "15 of 60 steps are looked at, in 5 stretches over the run; a range of steps "
+        "(--step A:B) chooses others",
     )
     assert abs(some.replay_error) < 1e-5, "stretches replay to what was measured"
     assert whole.found[0].rank == some.found[0].rank == 5
