@@ -29,8 +29,8 @@ Advance = Callable[[int], object]
 _RETRIES: Final = 3
 """How often processes are started anew in place of lost ones, before something else is wrong."""
 _CONNECT_S: Final = 10
-_AGAIN_S: Final = 2
-"""A connection that broke is there again at once, or its scheduler is gone."""
+_AGAIN_S: Final = 5
+"""A connection that broke is there again soon, or its scheduler is gone."""
 _WORKERS_S: Final = 60
 
 

@@ -113,11 +113,18 @@ def in_turns(found: PartialCommunication) -> Iterator[PartialCommunication]:
         tables = {name: getattr(found, name) for name in _TABLES}
         if turns > 1:
             tables = {
-                name: table.filter(pa.array(table["seq"].to_numpy() % turns == turn))
+                name: table.filter(pa.array(_mixed(table["seq"].to_numpy()) % turns == turn))
                 for name, table in tables.items()
             }
         yield PartialCommunication(**tables, lost=lost)
         lost = Counter()
+
+
+def _mixed(seq: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """The numbers of a share are alike modulo its `of`, and would all fall into a few turns
+    (Fibonacci hashing: Knuth, The Art of Computer Programming 3, section 6.4).
+    """
+    return (seq.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
 
 
 def _places(table: pa.Table, asked_by: Mapping[int, Share], rest: int) -> npt.NDArray[np.int64]:
