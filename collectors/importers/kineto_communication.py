@@ -31,9 +31,8 @@ at different operations agree; a step has fewer than a million in a group."""
 _REPEATED_BITS: Final = 32
 _MOST_REPEATED: Final = 200
 """Operations that were coalesced share a number; together below 2^40."""
-
-
-_MOST_SEQ: Final = 1 << 48
+_MOST_SEQ: Final = 1 << _REPEATED_BITS
+"""Larger numbers are not torch's, which counts calls; they would be taken for repeated ones."""
 
 StepAt = Callable[[Ints], Ints]
 """The step of each time of the host."""
@@ -111,11 +110,13 @@ def operations_of(
     """
     calls, carried, kernels = events.calls, events.carried, events.kernels
     by_start = np.argsort(_ints(calls.start), kind="stable")
-    is_asked, is_wait = _asked(events.said, _ints(calls.said)[by_start])
+    names = [_operation_name(event) for event in events.said]
+    ops = [operation_named(name) for name in names]
+    are_operations = np.array([op is not None for op in ops], np.bool_)
+    is_asked, is_wait = _asked(events.said, names, are_operations, _ints(calls.said)[by_start])
     asked = by_start[is_asked]
     row, told = _ints(carried.row), _ints(carried.said)
     of_kernels = _called(_ints(calls.external)[asked], _ints(carried.external))
-    are_operations = np.array([_operation(event) is not None for event in events.said], np.bool_)
     alone = np.flatnonzero((of_kernels == NONE) & _chosen(are_operations, told))
     of_kernels[alone] = len(asked) + np.arange(len(alone))
 
@@ -127,7 +128,7 @@ def operations_of(
     order = np.argsort(start, kind="stable")
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    what, described = _described(events.said, both(calls.said, told[alone]), topology, groups)
+    what, described = _described(events.said, ops, both(calls.said, told[alone]), topology, groups)
     torch_seq = both(calls.seq, _ints(carried.seq)[alone])
     torch_seq[torch_seq >= _MOST_SEQ] = NONE
     wait_start, wait = _waits(events, by_start[is_asked | is_wait], is_wait[is_asked | is_wait])
@@ -155,28 +156,22 @@ def operations_of(
     return found
 
 
-def _asked(said: Sequence[Event], calls: Ints) -> tuple[Bools, Bools]:
+def _asked(
+    said: Sequence[Event], names: Sequence[str], are_operations: Bools, calls: Ints
+) -> tuple[Bools, Bools]:
     """Which calls ask for an operation, and which wait for one, by what they say. Those that count:
     with arguments where any have them, else the operators of c10d, and in either case the waits of
     functional collectives, which have none.
+
+    names: of the operation in each of `said`, and `are_operations` whether there is such a one.
     """
-    used = [said[number] for number in np.flatnonzero(np.bincount(calls)).tolist()]
-    are_described = any(METADATA in arguments_of(event) for event in used)
-
-    def counts(event: Event) -> bool:
-        name = _name(event)
-        is_call = METADATA in arguments_of(event) if are_described else name.startswith("c10d::")
-        return is_call or name == "_c10d_functional::wait_tensor"
-
-    def waits(event: Event) -> bool:
-        return counts(event) and _operation_name(event).endswith(WAITS)
-
-    def asks(event: Event) -> bool:
-        return counts(event) and not waits(event) and _operation(event) is not None
-
-    are_asked = np.array([asks(event) for event in said], np.bool_)
-    are_waits = np.array([waits(event) for event in said], np.bool_)
-    return _chosen(are_asked, calls), _chosen(are_waits, calls)
+    counts = np.array([METADATA in arguments_of(event) for event in said], np.bool_)
+    if not counts[np.bincount(calls, minlength=len(said)) > 0].any():
+        counts = np.array([_name(event).startswith("c10d::") for event in said], np.bool_)
+    tensor_waits = [_name(event) == "_c10d_functional::wait_tensor" for event in said]
+    counts |= np.array(tensor_waits, np.bool_)
+    waits = counts & np.array([name.endswith(WAITS) for name in names], np.bool_)
+    return _chosen(counts & ~waits & are_operations, calls), _chosen(waits, calls)
 
 
 def _called(calls: Ints, kernels: Ints) -> Ints:
@@ -216,7 +211,11 @@ def _waits(events: KinetoEvents, rows: Ints, are_waits: Bools) -> tuple[Ints, In
 
 
 def _described(
-    said: Sequence[Event], told: Ints, topology: Topology, groups: dict[str, tuple[int, ...]]
+    said: Sequence[Event],
+    ops: Sequence[str | None],
+    told: Ints,
+    topology: Topology,
+    groups: dict[str, tuple[int, ...]],
 ) -> tuple[Ints, list[Described]]:
     """Number and description of what operations say of themselves, in the order of their use."""
     used, first, what = np.unique(told, return_index=True, return_inverse=True)
@@ -224,7 +223,9 @@ def _described(
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     known = _Groups(topology, groups)
-    return place[what], [_description(said[number], known) for number in used[order].tolist()]
+    return place[what], [
+        _description(said[number], ops[number] or "", known) for number in used[order].tolist()
+    ]
 
 
 class _Groups:
@@ -264,9 +265,9 @@ class _Groups:
         return several[0] if size < 0 and len(set(several)) == 1 else ()
 
 
-def _description(event: Event, known: _Groups) -> Described:
+def _description(event: Event, op: str, known: _Groups) -> Described:
     arguments = arguments_of(event)
-    op, pg_name = _operation(event) or "", str(arguments.get("Process Group Name", ""))
+    pg_name = str(arguments.get("Process Group Name", ""))
     size = _number(arguments, "Group size")
     members, group = known.of(arguments, pg_name, size)
     sent, received = _number(arguments, "In msg nelems"), _number(arguments, "Out msg nelems")
@@ -298,7 +299,7 @@ def _carry_out(found: Operations, events: KinetoEvents) -> None:
     """
     kernels, rows, which = events.kernels, found.kernels, found.of_kernels
     start = _ints(kernels.start)[rows]
-    found.begin[which] = start
+    found.begin[which] = found.end[which] = start  # of whatever sign
     np.minimum.at(found.begin, which, start)
     np.maximum.at(found.end, which, start + _ints(kernels.duration)[rows])
     found.lane[which[::-1]] = _ints(kernels.lane)[rows[::-1]]
@@ -308,8 +309,9 @@ def _number_all(found: Operations, rank: int) -> None:
     """Number collectives in their group by torch's own number, else by their order in the step;
     messages between two ranks by their order in the step.
     """
-    names = list(dict.fromkeys(one.group for one in found.described if one.group is not None))
-    group = found.column(lambda one: None if one.group is None else names.index(one.group))
+    names = dict.fromkeys(one.group for one in found.described if one.group is not None)
+    numbers = {name: number for number, name in enumerate(names)}
+    group = found.column(lambda one: None if one.group is None else numbers[one.group])
     peer = found.column(lambda one: one.peer)
     is_send, is_message = found.are(lambda one: one.op == "send"), found.are(_is_message)
     has_seq = ~is_message & (found.seq >= 0)
@@ -347,10 +349,6 @@ def _name(event: Event) -> str:
 
 def _operation_name(event: Event) -> str:
     return str(arguments_of(event).get(METADATA, _name(event)))
-
-
-def _operation(event: Event) -> str | None:
-    return operation_named(_operation_name(event))
 
 
 def _ints(values: Sequence[int]) -> Ints:

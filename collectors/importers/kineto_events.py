@@ -175,6 +175,10 @@ class KinetoEvents:
         memory = phase("i".__eq__) & name("[memory]".__eq__)
         self._note_memory(events, np.flatnonzero(memory & (events.start != NO_TIME)))
 
+    def end(self) -> None:
+        """Nothing more of the file comes: what only reading it needs is let go."""
+        self._texts, self._are_operations, self._operations = Words(), [], set()
+
     def _spans(self, events: EventColumns, is_span: Bools, category: _Tests, name: _Tests) -> None:
         self._events += int(is_span.sum())
         if self._events > _MOST_EVENTS:

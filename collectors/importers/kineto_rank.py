@@ -33,9 +33,10 @@ _ROWS: Final = 1 << 14
 """Of a batch, as the recorder's usual ones have; more take more memory and are no faster."""
 _THREAD: Final = re.compile(r"thread (\d+) \((.*)\)")
 _NCCL: Final = re.compile(r"[nr]ccl")
+_SPARSE: Final = 4
+"""Numbers that are spread so many times further than there are of them are sorted."""
 _FIRST_LAUNCH: Final = 1 << 32
 """Correlations of launches and their kernels begin here, those of operations at 0."""
-_NEVER: Final = -(1 << 62)
 
 
 class RankRows:
@@ -272,6 +273,15 @@ class RankRows:
         lane = np.where(found.thread >= 0, found.thread, threads)[rows]
         lane[part == 2] = threads + 1 + found.lane[carried]
         order = np.lexsort((part, rows))
+        # Once for all batches: there may be as many descriptions as operations.
+        words = {
+            "name": _numbered([one.op for one in described]),
+            "group": _numbered([one.group for one in described]),
+            "dtype": _numbered([one.dtype for one in described]),
+        }
+        numbers = {name: found.column(attrgetter(name)) for name in ("peer", "bytes", "count")} | {
+            name: getattr(found, name) for name in ("seq", "step", "stage", "microbatch")
+        }
         for low in range(0, len(order), _ROWS):
             at = order[low : low + _ROWS]
             of = rows[at]
@@ -281,19 +291,13 @@ class RankRows:
                     "start": start[at],
                     "duration": duration[at],
                     "kind": _words(kind[at], kinds),
-                    "name": _words(what, [one.op for one in described]),
                     "lane": _words(lane[at], lanes),
-                    "group": _words(what, [one.group for one in described]),
-                    "dtype": _words(what, [one.dtype for one in described]),
                     "correlation": self._first_correlation + of,
                     **{
-                        name: _nullable(getattr(found, name)[of])
-                        for name in ("seq", "step", "stage", "microbatch")
+                        name: _words(of_each[what], distinct)
+                        for name, (of_each, distinct) in words.items()
                     },
-                    **{
-                        name: _nullable(found.column(attrgetter(name))[of])
-                        for name in ("peer", "bytes", "count")
-                    },
+                    **{name: _nullable(values[of]) for name, values in numbers.items()},
                 }
             )
 
@@ -349,15 +353,36 @@ def _windows(events: KinetoEvents) -> tuple[Ints, Ints, Ints]:
     return numbers, begins, ends_
 
 
+def _numbered(words: Sequence[str | None]) -> tuple[Ints, list[str | None]]:
+    """The number of each among those that differ, in the order of their first use, and these."""
+    distinct = {word: number for number, word in enumerate(dict.fromkeys(words))}
+    return np.array([distinct[word] for word in words], np.int64), list(distinct)
+
+
 def _words(numbers: Ints, words: Sequence[str | None]) -> pa.DictionaryArray:
-    """The words of a batch by number, with no others in the dictionary; None is null."""
-    is_used = np.bincount(numbers, minlength=len(words)) > 0
-    is_word = is_used & np.array([word is not None for word in words], np.bool_)
-    places = (np.cumsum(is_word) - 1).astype(np.int32).take(numbers)
-    valid = is_word.take(numbers)
-    dictionary = word_array([words[number] for number in np.flatnonzero(is_word).tolist()])
-    indices = number_array(places, None if valid.all() else valid)
-    return pa.DictionaryArray.from_arrays(indices, dictionary)
+    """The words of a batch by number, with no others in the dictionary; None is null. Others are
+    not looked at: of many batches there may be as many words as rows.
+    """
+    used, places = _distinct(numbers)
+    chosen = [words[number] for number in used.tolist()]
+    is_word = np.array([word is not None for word in chosen], np.bool_)
+    valid = is_word.take(places)
+    dictionary = word_array([word for word in chosen if word is not None])
+    indices = (np.cumsum(is_word) - 1).astype(np.int32).take(places)
+    return pa.DictionaryArray.from_arrays(
+        number_array(indices, None if valid.all() else valid), dictionary
+    )
+
+
+def _distinct(numbers: Ints) -> tuple[Ints, Ints]:
+    """The different numbers, the least one first, and the place of each among them: counted where
+    they lie close together, which is faster than sorting them.
+    """
+    least = int(numbers.min()) if len(numbers) else 0
+    if len(numbers) and int(numbers.max()) - least > _SPARSE * len(numbers):
+        return np.unique(numbers, return_inverse=True)
+    is_used = np.bincount(numbers - least) > 0
+    return np.flatnonzero(is_used) + least, (np.cumsum(is_used) - 1).take(numbers - least)
 
 
 def _nullable(values: Ints) -> pa.Array:

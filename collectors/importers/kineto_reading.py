@@ -43,4 +43,5 @@ def read_file(path: Path, reader: PieceReader, advance: Callable[[int], None]) -
         if str(path) in str(error):
             raise
         raise DamagedTrace(f"{path}: {error}") from error
+    events.end()
     return KinetoFile(path=path, facts=trace.facts, events=events)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
 
+from collectors.importers import kineto_communication, kineto_rank
 from collectors.importers.formats import files_of, format_named, import_files
+from collectors.importers.kineto_communication import Operations, operations_of
+from collectors.importers.kineto_events import KinetoEvents
+from collectors.torch_names import operation_named
 from dashboard import Run, open_run
 from dashboard.analysis.pipeline.actions import pipeline_actions
 from dashboard.cli.command_line import rankscope
@@ -226,6 +232,74 @@ def test_operations_of_unknown_size_have_no_bandwidth(tmp_path: Path) -> None:
     assert row["bytes_median"] is None
     assert row["busbw_skew_free"] is None
     assert row["skew_ns_mean"] > 0
+
+
+class _Watched(list[Any]):
+    """Counts how often one of it is looked at."""
+
+    looked = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.looked += len(self)
+        return super().__iter__()
+
+    def __getitem__(self, at: Any) -> Any:
+        self.looked += 1
+        return super().__getitem__(at)
+
+
+@pytest.mark.parametrize("batch", [1_000, 2])
+def test_operations_that_all_differ_are_looked_at_once(tmp_path: Path, batch: int) -> None:
+    """And names, however many batches are written."""
+    toy, different = Toy(0, 2), 100
+    for number in range(different):
+        at = 10 * number
+        split = {"In msg nelems": 10 + number, "In split size": f"[{number}, 10]"}
+        toy.nccl("all_to_allv", at, at + 4, 2, Seq=number, **split)
+        toy.kernel(f"gemm_{number}", at + 1, at + 6, 1)
+    watched: list[_Watched] = []
+    named: list[str] = []
+
+    def found(events: KinetoEvents, *known: Any) -> Operations:
+        operations = operations_of(events, *known)
+        for of, name in ((operations, "described"), (events.names, "words")):
+            watched.append(_Watched(getattr(of, name)))
+            setattr(of, name, watched[-1])
+        return operations
+
+    def operation(name: str) -> str | None:
+        named.append(name)
+        return operation_named(name)
+
+    with (
+        patch.multiple(kineto_rank, operations_of=found, _ROWS=batch),
+        patch.object(kineto_communication, "operation_named", operation),
+    ):
+        run = imported(toy.write(tmp_path / "rank0.json"), tmp_path / "run")
+    described, names = watched
+    assert len(described) == len(named) == different
+    assert described.looked <= 20 * different  # a few columns
+    assert names.looked <= 5 * len(names)
+    bytes_ = rows(run, "name", "bytes", kinds=["collective"])
+    assert sorted(set(bytes_)) == [("all_to_all", 4 * (10 + n)) for n in range(different)]
+
+
+def test_times_before_the_base_are_times(tmp_path: Path) -> None:
+    toy = Toy(0, 2)
+    toy.step(1, -5_010, 100)
+    toy.nccl("allreduce", -5_000, -4_990, 20, Seq=1)
+    run = imported(toy.write(tmp_path / "rank0.json"), tmp_path / "run")
+    calls = rows(run, "start", "duration", "lane", kinds=["collective"])
+    assert calls == [(10_000, 2_000, "host:main"), (20_000, 20_000, "device:13 communication")]
+
+
+def test_a_number_too_large_is_not_taken_for_a_repeated_one(tmp_path: Path) -> None:
+    toy = Toy(0, 2)
+    toy.step(1, 0, 100)
+    for at, seq in ((10, 5), (20, 5), (30, (1 << 32) + 5)):
+        toy.nccl("allreduce", at, at + 5, 2, Seq=seq)
+    run = imported(toy.write(tmp_path / "rank0.json"), tmp_path / "run")
+    assert len({seq for (seq,) in rows(run, "seq", kinds=["collective"])}) == 3
 
 
 def test_optimizers_and_gradients_of_ddp(tmp_path: Path) -> None:
