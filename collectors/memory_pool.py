@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
@@ -12,16 +14,37 @@ import pyarrow as pa
 _CHOSEN: Final = "ARROW_DEFAULT_MEMORY_POOL" in os.environ
 
 
+@dataclass(slots=True)
+class _Blocks:
+    """Those that are open, in all threads, and Arrow's pool before the first of them."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    count: int = 0
+    before: pa.MemoryPool | None = None
+
+
+_OPEN: Final = _Blocks()
+
+
 @contextlib.contextmanager
 def from_the_system() -> Iterator[None]:
     """Arrow asks the system's allocator in the block, unless the environment names another: its own
     one holds on to 20 to 60 MB more and is no faster here (docs/measurements/hta.md). It is set for
     the whole process, which others may notice by that only: memory goes back where it came from.
+    Of blocks in several threads the first one sets it, and the last one sets it back.
     """
-    before = pa.default_memory_pool()
-    if not _CHOSEN:
-        pa.set_memory_pool(pa.system_memory_pool())
+    if _CHOSEN:
+        yield
+        return
+    with _OPEN.lock:
+        if not _OPEN.count:
+            _OPEN.before = pa.default_memory_pool()
+            pa.set_memory_pool(pa.system_memory_pool())
+        _OPEN.count += 1
     try:
         yield
     finally:
-        pa.set_memory_pool(before)
+        with _OPEN.lock:
+            _OPEN.count -= 1
+            if not _OPEN.count:
+                pa.set_memory_pool(_OPEN.before)

@@ -2,7 +2,8 @@
 
 At the end of its block it is removed. A process that is killed cannot do so; the next one that
 wants such a folder does. Which are left over, a lock tells that the kernel lets go of with its
-process; where the file system has no locks, they stay.
+process; where the file system has no locks, they stay. So do those of other hosts, and of before
+this one was started anew: several may share the directory, and see only their own locks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +23,15 @@ _PREFIX: Final = "rankscope-scratch-"
 _LOCK: Final = "in-use.lock"
 
 
+def _prefix() -> str:
+    """Of the folders that processes on this host make until it is started anew."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        boot = platform.node()
+    return _PREFIX + "".join(filter(str.isalnum, boot))[:16] + "-"
+
+
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A folder of its own in the directory for temporary files.
@@ -29,7 +40,7 @@ def scratch() -> Iterator[Path]:
         OSError: none can be made there.
     """
     _remove_left()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix=_prefix(), ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with (folder / "new.lock").open("wb") as held:
             with contextlib.suppress(OSError):
@@ -40,8 +51,8 @@ def scratch() -> Iterator[Path]:
 
 
 def _remove_left() -> None:
-    """Remove the folders of this user that nobody holds any more."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
+    """Remove the folders of this user and host that nobody holds any more."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{_prefix()}*/{_LOCK}"):
         with contextlib.suppress(OSError):
             if lock.parent.lstat().st_uid == os.getuid():
                 with lock.open("r+b") as held:

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from pickle import UnpicklingError
 from queue import SimpleQueue
 from typing import Final
 
@@ -66,7 +67,7 @@ def read_files(files: Sequence[Path], advance: Advance, take: Callable[[KinetoFi
                 waiting.append(_Asked(*left.popleft(), asked))
             _read_here(waiting, reading)
             # Not a name of ours: nothing may hold the file when it has been taken.
-            take(_held(waiting.popleft()))
+            take(_held(waiting.popleft(), reading))
 
 
 def _is_for_here(path: Path, files: Sequence[Path]) -> bool:
@@ -86,9 +87,15 @@ class _Asked:
     is_here: bool = False
 
 
-def _held(asked: _Asked) -> KinetoFile:
+def _held(asked: _Asked, reading: _Reading) -> KinetoFile:
     found = asked.future.result()
-    return loaded(found) if isinstance(found, Path) else found
+    if not isinstance(found, Path):
+        return found
+    try:
+        return loaded(found)
+    except (OSError, EOFError, UnpicklingError):
+        # Another host removes what no process of its own holds, where locks are of one host only.
+        return reading.read_anew(asked.path)
 
 
 def _read_here(waiting: Sequence[_Asked], reading: _Reading) -> None:
@@ -141,6 +148,11 @@ class _Reading:
             return KinetoFile(path=path, facts={}, events=None)
         return read_file(path, self._reader, self._note)
 
+    def read_anew(self, path: Path) -> KinetoFile:
+        """Read here what a helper has read before."""
+        self._note(-path.stat().st_size)
+        return self.read(path)
+
     def close(self) -> None:
         """End all; nobody wants to know the rest."""
         self._stopped = True
@@ -163,6 +175,8 @@ class _Reading:
             self._free.put(helper)
         if is_done:
             return found
+        with contextlib.suppress(OSError):
+            found.unlink()  # what it could not finish may fill the disk
         with contextlib.closing(PieceReader()) as reader:
             return read_file(path, reader, self._note)
 

@@ -3,7 +3,8 @@ two threads wait for Python's lock more than they gain.
 
 A process with one thread is forked, which takes no time and shares all modules. One with threads
 of its own (a notebook, the dashboard) starts a fresh interpreter: a fork would inherit locks that
-nobody there gives back. `multiprocessing` would run the user's script again.
+nobody there gives back. A progress bar must not have a thread for its sake. `multiprocessing` would
+run the user's script again.
 
     parent  →  a line of JSON: the file, and where to put what it holds
     helper  →  lines: bytes read, any number of times; then `done`, or `failed`
@@ -29,8 +30,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-import pyarrow as pa
-
 from collectors.importers.kineto_pieces import PieceReader
 from collectors.importers.kineto_reading import KinetoFile, read_file
 
@@ -45,7 +44,9 @@ serve(0, 1)
 _DONE: Final = b"done"
 _FAILED: Final = b"failed"
 _ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}
-"""Arrow's own allocator holds on to 20 MB more, and is not faster here; nobody multiplies."""
+"""Arrow's own allocator holds on to 20 MB more, and is not faster here; nobody multiplies. What the
+user has set holds, as it does in a fork."""
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 _SILENT_S: Final = 120
@@ -132,31 +133,75 @@ def forked() -> Child:
     """
     (asked, ask), (tell, said) = os.pipe(), os.pipe()
     try:
-        with warnings.catch_warnings():
-            # Since 3.12 of any second thread; those of numpy and Arrow are made ready for a fork.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
-            _serve_and_leave(asked, said)
-    except OSError:
+        pid = _fork(asked, said)
+    except BaseException:
         for end in (ask, tell):
             os.close(end)
         raise
     finally:
         for end in (asked, said):
             os.close(end)
+    kill, let_go = _killer(pid)
 
     def wait() -> int:
         try:
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         except ChildProcessError:  # somebody ignores SIGCHLD, or has waited
             return -signal.SIGKILL
+        finally:
+            let_go()
+
+    return Child(pid=pid, asked=ask, said=tell, kill=kill, wait=wait)
+
+
+def _fork(asked: int, said: int) -> int:
+    """The id of the process that serves. A signal in between would be handled there as here, by
+    what this process has on its stack: it comes later.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+        with warnings.catch_warnings():
+            # Since 3.12 of any second thread; those of numpy and Arrow are made ready for a fork.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            _serve_and_leave(asked, said)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
+
+
+def _killer(pid: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """How to kill a child, and what to do when that is no longer wanted: then it kills nobody.
+
+    When a child has ended and somebody else has waited for it, or ignores SIGCHLD, another process
+    may get its id. A descriptor stays that of the child; kernels before 5.3 have none.
+    """
+    held: int | None = None
+    is_known = True
+    try:
+        held = os.pidfd_open(pid)
+    except ProcessLookupError:  # it has ended
+        is_known = False
+    except (OSError, AttributeError):  # Python may be built for such a kernel
+        pass
 
     def kill() -> None:
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+            if held is not None:
+                signal.pidfd_send_signal(held, signal.SIGKILL)
+            elif is_known:
+                os.kill(pid, signal.SIGKILL)
 
-    return Child(pid=pid, asked=ask, said=tell, kill=kill, wait=wait)
+    def let_go() -> None:
+        nonlocal held, is_known
+        is_known = False
+        if held is not None:
+            os.close(held)
+            held = None
+
+    return kill, let_go
 
 
 def _serve_and_leave(asked: int, said: int) -> NoReturn:
@@ -164,8 +209,9 @@ def _serve_and_leave(asked: int, said: int) -> NoReturn:
     try:
         gc.disable()  # looking through all modules would copy them
         os.setsid()  # Ctrl-C is for the parent, which ends this one
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ENDS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
         nowhere = os.open(os.devnull, os.O_RDWR)
         for standard in range(3):
             if standard not in (asked, said):
@@ -174,7 +220,6 @@ def _serve_and_leave(asked: int, said: int) -> NoReturn:
             if end > 2 and end not in (asked, said):
                 with contextlib.suppress(OSError):
                     os.close(end)
-        pa.set_memory_pool(pa.system_memory_pool())
         serve(asked, said)
     finally:
         os._exit(0)
@@ -193,7 +238,7 @@ def fresh() -> Child:
             stdin=asked,
             stdout=said,
             stderr=subprocess.DEVNULL,
-            env=os.environ | _ENVIRONMENT,
+            env=_ENVIRONMENT | os.environ,
             start_new_session=True,
         )
     except OSError:
@@ -214,10 +259,13 @@ def may_fork() -> bool:
 def loaded(found: Path) -> KinetoFile:
     """What a helper has put there; the file is removed. A process that this one started wrote it,
     where nobody else can.
+
+    Raises:
+        OSError, EOFError, UnpicklingError: somebody has removed it, or cut it off.
     """
     with found.open("rb") as file:
         held: KinetoFile = pickle.load(file)
-    found.unlink()
+    found.unlink(missing_ok=True)
     return held
 
 

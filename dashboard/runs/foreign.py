@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = "imported"
 _FILE: Final = "imported.json"
+_DRAW_S: Final = 0.1
+"""The progress bar is drawn no more often."""
 
 
 def imported(path: Path, watch: Watch) -> Path | None:
@@ -78,7 +81,9 @@ def _kept(path: Path) -> Path | None:
 def import_with_progress(
     format: Format, files: Sequence[Path], out: Path, *, console: Console, **how: Any
 ) -> None:
-    """Import, with a progress bar that counts bytes of the files."""
+    """Import, with a progress bar that counts bytes of the files. It is drawn as they are read: a
+    thread that did so would keep a process from forking its helpers (kineto_helper.py).
+    """
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -90,12 +95,22 @@ def import_with_progress(
     from collectors.importers.formats import import_files
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=False)
+    with bar as progress:
         total = sum(path.stat().st_size for path in files)
         task = progress.add_task(
             f"{format.name}, {len(files)} file{'s' * (len(files) > 1)}", total=total
         )
-        import_files(format, files, out, advance=lambda done: progress.advance(task, done), **how)
+        drawn = time.monotonic()
+
+        def advance(done: int) -> None:
+            nonlocal drawn
+            is_due = time.monotonic() - drawn > _DRAW_S
+            progress.update(task, advance=done, refresh=is_due)
+            if is_due:
+                drawn = time.monotonic()
+
+        import_files(format, files, out, advance=advance, **how)
         progress.update(task, completed=total)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pyarrow as pa
 import pytest
 
@@ -24,4 +26,16 @@ def test_the_pool_is_set_for_the_block(monkeypatch: pytest.MonkeyPatch, is_chose
         with pytest.raises(OSError, match="gone"):
             read()
     assert inside == [before if is_chosen else "system"] * 2
+    assert pa.default_memory_pool().backend_name == before
+
+
+def test_of_blocks_that_overlap_the_last_one_sets_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_pool, "_CHOSEN", False)
+    before = pa.default_memory_pool().backend_name
+    first, second = ExitStack(), ExitStack()  # of two threads
+    for block in (first, second):
+        block.enter_context(from_the_system())
+    first.close()
+    assert pa.default_memory_pool().backend_name == "system"
+    second.close()
     assert pa.default_memory_pool().backend_name == before

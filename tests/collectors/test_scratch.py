@@ -71,3 +71,13 @@ def test_one_that_has_no_lock_is_left_alone(
         with scratch():
             assert ours.is_dir()
     assert not ours.exists()
+
+
+def test_that_of_another_host_is_left_alone(temporary: Path) -> None:
+    """Its locks may not be seen here, where they share the directory."""
+    theirs = temporary / "rankscope-scratch-4f1c0d3a-held"
+    theirs.mkdir()
+    (theirs / "in-use.lock").touch()
+    with scratch() as ours:
+        assert theirs.is_dir()
+        assert ours.name.startswith("rankscope-scratch-")

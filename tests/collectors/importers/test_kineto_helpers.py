@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import pickle
+import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 
 from collectors.importers import imported_run, kineto_files, kineto_helper
 from collectors.importers.formats import files_of, format_named, import_files
 from collectors.importers.kineto_helper import Helper
+from collectors.importers.kineto_reading import KinetoFile
 from tests.support.kineto_toy import two_ranks
 from tests.support.launching import run_python
 from tests.test_repo.markdown import ROOT
@@ -68,6 +73,7 @@ _FORKS = """
 import os, signal, sys
 from pathlib import Path
 from unittest.mock import patch
+import pyarrow as pa
 from collectors.importers import kineto_files, kineto_helper
 from tests.collectors.importers.test_kineto_helpers import import_by, only_helpers_read
 source, out = map(Path, sys.argv[1:])
@@ -82,11 +88,42 @@ with (
     assert import_by(source, out / "3", 3) == one
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     assert import_by(source, out / "4", 4) == one
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 with (
     only_helpers_read(),
     patch.object(kineto_helper.os, "fork", side_effect=BlockingIOError),
 ):
     assert import_by(source, out / "none", 3) == one
+
+def ended(child):
+    code = child.wait()
+    os.close(child.asked)
+    os.close(child.said)
+    return code
+
+def says_its_pool(asked, said):
+    os.write(said, pa.default_memory_pool().backend_name.encode())
+
+for number in (signal.SIGTERM, signal.SIGINT):
+    child = kineto_helper.forked()
+    os.kill(child.pid, number)
+    assert ended(child) == -number
+with patch.object(kineto_helper, "serve", says_its_pool):
+    child = kineto_helper.forked()
+    assert os.read(child.said, 99).decode() == pa.default_memory_pool().backend_name
+    ended(child)
+nobody = patch.object(kineto_helper.os, "kill", side_effect=AssertionError)  # by its id
+with nobody:
+    child = kineto_helper.forked()
+    child.kill()
+    assert ended(child) == -signal.SIGKILL
+    child.kill()
+with patch.object(kineto_helper.os, "pidfd_open", side_effect=OSError(38, "no such call")):
+    child = kineto_helper.forked()
+    child.kill()
+    assert ended(child) == -signal.SIGKILL
+    with nobody:
+        child.kill()
 print(os.listdir("/proc/self/fd"))
 """
 
@@ -97,6 +134,65 @@ def test_a_process_with_one_thread_forks_its_helpers(tmp_path: Path) -> None:
     done = run_python("-W", "error", "-c", _FORKS, str(tmp_path / "traces"), str(tmp_path))
     assert done.stdout.count("said once") == 1
     assert len(ast.literal_eval(done.stdout.split(" ", 2)[2])) == 4  # and that of the directory
+
+
+def test_signals_wait_until_the_fork_has_its_own_handlers() -> None:
+    masks = []
+
+    def fork() -> int:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        raise BlockingIOError
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with patch.object(kineto_helper.os, "fork", fork), pytest.raises(BlockingIOError):
+        kineto_helper.forked()
+    assert masks == [before | {signal.SIGINT, signal.SIGTERM}]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_fresh_helpers_take_memory_from_where_the_user_wants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "mimalloc")
+    says = "import os; print(os.environ['ARROW_DEFAULT_MEMORY_POOL'], flush=True)"
+    monkeypatch.setattr(kineto_helper, "_CODE", says)
+    child = kineto_helper.fresh()
+    with open(child.said, "rb") as said, open(child.asked, "wb"):
+        assert said.read() == b"mimalloc\n"
+    child.wait()
+
+
+def test_a_file_whose_columns_are_gone_or_cut_off_is_read_here(tmp_path: Path) -> None:
+    path = two_ranks(tmp_path / "traces") / "rank0.json"
+    found, done = tmp_path / "found", list[int]()
+    with contextlib.closing(kineto_files._Reading(0, done.append)) as reading:
+        for left in (None, b"", pickle.dumps(list(range(100)))[:50]):
+            if left is not None:
+                found.write_bytes(left)
+            asked = kineto_files._Asked(path, 1, Future())
+            asked.future.set_result(found)
+            events = kineto_files._held(asked, reading).events
+            assert events is not None
+            assert len(events.steps) == 2
+    assert sum(done) == 0  # the helper had told of these bytes
+
+
+def test_what_a_helper_could_not_finish_is_removed_at_once(tmp_path: Path) -> None:
+    path = two_ranks(tmp_path / "traces") / "rank0.json"
+
+    def unfinished(helper: Helper, path: Path, found: Path, advance: object) -> bool:
+        found.write_bytes(bytes(1000))
+        left.append(found)
+        return False
+
+    left: list[Path] = []
+    with (
+        patch.multiple(kineto_helper, may_fork=lambda: False, fresh=Mock(side_effect=OSError)),
+        patch.object(Helper, "read", unfinished),
+        contextlib.closing(kineto_files._Reading(1, lambda done: None)) as reading,
+    ):
+        assert isinstance(reading.ask(path).result(), KinetoFile)
+        assert [found.exists() for found in left] == [False]
 
 
 @pytest.mark.usefixtures("in_fresh_helpers")
