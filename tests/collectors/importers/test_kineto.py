@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from collectors.importers import kineto_communication, kineto_rank
 from collectors.importers.formats import files_of, format_named, import_files
 from collectors.importers.kineto_communication import Operations, operations_of
 from collectors.importers.kineto_events import KinetoEvents
+from collectors.importers.kineto_pieces import PieceReader
+from collectors.importers.kineto_reading import read_file
 from collectors.torch_names import operation_named
 from dashboard import Run, open_run
 from dashboard.analysis.pipeline.actions import pipeline_actions
@@ -282,6 +285,18 @@ def test_operations_that_all_differ_are_looked_at_once(tmp_path: Path, batch: in
     assert names.looked <= 5 * len(names)
     bytes_ = rows(run, "name", "bytes", kinds=["collective"])
     assert sorted(set(bytes_)) == [("all_to_all", 4 * (10 + n)) for n in range(different)]
+
+
+def test_texts_of_calls_are_let_go_when_the_file_ends(tmp_path: Path) -> None:
+    """Helpers hand on what they have read: what only reading needs is not among it."""
+    toy = Toy(0, 2)
+    toy.nccl("allreduce", 10, 20, 5, Seq=1)
+    path = toy.write(tmp_path / "rank0.json")
+    with contextlib.closing(PieceReader()) as reader:
+        events = read_file(path, reader, lambda done: None).events
+    assert events is not None
+    assert len(events.said) == 1
+    assert (events._texts.words, events._operations) == ([], set())
 
 
 def test_times_before_the_base_are_times(tmp_path: Path) -> None:
