@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "tests" / "end_to_end" / "scripts"
 TIMEOUT_S = 240
+_GRACE_S = 10
 _TORCH_ABORTED = "terminate called without an active exception"
 
 
@@ -48,15 +50,23 @@ def run_python(
     given = [str(argument) for argument in arguments]
     if preloaded and _acting_early(environment(env)) == _acting_early(_server(*imported).env):
         return _expected(_forked(given, imported=imported, cwd=cwd, env=env), expect)
-    done = subprocess.run(
-        [sys.executable, *given],
+    command = [sys.executable, "-X", "faulthandler", *given]
+    with subprocess.Popen(
+        command,
         cwd=cwd,
         env=environment(env),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    ) as process:
+        try:
+            out, said = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(_where_it_hangs(process)) from None
+        except BaseException:
+            process.kill()
+            raise
+    done = subprocess.CompletedProcess(command, process.returncode, out, said)
     return _expected(done, expect)
 
 
@@ -126,6 +136,17 @@ def _launched(
         return run_python(*launch, *arguments, cwd=cwd, expect=expect)
     given = [str(argument) for argument in arguments]
     return _expected(_forked(given, imported=imported, processes=processes, cwd=cwd), expect)
+
+
+def _where_it_hangs(process: subprocess.Popen[str]) -> str:
+    """The stacks of all its threads, which it writes as it is aborted."""
+    process.send_signal(signal.SIGABRT)
+    try:
+        said = process.communicate(timeout=_GRACE_S)
+    except subprocess.TimeoutExpired as error:  # of its own children, who hold its pipes, perhaps
+        process.kill()
+        said = error.stdout, error.stderr
+    return f"still at work after {TIMEOUT_S} s\n{said[0]}\n{said[1]}"
 
 
 def _expected(
