@@ -117,7 +117,7 @@ class Operations:
         None if it is a part of another one, which is recorded as a whole.
 
         One tensor's payload and the append are written out here and not called. Between two
-        collectives the training works and its code and data displace ours in the caches, so that
+        collectives the training works for so long that our code is in no cache any more, so that
         each function which is one more to fetch costs several times what it costs in a loop.
         """
         if type(buffers) is list and len(buffers) == 1:

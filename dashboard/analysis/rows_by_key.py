@@ -4,6 +4,7 @@ through all rows for each key.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -81,6 +82,17 @@ def sums(of: Ints, values: Ints, count: int) -> Ints:
     found = np.zeros(count, np.int64)
     np.add.at(found, of, values)
     return found
+
+
+def summed(table: pa.Table, keys: Sequence[str], values: Sequence[str]) -> pa.Table:
+    """Of rows with the same `keys` one, with the sums of `values`; in the order of their first.
+
+    Columns rank, ns: 0, 4 and 1, 5 and 0, 6 → 0, 10 and 1, 5
+    """
+    grouped = table.group_by(list(keys), use_threads=False)
+    found = grouped.aggregate([(name, "sum") for name in values])
+    found = found.select([*keys, *(f"{name}_sum" for name in values)])
+    return found.rename_columns([*keys, *values])
 
 
 def medians(of: Ints, values: npt.NDArray[np.integer] | Floats) -> Floats:

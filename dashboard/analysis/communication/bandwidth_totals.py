@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.communication.partial_communication import P2P, Lost
+from dashboard.analysis.rows_by_key import summed
 
 _SHARE: Final[Callable[[int], float]] = lambda n: (n - 1) / n  # noqa: E731 - one entry of a table
 BUS_FACTORS: Final[dict[str, Callable[[int], float]]] = {
@@ -89,14 +90,14 @@ def totals_of(rows: pa.Table, lost: Lost) -> BandwidthTotals:
         "transfer": pc.if_else(lasts, rows["transfer_ns"], 0),
         "skew": rows["skew_ns"],
     }
-    return BandwidthTotals(table=_summed(pa.table(each, schema=_TOTALS)), lost=lost)
+    return BandwidthTotals(table=summed(pa.table(each, schema=_TOTALS), _KEYS, _SUMS), lost=lost)
 
 
 def added(parts: Sequence[BandwidthTotals]) -> BandwidthTotals:
     """Several parts as one."""
     tables = [_TOTALS.empty_table(), *(part.table for part in parts)]
     return BandwidthTotals(
-        table=_summed(pa.concat_tables(tables)),
+        table=summed(pa.concat_tables(tables), _KEYS, _SUMS),
         lost=sum((part.lost for part in parts), Counter()),
     )
 
@@ -113,12 +114,6 @@ def summary_of(totals: BandwidthTotals) -> pa.Table:
         lost = totals.lost.get((group, op), 0)
         rows.append(row | _numbers(mine, op) | {"incomplete": lost})
     return pa.Table.from_pylist(rows, schema=_SUMMARY)
-
-
-def _summed(rows: pa.Table) -> pa.Table:
-    grouped = rows.group_by(list(_KEYS), use_threads=False)
-    summed = grouped.aggregate([(name, "sum") for name in _SUMS])
-    return summed.select([*_KEYS, *(f"{name}_sum" for name in _SUMS)]).rename_columns(_TOTALS.names)
 
 
 def _numbers(sizes: Sequence[dict[str, Any]], op: str) -> dict[str, float | int | None]:

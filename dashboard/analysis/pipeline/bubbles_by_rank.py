@@ -20,6 +20,7 @@ from dashboard.analysis.pipeline.bubbles import (
 )
 from dashboard.analysis.pipeline.theory import Theory
 from dashboard.analysis.results import Result
+from dashboard.analysis.rows_by_key import summed
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -108,9 +109,7 @@ def mean_by_rank(found: BubblesByRank) -> pa.Table:
 
 
 def _summed(table: pa.Table, keys: Sequence[str], values: Sequence[str]) -> pa.Table:
-    grouped = table.group_by(list(keys), use_threads=False)
-    summed = grouped.aggregate([(name, "sum") for name in values])
-    named = summed.select([*keys, *(f"{name}_sum" for name in values)])
-    return named.rename_columns([*keys, *values]).sort_by(
+    """In order of the keys; ranks are in one group each."""
+    return summed(table, keys, values).sort_by(
         [(key, "ascending") for key in keys if key != "group"]
     )

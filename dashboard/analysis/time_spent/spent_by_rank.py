@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dashboard.analysis.results import Result
+from dashboard.analysis.rows_by_key import summed
 from dashboard.analysis.time_spent.accounting import Accounting, account
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def spent_of(found: Accounting | SpentByRank) -> SpentByRank:
     rank 0, step 5, compute 12 ns
     """
     return SpentByRank(
-        table=_summed(found.table, ["rank", "category"], ["duration"]),
-        overlap=_summed(found.overlap, ["dim"], ["total_ns", "exposed_ns"]),
+        table=summed(found.table, ["rank", "category"], ["duration"]),
+        overlap=summed(found.overlap, ["dim"], ["total_ns", "exposed_ns"]),
         windows=found.windows,
     )
 
@@ -61,9 +62,3 @@ def joined_spent(parts: Sequence[SpentByRank]) -> SpentByRank:
             windows=pa.concat_tables([part.windows for part in parts]).combine_chunks(),
         )
     )
-
-
-def _summed(table: pa.Table, keys: list[str], values: list[str]) -> pa.Table:
-    grouped = table.group_by(keys, use_threads=False).aggregate([(name, "sum") for name in values])
-    chosen = grouped.select([*keys, *(f"{name}_sum" for name in values)])
-    return chosen.rename_columns([*keys, *values])

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import Intervals
-from dashboard.analysis.rows_by_key import Ints
+from dashboard.analysis.rows_by_key import Ints, summed
 from dashboard.analysis.steps import step_windows
 from dashboard.analysis.time_spent.claims import IDLE, claims_of, divide
 from dashboard.analysis.time_spent.leaves import innermost
@@ -131,9 +131,7 @@ def _index(spans: Intervals, instants: Ints) -> Ints:
 
 def _summed(rows: pa.Table) -> pa.Table:
     keys = _TABLE.names[:-1]
-    summed = rows.group_by(keys, use_threads=False).aggregate([("duration", "sum")])
-    named = summed.select([*keys, "duration_sum"]).rename_columns(_TABLE.names)
-    return named.sort_by([(key, "ascending") for key in keys])
+    return summed(rows, keys, ["duration"]).sort_by([(key, "ascending") for key in keys])
 
 
 def _with_words(rows: pa.Table) -> pa.Table:
