@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tracer.errors import UsageError
+from tracer.main_module import run_module, run_script
 from tracer.session import Tracer
 
 _DESCRIPTION = """\
@@ -50,11 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     sys.argv = options.script
     with tracer:
-        if options.module:
-            runpy.run_module(options.script[0], run_name="__main__", alter_sys=True)
-        else:
-            sys.path[0] = str(Path(options.script[0]).resolve().parent)
-            runpy.run_path(options.script[0], run_name="__main__")
+        run = run_module if options.module else run_script
+        run(options.script[0])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,28 +46,17 @@ def run_python(
 
     With `preloaded`, forked from an interpreter that has imported torch (preloaded.py), and what
     is `imported` after it, unless a variable in `env` acts earlier than that.
+
+    Where torch aborts a process that had ended, once more: into paths that are new again.
     """
     given = [str(argument) for argument in arguments]
-    if preloaded and _acting_early(environment(env)) == _acting_early(_server(*imported).env):
-        return _expected(_forked(given, imported=imported, cwd=cwd, env=env), expect)
-    command = [sys.executable, "-X", "faulthandler", *given]
-    with subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=environment(env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            out, said = process.communicate(timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(_where_it_hangs(process)) from None
-        except BaseException:
-            process.kill()
-            raise
-    done = subprocess.CompletedProcess(command, process.returncode, out, said)
-    return _expected(done, expect)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        if preloaded and _acting_early(environment(env)) == _acting_early(_server(*imported).env):
+            return _expected(_forked(given, imported=imported, cwd=cwd, env=env), expect)
+        return _expected(_fresh(given, cwd=cwd, env=env), expect)
+
+    return _again_if_torch_aborts(run, arguments)
 
 
 def torchrun(
@@ -86,17 +75,16 @@ def torchrun(
 
     Where torch aborts a process that had ended, once more: into paths that are new again.
     """
-    new = [path for path in arguments if isinstance(path, Path) and not path.exists()]
-    launch = functools.partial(
-        _launched, processes, *arguments, cwd=cwd, expect=expect, fresh=fresh, imported=imported
-    )
-    try:
-        return launch()
-    except TorchAborted as aborted:
-        warnings.warn(f"launched again: {aborted}", stacklevel=2)
-        for path in new:
-            shutil.rmtree(path, ignore_errors=True)
-        return launch()
+    if fresh or _acting_early(environment()) != _acting_early(_server(*imported).env):
+        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+        return run_python(*launch, *arguments, cwd=cwd, expect=expect)
+    given = [str(argument) for argument in arguments]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        done = _forked(given, imported=imported, processes=processes, cwd=cwd)
+        return _expected(done, expect)
+
+    return _again_if_torch_aborts(run, arguments)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -123,19 +111,39 @@ def record(
     return torchrun(processes, "-m", "tracer", "--out", run, script, *arguments, fresh=fresh)
 
 
-def _launched(
-    processes: int,
-    *arguments: str | Path,
-    cwd: Path | None,
-    expect: int,
-    fresh: bool,
-    imported: Sequence[str],
+def _again_if_torch_aborts(
+    run: Callable[[], subprocess.CompletedProcess[str]], arguments: Sequence[str | Path]
 ) -> subprocess.CompletedProcess[str]:
-    if fresh or _acting_early(environment()) != _acting_early(_server(*imported).env):
-        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
-        return run_python(*launch, *arguments, cwd=cwd, expect=expect)
-    given = [str(argument) for argument in arguments]
-    return _expected(_forked(given, imported=imported, processes=processes, cwd=cwd), expect)
+    new = [path for path in arguments if isinstance(path, Path) and not path.exists()]
+    try:
+        return run()
+    except TorchAborted as aborted:
+        warnings.warn(f"launched again: {aborted}", stacklevel=3)
+        for path in new:
+            shutil.rmtree(path, ignore_errors=True)
+        return run()
+
+
+def _fresh(
+    arguments: list[str], *, cwd: Path | None, env: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-X", "faulthandler", *arguments]
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment(env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            out, said = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(_where_it_hangs(process)) from None
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, said)
 
 
 def _where_it_hangs(process: subprocess.Popen[str]) -> str:

@@ -18,6 +18,30 @@ print(json.dumps(seen))
 sys.exit(3)
 """
 
+_LAST = """
+import atexit, os, sys, threading
+
+class Held:
+    def __del__(self, write=os.write, is_finalizing=sys.is_finalizing):
+        write(1, b"dies while the interpreter ends: %s" % str(is_finalizing()).encode())
+
+def is_main():
+    return sys.modules["__main__"].__dict__ is globals()
+
+def later():
+    threading.main_thread().join()
+    print("main in a thread:", is_main())
+
+def last():
+    print("main at exit:", is_main(), flush=True)
+
+held = Held()
+atexit.register(last)
+threading.Thread(target=later).start()
+print(__file__, __spec__ and __spec__.name, __package__, type(__loader__), __name__)
+print(sorted(globals()))
+"""
+
 _PLAIN_LOOP = """
 import torch
 model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
@@ -51,6 +75,22 @@ def test_a_script_finds_everything_as_without_us(tmp_path: Path) -> None:
     }
     assert facts(tmp_path / "run", 0)["ended"] == "closed"
     assert traced.stderr == ""
+
+
+def test_what_a_script_holds_lives_as_long_as_without_us(tmp_path: Path) -> None:
+    """In a process group that dies earlier, torch has been seen to wait for itself for ever."""
+    script, package = tmp_path / "last.py", tmp_path / "last"
+    script.write_text(_LAST)
+    package.mkdir()
+    (package / "__main__.py").write_text(_LAST)
+    tracer = ("-m", "tracer", "--overwrite", "--out", "run")
+    for arguments in ((script,), (package,), ("-m", "last")):
+        alone = run_python(*arguments, cwd=tmp_path)
+        traced = run_python(*tracer, *arguments, cwd=tmp_path)
+
+        assert traced.stdout == alone.stdout
+        assert alone.stdout.count("True") == 3
+        assert traced.stderr == alone.stderr == ""
 
 
 def test_a_plain_loop_has_steps_and_its_exception_passes(tmp_path: Path) -> None:
