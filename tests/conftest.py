@@ -24,6 +24,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 """Tests that a shell started in the background ignore Ctrl-C, and so would what they start."""
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how a test failed that passed when it ran again (`--reruns`, in .ci/run)."""
+    again = terminalreporter.getreports("rerun")
+    if not again:
+        return
+    terminalreporter.section("failed once, and ran again")
+    for report in again:
+        terminalreporter.write_sep("_", report.nodeid)
+        terminalreporter.write_line(report.longreprtext)
+
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Recorded:
     """A recorded run, the parameters that the training ended with, and what it printed."""
