@@ -23,15 +23,15 @@ def run_script(path: str) -> None:
 
     Raises what the script raises, and ImportError where there is no `__main__.py`.
     """
-    if os.path.isdir(path) or zipfile.is_zipfile(path):
-        sys.path[0] = path
-        spec = PathFinder.find_spec("__main__", [path])
+    file = os.path.abspath(path)
+    if os.path.isdir(file) or zipfile.is_zipfile(file):
+        sys.path[0] = file
+        spec = PathFinder.find_spec("__main__", [file])
         if spec is None:
             raise ImportError(f"no __main__.py in {path}")
         _run_found(spec)
         return
-    sys.path[0] = os.path.dirname(os.path.realpath(path))
-    file = os.path.abspath(path)
+    sys.path[0] = os.path.dirname(os.path.realpath(file))
     if file.endswith(".pyc"):
         compiled = SourcelessFileLoader("__main__", file)
         _run(compiled.get_code("__main__"), __file__=file, __loader__=compiled)

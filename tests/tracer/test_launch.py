@@ -38,7 +38,7 @@ def last():
 held = Held()
 atexit.register(last)
 threading.Thread(target=later).start()
-print(__file__, __spec__ and __spec__.name, __package__, type(__loader__), __name__)
+print(sys.path[0], __file__, __spec__ and __spec__.name, __package__, type(__loader__), __name__)
 print(sorted(globals()))
 """
 
@@ -84,7 +84,7 @@ def test_what_a_script_holds_lives_as_long_as_without_us(tmp_path: Path) -> None
     package.mkdir()
     (package / "__main__.py").write_text(_LAST)
     tracer = ("-m", "tracer", "--overwrite", "--out", "run")
-    for arguments in ((script,), (package,), ("-m", "last")):
+    for arguments in (("last.py",), ("last",), ("-m", "last")):
         alone = run_python(*arguments, cwd=tmp_path)
         traced = run_python(*tracer, *arguments, cwd=tmp_path)
 
