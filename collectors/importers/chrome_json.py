@@ -133,13 +133,24 @@ def is_chrome_json(path: Path, *words: bytes) -> bool:
     """Whether the file begins as JSON and one of `words` stands in its first part; also where it
     is cut off: reading it says so, and a rank does not vanish.
     """
-    start = b""
+    return first_of(path, *words) is not None
+
+
+def first_of(path: Path, *words: bytes) -> bytes | None:
+    """The first of `words` that stands in the first part of the file; None if it does not begin as
+    JSON, or none does.
+    """
+    start = bytearray()
+    longest = max(map(len, words))
     with _opened(path) as (_, unpacked), contextlib.suppress(EOFError, zlib.error, OSError):
         while len(start) < _CHUNK and (more := unpacked.read1(min(_PEEK, _CHUNK - len(start)))):
+            new = max(len(start) - longest, 0)  # a word may be cut by what was read before
             start += more
-            if any(word in start for word in words):
-                break
-    return start.lstrip()[:1] in (b"{", b"[") and any(word in start for word in words)
+            places = {start.find(word, new): word for word in words}
+            places.pop(-1, None)
+            if places:
+                return places[min(places)] if start.lstrip().startswith((b"{", b"[")) else None
+    return None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from collectors.importers.chrome_json import ChromeTrace, Event, is_chrome_json
+from collectors.importers.chrome_json import ChromeTrace, Event, first_of
 from collectors.importers.formats import Advance
 from collectors.importers.imported_run import ImportedRun
 from tracer.errors import DamagedTrace, NewerFormat
@@ -22,6 +22,7 @@ from tracer.text import plain_text
 _HEADER: Final = "rankscope"
 _RANK_FACTS: Final = "rankscope_rank"
 _MARK: Final = b'"rankscope": {"format_version"'
+_EVENTS: Final = b'"traceEvents"'
 _ARGUMENTS: Final = frozenset(EVENT_SCHEMA.names) - {"start", "duration", "kind", "name"}
 _CLOCK: Final = "exported"
 """The export put all ranks on one clock."""
@@ -30,8 +31,8 @@ _LATEST_US: Final = 1e13
 
 
 def is_exported(path: Path) -> bool:
-    """Whether the file says near its beginning that it is an export of ours."""
-    return is_chrome_json(path, _MARK)
+    """Whether the file says before its events that it is an export of ours."""
+    return first_of(path, _MARK, _EVENTS) == _MARK
 
 
 def read(path: Path, run: ImportedRun, advance: Advance) -> None:

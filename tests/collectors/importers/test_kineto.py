@@ -174,6 +174,14 @@ def test_ranks_of_unknown_hosts_are_laid_on_each_other_by_collectives(tmp_path: 
     assert any("host names" in sentence for sentence in run.meta.source.lacks)
 
 
+def test_an_event_does_not_make_the_file_an_export_of_ours(toy: Run, tmp_path: Path) -> None:
+    for path in two_ranks(tmp_path / "traces").iterdir():
+        trace = json.loads(path.read_text())
+        trace["traceEvents"][0]["args"]["rankscope"] = {"format_version": 1}
+        path.write_text(json.dumps(trace))
+    assert imported(tmp_path / "traces", tmp_path / "run").event_count == toy.event_count
+
+
 def test_every_answer_works_on_a_gpu_trace(toy: Run) -> None:
     assert use_all(toy.path) == "used"
 
