@@ -255,23 +255,27 @@ class _Text:
         text goes on after them, at the latest before the last.
         """
         pending, _ = self._decoder.getstate()
-        content = bytearray(self._text[self._at :].encode() + pending)
+        before = io.BytesIO(self._text[self._at :].encode() + pending)
         self._decoder.reset()
         self._text, self._at = "", 0
-        while chunk := self._read(_STRETCH):
-            content += chunk
-            del chunk
-            pieces = cut(content, separator)
+        # One room for all of the file: new memory for each stretch takes a tenth longer.
+        room, filled = bytearray(_STRETCH), 0
+        while read := before.readinto(left := memoryview(room)[filled:]) or self._read_into(left):
+            filled += read
+            pieces = cut(memoryview(room)[:filled], separator)
             if pieces is not None:
                 made = of_pieces(pieces.texts)
                 if made is None:
                     pieces.put_together()
                     break
                 yield made
-                content = content[pieces.end :]
-            elif len(content) > _LONGEST:
+                room[: filled - pieces.end] = room[pieces.end : filled]
+                filled -= pieces.end
+            elif filled > _LONGEST:
                 break
-        self._text = self._decoder.decode(bytes(content))
+            if filled == len(room):
+                room = room.ljust(2 * filled)
+        self._text = self._decoder.decode(bytes(memoryview(room)[:filled]) + before.read())
 
     def _listed(self) -> Iterator[Event]:
         """The objects of a list up to its end.
@@ -307,10 +311,19 @@ class _Text:
 
     def _read(self, size: int) -> bytes:
         chunk: bytes = self._unpacked.read(size)
-        self._bytes += len(chunk)
+        self._note_read(len(chunk))
+        return chunk
+
+    def _read_into(self, room: memoryview) -> int:
+        """How many bytes were read into it; 0 at the end of the file."""
+        size: int = self._unpacked.readinto(room)
+        self._note_read(size)
+        return size
+
+    def _note_read(self, size: int) -> None:
+        self._bytes += size
         on_disk = self._raw.tell()
         self._advance(on_disk - self._done)
         self._done = on_disk
         if self._bytes > _UNSUSPICIOUS and self._bytes > _MOST_EXPANSION * on_disk:
             raise ValueError(f"it unpacks to over {_MOST_EXPANSION} times its size: not a trace")
-        return chunk

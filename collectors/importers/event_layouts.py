@@ -13,9 +13,8 @@ where a number should be, has no layout, and is somebody else's to parse (kineto
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -23,78 +22,49 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from collectors.importers.kineto_columns import (
-    ARGUMENTS,
     COARSE_US,
-    METADATA,
     NO_TIME,
     NONE,
     Bools,
     EventColumns,
     Ints,
-    arguments_of,
     texts_of,
+)
+from collectors.importers.known_layouts import (
+    FRACTION_DIGITS,
+    LONGEST,
+    TIMES,
+    WHOLE_DIGITS,
+    WHOLES,
+    KnownLayouts,
+    Layout,
+    layout_of,
 )
 from tracer.arrays import bool_array, number_array, numpy_numbers, word_array
 from tracer.schema import LONGEST_KERNEL
 
-_TIMES: Final = (("ts",), ("dur",))
-_WHOLES: Final = {"thread": ("tid",)} | {name: ("args", key) for name, key in ARGUMENTS.items()}
-"""Column → where its number is."""
 _OFTEN: Final = 4
 """A layout is worked out when so many events have had it."""
 _MOST: Final = 1 << 13
-"""Layouts that are remembered, and others that are counted."""
-_LONGEST: Final = 1 << 11
-"""Bytes of an event that has a layout."""
-_WHOLE_DIGITS: Final = 15
-"""So many a double holds exactly, and a division of it by a power of ten is rounded as the parser
-rounds; longer times are left to Arrow's parser."""
-_FRACTION_DIGITS: Final = 8
+"""Layouts that are remembered, beyond which all are forgotten; and others that are counted."""
 _MOST_READ: Final = 16
 """Bytes that are read from where a number begins."""
 _AT_ONCE: Final = 1 << 18
 """Bytes that are made alike while they are in the processor's cache."""
-_MOST_NUMBERS: Final = 32
-"""Of several digits, in an event that has a layout."""
-
+_ROWS_AT_ONCE: Final = 1 << 11
+"""Events whose numbers are read while they are in the cache."""
 _BACK: Final = bytes((byte + ord("0")) % 256 if byte else ord("1") for byte in range(256))
 """Bytes that `_alike` made → those of the text, digits as 1."""
-_TOKEN: Final = re.compile(
-    rb'[ \t\r\n]*("[^"\\]*"|-?(1+)(?:\.(1+))?(?![1.eE])|true|false|null|[{}\[\]:,])'
-)
-_SPACE: Final = b" \t\r\n"
-_TEN: Final = np.array([10**power for power in range(_FRACTION_DIGITS + 1)], np.int64)
-
-Token = re.Match[bytes]
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Layout:
-    """What events of one layout share.
-
-    Attributes:
-        phase, category, name: words as in `EventColumns`; of a name with digits "".
-        named: first and last byte of such a name, else 0 and 0.
-        numbers: first byte, digits and digits after the point (-1: no point) of `_TIMES` and
-            `_WHOLES`, one row each; no digits where there is no such number.
-        firsts: where whole parts of several digits begin: JSON allows no 0 there.
-    """
-
-    phase: str
-    category: str
-    name: str
-    named: tuple[int, int]
-    numbers: npt.NDArray[np.int32]
-    firsts: npt.NDArray[np.int32]
-    is_described: bool
+_TEN: Final = np.array([10**power for power in range(FRACTION_DIGITS + 1)], np.int64)
 
 
 class Layouts:
     """The layouts that were met; for one thread at a time."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Layout | None] = {}
+        self._numbers: dict[bytes, int] = {}  # in `_known`, NONE where an event is not plain
         self._rare: dict[bytes, int] = {}  # how many events had them
+        self._known = KnownLayouts([])
         self._room = np.empty(0, np.uint8)
         self._kept = np.empty(_AT_ONCE, np.uint8)
 
@@ -111,20 +81,19 @@ class Layouts:
             pa.binary(), len(pieces), [None, offsets, self._alike(view)], offset=pieces.offset
         ).dictionary_encode()
         form = numpy_numbers(alike.indices)
-        layouts = self._layouts(alike.dictionary.to_pylist(), np.bincount(form))
-        has_layout = np.array([layout is not None for layout in layouts], np.bool_)
+        number_of = self._numbers_of(alike.dictionary.to_pylist(), np.bincount(form))
+        number = number_of.take(form)
         # Numbers are read as many bytes, which must be there.
-        is_known = has_layout[form] & (begins[1:] <= content.size - _MOST_READ)
-        used = [layout for layout in layouts if layout is not None]
+        is_known = (number >= 0) & (begins[1:] <= content.size - _MOST_READ)
         if not is_known.any():
             return is_known, None
+        used = number_of[number_of >= 0]
         rows = np.flatnonzero(is_known)
-        number = (np.cumsum(has_layout) - 1)[form]
-        wrong = _has_leading_zero(view, begins[rows], number[rows], used)
+        wrong = self._known.have_leading_zero(view, begins[rows], number[rows], used)
         if wrong.any():
             is_known[rows[wrong]] = False
             rows = np.flatnonzero(is_known)
-        found = _Rows(content, begins[rows], number[rows], used)
+        found = _Rows(content, begins[rows], number[rows], self._known, used)
         return is_known, found.columns(pieces, rows)
 
     def _alike(self, content: npt.NDArray[np.uint8]) -> pa.Buffer:
@@ -142,150 +111,60 @@ class Layouts:
             room &= kept
         return pa.py_buffer(self._room[: len(content)])
 
-    def _layouts(self, forms: list[bytes], counts: Ints) -> list[Layout | None]:
-        found = []
+    def _numbers_of(self, forms: list[bytes], counts: Ints) -> Ints:
+        """The number of the layout of each form in `_known`, `NONE` where it has none."""
+        if len(self._numbers) > _MOST:
+            self._numbers, self._known = {}, KnownLayouts([])
+        found: list[int] = []
+        new: list[Layout] = []
         for form, count in zip(forms, counts.tolist(), strict=True):
-            layout = self._known.get(form)
-            if layout is None and form not in self._known:
+            number = self._numbers.get(form)
+            if number is None:
+                number = NONE
                 count += self._rare.pop(form, 0)
                 if count >= _OFTEN:
                     layout = layout_of(form.translate(_BACK))
-                    if len(self._known) < _MOST:
-                        self._known[form] = layout
-                elif len(self._rare) < _MOST and len(form) <= _LONGEST:
+                    if layout is not None:
+                        number = len(self._known.layouts) + len(new)
+                        new.append(layout)
+                    self._numbers[form] = number
+                elif len(self._rare) < _MOST and len(form) <= LONGEST:
                     self._rare[form] = count
-            found.append(layout)
-        return found
-
-
-def layout_of(form: bytes) -> Layout | None:
-    """The layout of an event whose digits are all 1; None if it is not plain."""
-    tokens = _tokens(form)
-    try:
-        event = json.loads(form.decode()) if tokens is not None else None
-    except (ValueError, RecursionError):
-        return None
-    places = _places(tokens or [])
-    if not isinstance(event, dict) or places is None:
-        return None
-    phase, category, name = (event.get(key, "") for key in ("ph", "cat", "name"))
-    if not all(isinstance(word, str) for word in (phase, category, name)):
-        return None
-    numbers = [_number(places.get(place), is_time=True) for place in _TIMES]
-    numbers += [_number(places.get(place), is_time=False) for place in _WHOLES.values()]
-    if "1" in phase + category or None in numbers:
-        return None
-    named = (0, 0)
-    if "1" in name:
-        named, name = (places["name",].start(1) + 1, places["name",].end(1) - 1), ""
-    firsts = [token.start(2) for token in tokens or [] if len(token[2] or b"") > 1]
-    if len(firsts) > _MOST_NUMBERS:
-        return None
-    return Layout(
-        phase=phase,
-        category=category.lower(),
-        name=name[:LONGEST_KERNEL],
-        named=named,
-        numbers=np.array(numbers, np.int32),
-        firsts=np.array(firsts, np.int32),
-        is_described=METADATA in arguments_of(event),
-    )
-
-
-def _tokens(text: bytes) -> list[Token] | None:
-    found: list[Token] = []
-    at, end = 0, len(text.rstrip(_SPACE))
-    while at < end <= _LONGEST:
-        token = _TOKEN.match(text, at)
-        if token is None:
-            return None
-        found.append(token)
-        at = token.end()
-    return found if found else None
-
-
-def _places(tokens: list[Token]) -> dict[tuple[str, ...], Token] | None:
-    """The first token of the values by their key, of those in the arguments by `("args", key)`;
-    None if a key stands there twice.
-    """
-    found: dict[tuple[str, ...], Token] = {}
-    depth, outer = 0, ""
-    for token, then, value in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if token[1] in (b"{", b"["):
-            depth += 1
-        elif token[1] in (b"}", b"]"):
-            depth -= 1
-        elif then[1] == b":" and (depth == 1 or (depth == 2 and outer == "args")):
-            key = token[1][1:-1].decode()
-            place = (key,) if depth == 1 else (outer, key)
-            outer = place[0]
-            if place in found:
-                return None
-            found[place] = value
-    return found
-
-
-def _number(token: Token | None, *, is_time: bool) -> tuple[int, int, int] | None:
-    """First byte, digits, digits after the point; (0, 0, -1) if it is none that counts, None if
-    somebody else should look at it.
-    """
-    nothing = (0, 0, -1)
-    if token is None:
-        return nothing
-    if token[2] is None:  # text, which may be a number, or something that is none
-        return None if token[1][:1] == b'"' and b"1" in token[1] else nothing
-    digits, fraction = len(token[2]), -1 if token[3] is None else len(token[3])
-    if not is_time and (fraction >= 0 or token[1][:1] == b"-"):
-        return nothing
-    most = _WHOLE_DIGITS if fraction < 0 else _WHOLE_DIGITS - 1
-    if token[1][:1] == b"-" or digits > most or fraction > _FRACTION_DIGITS:
-        return None
-    return token.start(2), digits, fraction
-
-
-def _has_leading_zero(
-    content: npt.NDArray[np.uint8], begins: Ints, number: Ints, used: list[Layout]
-) -> Bools:
-    """Which rows have a number such as 007."""
-    places = np.zeros((len(used), max(len(layout.firsts) for layout in used)), np.int64)
-    for layout, row in zip(used, places, strict=True):
-        row[: len(layout.firsts)] = layout.firsts  # the others are of the brace that begins it
-    at = places.take(number, axis=0)
-    at += begins[:, np.newaxis]
-    found = np.zeros(len(number), np.bool_)
-    if at.size:
-        # Hardly any: `any` of each row takes as long as to look at all bytes.
-        found[np.flatnonzero(content.take(at) == ord("0")) // at.shape[1]] = True
-    return found
+            found.append(number)
+        if new:
+            self._known = KnownLayouts(self._known.layouts + new)
+        return np.array(found, np.int64)
 
 
 class _Rows:
-    """The events of one stretch that have a layout: where each begins, and the number of its."""
+    """The events of one stretch that have a layout: where each begins, and the number of its, which
+    is among those that are `used`.
+    """
 
-    def __init__(self, content: pa.Buffer, begins: Ints, number: Ints, used: list[Layout]) -> None:
+    def __init__(
+        self, content: pa.Buffer, begins: Ints, number: Ints, known: KnownLayouts, used: Ints
+    ) -> None:
         self._content = content
         self._begins = begins
         self._number = number
+        self._known = known
         self._used = used
-        self._at, self._digits, self._fraction = np.stack(
-            [layout.numbers for layout in used], axis=2, dtype=np.int64
-        ).transpose(1, 2, 0)
+        self._at, self._digits, self._fraction = known.at, known.digits, known.fraction
         self._read = self._all_numbers()
 
     def columns(self, pieces: pa.StringArray, rows: Ints) -> EventColumns:
         start, starts_coarse = self._time(0)
         duration, lasts_coarse = self._time(1)
-        wholes = {name: self._whole(2 + place) for place, name in enumerate(_WHOLES)}
-        described = np.array([layout.is_described for layout in self._used], np.bool_)
+        wholes = {name: self._whole(2 + place) for place, name in enumerate(WHOLES)}
         texts = texts_of(pieces)
         return EventColumns(
-            phase=self._dictionary([layout.phase for layout in self._used]),
-            category=self._dictionary([layout.category for layout in self._used]),
+            phase=self._dictionary(attrgetter("phase")),
+            category=self._dictionary(attrgetter("category")),
             name=self._name(),
             start=start,
             duration=duration,
             is_coarse=starts_coarse | lasts_coarse,
-            is_described=described[self._number],
+            is_described=self._known.are_described.take(self._number),
             json=lambda chosen: texts(rows[chosen]),
             **wholes,
         )
@@ -297,15 +176,20 @@ class _Rows:
         All of an event are read at once: other events may no longer be in the processor's cache.
         """
         above, after = np.maximum(self._digits - 8, 0), np.maximum(self._fraction, 0)
-        times = slice(0, len(_TIMES))
+        times = slice(0, len(TIMES))
         at = [self._at + above, self._at, (self._at + self._digits + 1)[:, times]]
         digits = np.concatenate([self._digits - above, above, after[:, times]], axis=1)
-        read = np.flatnonzero(digits.any(axis=0))
-        place = np.concatenate(at, axis=1)[:, read].take(self._number, axis=0)
-        place += self._begins[:, np.newaxis]
+        read = np.flatnonzero(digits.take(self._used, axis=0).any(axis=0))
+        places, digits = np.concatenate(at, axis=1)[:, read], digits[:, read]
         eights = np.ndarray((self._content.size - 7,), "<u8", self._content, strides=(1,))
-        numbers = _of_digits(eights[place], digits[:, read].take(self._number, axis=0))
-        return dict(zip(read.tolist(), numbers.T, strict=True))
+        numbers = np.empty((len(read), len(self._number)), np.int64)
+        for low in range(0, len(self._number), _ROWS_AT_ONCE):
+            rows = slice(low, low + _ROWS_AT_ONCE)
+            place = places.take(self._number[rows], axis=0)
+            place += self._begins[rows, np.newaxis]
+            of_rows = digits.take(self._number[rows], axis=0)
+            numbers[:, rows] = _of_digits(eights[place], of_rows).T
+        return dict(zip(read.tolist(), numbers, strict=True))
 
     def _whole(self, which: int) -> Ints:
         return np.where(self._digits[:, which][self._number], self._number_of(which), NONE)
@@ -317,7 +201,7 @@ class _Rows:
         whole = self._number_of(which)
         us = whole * power[self._number] + self._read.get(2 * len(self._at[0]) + which, np.int64(0))
         parts = us / power[self._number]
-        long = np.flatnonzero(has_point & (digits + fraction[self._number] > _WHOLE_DIGITS))
+        long = np.flatnonzero(has_point & (digits + fraction[self._number] > WHOLE_DIGITS))
         if len(long):
             number = self._number[long]
             begins = self._begins[long] + self._at[number, which]
@@ -333,8 +217,8 @@ class _Rows:
         return found if above is None else found + above * 100_000_000
 
     def _name(self) -> pa.DictionaryArray:
-        first, last = np.array([layout.named for layout in self._used]).T
-        same = self._dictionary([layout.name for layout in self._used])
+        first, last = self._known.named.T
+        same = self._dictionary(attrgetter("name"))
         rows = np.flatnonzero(last[self._number])
         if not len(rows):
             return same
@@ -353,11 +237,15 @@ class _Rows:
         with_between = pa.StringArray.from_buffers(len(offsets) - 1, *buffers[1:])
         return with_between.filter(bool_array(np.arange(len(offsets) - 1) % 2 == 0))
 
-    def _dictionary(self, words: list[str]) -> pa.DictionaryArray:
+    def _dictionary(self, of: Callable[[Layout], str]) -> pa.DictionaryArray:
         """The word of each row by its layout's."""
-        place = {word: number for number, word in enumerate(dict.fromkeys(words))}
-        indices = np.array([place[word] for word in words], np.int32)[self._number]
-        return pa.DictionaryArray.from_arrays(number_array(indices), word_array(list(place)))
+        place: dict[str, int] = {}
+        indices = np.zeros(len(self._known.layouts), np.int32)
+        for number in self._used.tolist():
+            indices[number] = place.setdefault(of(self._known.layouts[number]), len(place))
+        return pa.DictionaryArray.from_arrays(
+            number_array(indices.take(self._number)), word_array(list(place))
+        )
 
 
 def _of_digits(texts: npt.NDArray[np.uint64], digits: Ints) -> Ints:

@@ -9,7 +9,7 @@ a piece finds out.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,9 @@ import pyarrow as pa
 SEPARATOR: Final = re.compile(r'[ \t\r\n]*(,[ \t\r\n]*\{[ \t\r\n]*"[A-Za-z_]+")')
 """Between two objects, with the first key of the next. The key begins with a letter, since
 `{": "` can stand where one string ends and another begins."""
+
+_AT_ONCE: Final = 1 << 18
+"""Bytes that are looked through at once: what was found in all takes as much memory as they do."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -40,25 +43,26 @@ class Pieces:
         self._bytes[self._commas] = ord(",")
 
 
-def cut(content: bytearray, separator: bytes) -> Pieces | None:
+def cut(content: memoryview, separator: bytes) -> Pieces | None:
     """The objects in `content`, which begins with one and goes on for at least as long as one;
     the last is left for the next time, since only what follows it shows that it is whole. None if
     there is no separator in it.
 
     Of `{"a": 1}, {"a": 2}, {"a"` the commas become spaces, which JSON allows after a value, so that
-    the pieces are `{"a": 1}  ` and `{"a": 2}  `. What is no UTF-8 is replaced by U+FFFD in place.
+    the pieces are `{"a": 1}  ` and `{"a": 2}  `. Where one is no UTF-8, all lie in a copy, and
+    U+FFFD stands there in its place.
     """
     found = _cut(content, separator)
-    if found is not None and not _is_text(found.texts):
-        found.put_together()
-        whole, end = bytes(content[: found.end]), found.end
-        del found  # while it sees the bytes their number cannot change
-        content[:end] = whole.decode("utf-8", "replace").encode()
-        found = _cut(content, separator)
-    return found
+    if found is None or _is_text(found.texts):
+        return found
+    found.put_together()
+    whole = bytes(content[: found.end]).decode("utf-8", "replace").encode()
+    behind = content[found.end : found.end + len(separator)]
+    copy = _cut(memoryview(bytearray(whole + behind)), separator)
+    return None if copy is None else replace(copy, end=found.end)
 
 
-def _cut(content: bytearray, separator: bytes) -> Pieces | None:
+def _cut(content: memoryview, separator: bytes) -> Pieces | None:
     view = np.frombuffer(content, np.uint8)
     commas = _places(view, separator)
     if not len(commas):
@@ -74,7 +78,11 @@ def _places(view: npt.NDArray[np.uint8], separator: bytes) -> npt.NDArray[np.int
     """Where the separator begins, in order; it cannot overlap itself."""
     brace = separator.index(b"{")
     within = view[brace : max(len(view) - len(separator) + brace + 1, brace)]
-    places = np.flatnonzero(within == ord("{"))
+    at_once = (
+        begin + np.flatnonzero(within[begin : begin + _AT_ONCE] == ord("{"))
+        for begin in range(0, len(within), _AT_ONCE)
+    )
+    places = np.concatenate([np.empty(0, np.int64), *at_once])
     for offset, byte in enumerate(separator):
         places = places[view[places + offset] == byte]
     return places

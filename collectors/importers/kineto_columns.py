@@ -83,6 +83,8 @@ class EventColumns:
 
     def parsed(self, rows: Ints) -> list[tuple[Event, dict[str, Any]]]:
         """The whole events in some rows, each with its arguments."""
+        if not len(rows):
+            return []
         events = json.loads(f"[{','.join(self.json(rows).to_pylist())}]")
         return [(event, arguments_of(event)) for event in events]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from collectors.importers.chrome_json import Event
 from collectors.importers.kineto_columns import METADATA, NONE, Bools, Ints, arguments_of
-from collectors.importers.kineto_events import WAITS, KinetoEvents
+from collectors.importers.kineto_events import WAITS, Grown, KinetoEvents
 from collectors.importers.process_groups import (
     elements_moved,
     group_of,
@@ -120,7 +120,7 @@ def operations_of(
     alone = np.flatnonzero((of_kernels == NONE) & _chosen(are_operations, told))
     of_kernels[alone] = len(asked) + np.arange(len(alone))
 
-    def both(of_calls: Sequence[int], of_alone: Ints | int) -> Ints:
+    def both(of_calls: Grown, of_alone: Ints | int) -> Ints:
         """A column of those that were called, and of those that were not."""
         return np.concatenate([_ints(of_calls)[asked], np.broadcast_to(of_alone, len(alone))])
 
@@ -196,17 +196,19 @@ def _waits(events: KinetoEvents, rows: Ints, are_waits: Bools) -> tuple[Ints, In
     by_seq: dict[tuple[str, int], int] = {}
     unwaited: dict[int, int] = {}
     groups = [str(arguments_of(event).get("Process Group Name", "")) for event in events.said]
+    columns = (calls.said, calls.seq, calls.thread, calls.start, calls.duration)
     count = 0
-    for row, waits in zip(rows.tolist(), are_waits.tolist(), strict=True):
-        seq = calls.seq[row] if calls.seq[row] < _MOST_SEQ else NONE
-        key, thread = (groups[calls.said[row]], seq), calls.thread[row]
+    for waits, said, number, thread, start, duration in zip(
+        are_waits.tolist(), *(_ints(column)[rows].tolist() for column in columns), strict=True
+    ):
+        key = (groups[said], number if number < _MOST_SEQ else NONE)
         if not waits:
             by_seq[key] = unwaited[thread] = count
             count += 1
             continue
         waited = by_seq[key] if key in by_seq else unwaited.pop(thread, None)
         if waited is not None and lengths[waited] == NONE:
-            starts[waited], lengths[waited] = calls.start[row], calls.duration[row]
+            starts[waited], lengths[waited] = start, duration
     return starts, lengths
 
 
@@ -351,7 +353,7 @@ def _operation_name(event: Event) -> str:
     return str(arguments_of(event).get(METADATA, _name(event)))
 
 
-def _ints(values: Sequence[int]) -> Ints:
+def _ints(values: Grown) -> Ints:
     return np.asarray(values, np.int64)
 
 

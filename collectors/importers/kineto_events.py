@@ -10,6 +10,7 @@ import re
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -50,6 +51,35 @@ _COMMUNICATION: Final = re.compile(r"c10d::|_c10d_functional::")
 _Tests = Callable[[Callable[[str], bool]], Bools]
 
 
+class Grown:
+    """A column that grows by parts, which are joined when it is asked for as one numpy array. To
+    make one array longer again and again leaves holes in the heap, a third of what is kept.
+    """
+
+    __slots__ = ("_parts", "_type")
+
+    def __init__(self, type_: type[np.signedinteger[Any]]) -> None:
+        self._type = type_
+        self._parts: list[npt.NDArray[Any]] = []
+
+    def add(self, values: Ints) -> None:
+        """More values; they are copied."""
+        self._parts.append(np.array(values, self._type))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if len(self._parts) != 1:
+            self._parts = [np.concatenate([np.empty(0, self._type), *self._parts])]
+        return self._parts[0].astype(dtype or self._type, copy=bool(copy))
+
+    def tolist(self) -> list[int]:
+        """The values."""
+        found: list[int] = np.asarray(self).tolist()
+        return found
+
+
 class _Columns:
     """Columns of equal length that grow."""
 
@@ -57,23 +87,27 @@ class _Columns:
 
     def add(self, *columns: Ints) -> None:
         """More rows."""
-        for name, values in zip(self.__slots__, columns, strict=True):
-            column = getattr(self, name)
-            column.frombytes(np.ascontiguousarray(values, column.typecode).view(np.uint8).data)
+        if len(columns[0]):
+            for name, values in zip(self.__slots__, columns, strict=True):
+                getattr(self, name).add(values)
 
     def __len__(self) -> int:
         return len(getattr(self, self.__slots__[0]))
+
+
+_WIDE: Final = partial(Grown, np.int64)
+_NARROW: Final = partial(Grown, np.int32)
 
 
 @dataclass(slots=True)
 class Spans(_Columns):
     """Columns of equal length: start and duration in ns, number of the name and of the lane."""
 
-    start: array[int] = field(default_factory=lambda: array("q"))
-    duration: array[int] = field(default_factory=lambda: array("q"))
-    name: array[int] = field(default_factory=lambda: array("i"))
-    lane: array[int] = field(default_factory=lambda: array("i"))
-    key: array[int] = field(default_factory=lambda: array("q"))
+    start: Grown = field(default_factory=_WIDE)
+    duration: Grown = field(default_factory=_WIDE)
+    name: Grown = field(default_factory=_NARROW)
+    lane: Grown = field(default_factory=_NARROW)
+    key: Grown = field(default_factory=_WIDE)
     """Correlation of device events and launches, external id of operators; -1 where none."""
 
 
@@ -107,12 +141,12 @@ class Calls(_Columns):
     external id and torch's number of the operation (-1 where none), and what it is.
     """
 
-    start: array[int] = field(default_factory=lambda: array("q"))
-    duration: array[int] = field(default_factory=lambda: array("q"))
-    thread: array[int] = field(default_factory=lambda: array("i"))
-    external: array[int] = field(default_factory=lambda: array("q"))
-    seq: array[int] = field(default_factory=lambda: array("q"))
-    said: array[int] = field(default_factory=lambda: array("i"))
+    start: Grown = field(default_factory=_WIDE)
+    duration: Grown = field(default_factory=_WIDE)
+    thread: Grown = field(default_factory=_NARROW)
+    external: Grown = field(default_factory=_WIDE)
+    seq: Grown = field(default_factory=_WIDE)
+    said: Grown = field(default_factory=_NARROW)
 
 
 @dataclass(slots=True)
@@ -121,10 +155,10 @@ class Carried(_Columns):
     `Calls`: Kineto repeats there what the collective is. Where a call says it, `said` may be -1.
     """
 
-    row: array[int] = field(default_factory=lambda: array("q"))
-    external: array[int] = field(default_factory=lambda: array("q"))
-    seq: array[int] = field(default_factory=lambda: array("q"))
-    said: array[int] = field(default_factory=lambda: array("i"))
+    row: Grown = field(default_factory=_WIDE)
+    external: Grown = field(default_factory=_WIDE)
+    seq: Grown = field(default_factory=_WIDE)
+    said: Grown = field(default_factory=_NARROW)
 
 
 class KinetoEvents:
@@ -286,6 +320,8 @@ class KinetoEvents:
 
     def _said(self, events: EventColumns, rows: Ints) -> Ints:
         """The numbers of what the events say; what is new is parsed."""
+        if not len(rows):
+            return rows
         numbers = self._texts.numbers(events.described(rows))
         new = list(map(json.loads, self._texts.words[len(self.said) :]))
         self.said += new
@@ -309,6 +345,8 @@ class KinetoEvents:
                 self.memory.extend((start, bytes_, whole(arguments.get("Total Reserved"))))
 
     def _leave_out_others(self, events: EventColumns, rows: Bools) -> None:
+        if not rows.any():
+            return
         counts = Words()
         numbers = counts.numbers(events.category.filter(bool_array(rows)))
         for word, count in zip(counts.words, np.bincount(numbers).tolist(), strict=False):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from collectors.importers.kineto_columns import NONE, Ints
 from collectors.importers.kineto_communication import P2P, Operations
-from collectors.importers.kineto_events import KinetoEvents, Spans
+from collectors.importers.kineto_events import Grown, KinetoEvents, Spans
 
 _ACTION: Final = re.compile(r"PP:(\d{1,6})([FBIW])(\d{1,6})")
 _MESSAGE: Final = re.compile(r"PP:(\d{1,6})(SEND|RECV)_([FB])(\d{1,6})")
@@ -49,9 +49,8 @@ def labels(events: KinetoEvents, own_stage: int | None) -> Iterator[Label]:
     """
     spans = events.annotations
     kinds = [_kind(name, own_stage) for name in events.names.words]
-    for start, duration, name, thread in zip(
-        spans.start, spans.duration, spans.name, spans.lane, strict=True
-    ):
+    columns = (spans.start, spans.duration, spans.name, spans.lane)
+    for start, duration, name, thread in zip(*map(Grown.tolist, columns), strict=True):
         kind, text, stage, microbatch = kinds[name]
         yield Label(kind, text, thread, start, start + duration, stage, microbatch)
 

@@ -191,13 +191,7 @@ class RankRows:
         )
         self._compute_stream = int(np.argmax(busy))
 
-        order = np.argsort(column(launches, "key"), kind="stable")
-        keys = column(launches, "key")[order]
-        wanted = column(kernels, "key")
-        at = np.clip(np.searchsorted(keys, wanted), 0, max(len(keys) - 1, 0))
-        known = (keys[at] == wanted) & (wanted >= 0) if len(keys) else np.zeros(len(wanted), bool)
-        times = self._kernel_start.copy()
-        times[known] = column(launches, "start")[order][at[known]]
+        times = _launched_at(kernels, launches)
         self._by_launch = np.argsort(times, kind="stable")
         return times[self._by_launch], self._step_at(times)
 
@@ -323,6 +317,18 @@ class RankRows:
 
     def _first_step(self) -> int | None:
         return int(self._windows[0][0]) if len(self._windows[0]) else None
+
+
+def _launched_at(kernels: Spans, launches: Spans) -> Ints:
+    """When each kernel was launched; when it began where the file does not say it."""
+    times = column(kernels, "start").copy()
+    if len(launches):
+        order = np.argsort(column(launches, "key"), kind="stable")
+        keys, wanted = column(launches, "key")[order], column(kernels, "key")
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        known = (keys[at] == wanted) & (wanted >= 0)
+        times[known] = column(launches, "start")[order[at[known]]]
+    return times
 
 
 def _main_thread(events: KinetoEvents) -> int:

@@ -87,7 +87,7 @@ def reading() -> _Reading:
 def _content(events: KinetoEvents) -> dict[str, Any]:
     """All that was kept, as values that can be compared."""
     found = {}
-    calls = zip(events.calls.external, events.calls.said, strict=True)
+    calls = zip(events.calls.external.tolist(), events.calls.said.tolist(), strict=True)
     called = {external for external, said in calls if is_operation(events.said[said])} - {NONE}
     for name, value in vars(events).items():
         if isinstance(value, (Spans, Calls, Carried)):
@@ -299,7 +299,7 @@ def test_pieces_are_the_objects_that_were_written(words: list[str], indent: int)
     found = SEPARATOR.match(text, len(json.dumps(objects[0])))
     assert found is not None
     content = bytearray(text.encode())
-    pieces = cut(content, found[1].encode())
+    pieces = cut(memoryview(content), found[1].encode())
     assert pieces is not None
     assert [json.loads(piece) for piece in pieces.texts.to_pylist()] == objects[:-1]
     assert json.loads(content[pieces.end :]) == objects[-1]

@@ -1,0 +1,174 @@
+"""What events of one layout share (event_layouts.py): worked out of one of them, and of all layouts
+that are known as columns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from collectors.importers.kineto_columns import ARGUMENTS, METADATA, Bools, Ints, arguments_of
+from tracer.schema import LONGEST_KERNEL
+
+TIMES: Final = (("ts",), ("dur",))
+WHOLES: Final = {"thread": ("tid",)} | {name: ("args", key) for name, key in ARGUMENTS.items()}
+"""Column → where its number is."""
+LONGEST: Final = 1 << 11
+"""Bytes of an event that has a layout."""
+WHOLE_DIGITS: Final = 15
+"""So many a double holds exactly, and a division of it by a power of ten is rounded as the parser
+rounds; longer times are left to Arrow's parser."""
+FRACTION_DIGITS: Final = 8
+_MOST_NUMBERS: Final = 32
+"""Of several digits, in an event that has a layout."""
+
+_TOKEN: Final = re.compile(
+    rb'[ \t\r\n]*("[^"\\]*"|-?(1+)(?:\.(1+))?(?![1.eE])|true|false|null|[{}\[\]:,])'
+)
+_SPACE: Final = b" \t\r\n"
+
+Token = re.Match[bytes]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Layout:
+    """What events of one layout share.
+
+    Attributes:
+        phase, category, name: words as in `EventColumns`; of a name with digits "".
+        named: first and last byte of such a name, else 0 and 0.
+        numbers: first byte, digits and digits after the point (-1: no point) of `TIMES` and
+            `WHOLES`, one row each; no digits where there is no such number.
+        firsts: where whole parts of several digits begin: JSON allows no 0 there.
+    """
+
+    phase: str
+    category: str
+    name: str
+    named: tuple[int, int]
+    numbers: npt.NDArray[np.int32]
+    firsts: npt.NDArray[np.int32]
+    is_described: bool
+
+
+class KnownLayouts:
+    """Layouts by number, and what they say as columns.
+
+    Attributes:
+        at, digits, fraction: as in `Layout.numbers`, one row per layout.
+        named: first and last byte of its name, where that has digits.
+    """
+
+    def __init__(self, layouts: list[Layout]) -> None:
+        self.layouts = layouts
+        shape = (len(layouts), len(TIMES) + len(WHOLES), 3)
+        numbers = np.array([layout.numbers for layout in layouts], np.int64).reshape(shape)
+        self.at, self.digits, self.fraction = numbers.transpose(2, 0, 1).copy()
+        self.named = np.array([layout.named for layout in layouts], np.int64).reshape(-1, 2)
+        self.are_described = np.array([layout.is_described for layout in layouts], np.bool_)
+        self._several = np.array([len(layout.firsts) for layout in layouts], np.int64)
+        self._firsts = np.zeros((len(layouts), self._several.max(initial=0)), np.int64)
+        for layout, row in zip(layouts, self._firsts, strict=True):
+            row[: len(layout.firsts)] = layout.firsts  # the others are of the brace that begins it
+
+    def have_leading_zero(
+        self, content: npt.NDArray[np.uint8], begins: Ints, number: Ints, used: Ints
+    ) -> Bools:
+        """Which rows have a number such as 007; their layouts are among those that are `used`."""
+        at = self._firsts[:, : self._several[used].max()].take(number, axis=0)
+        at += begins[:, np.newaxis]
+        found = np.zeros(len(number), np.bool_)
+        if at.size:
+            # Hardly any: `any` of each row takes as long as to look at all bytes.
+            found[np.flatnonzero(content.take(at) == ord("0")) // at.shape[1]] = True
+        return found
+
+
+def layout_of(form: bytes) -> Layout | None:
+    """The layout of an event whose digits are all 1; None if it is not plain."""
+    tokens = _tokens(form)
+    try:
+        event = json.loads(form.decode()) if tokens is not None else None
+    except (ValueError, RecursionError):
+        return None
+    places = _places(tokens or [])
+    if not isinstance(event, dict) or places is None:
+        return None
+    phase, category, name = (event.get(key, "") for key in ("ph", "cat", "name"))
+    if not all(isinstance(word, str) for word in (phase, category, name)):
+        return None
+    numbers = [_number(places.get(place), is_time=True) for place in TIMES]
+    numbers += [_number(places.get(place), is_time=False) for place in WHOLES.values()]
+    if "1" in phase + category or None in numbers:
+        return None
+    named = (0, 0)
+    if "1" in name:
+        named, name = (places["name",].start(1) + 1, places["name",].end(1) - 1), ""
+    firsts = [token.start(2) for token in tokens or [] if len(token[2] or b"") > 1]
+    if len(firsts) > _MOST_NUMBERS:
+        return None
+    return Layout(
+        phase=phase,
+        category=category.lower(),
+        name=name[:LONGEST_KERNEL],
+        named=named,
+        numbers=np.array(numbers, np.int32),
+        firsts=np.array(firsts, np.int32),
+        is_described=METADATA in arguments_of(event),
+    )
+
+
+def _tokens(text: bytes) -> list[Token] | None:
+    found: list[Token] = []
+    at, end = 0, len(text.rstrip(_SPACE))
+    while at < end <= LONGEST:
+        token = _TOKEN.match(text, at)
+        if token is None:
+            return None
+        found.append(token)
+        at = token.end()
+    return found if found else None
+
+
+def _places(tokens: list[Token]) -> dict[tuple[str, ...], Token] | None:
+    """The first token of the values by their key, of those in the arguments by `("args", key)`;
+    None if a key stands there twice.
+    """
+    found: dict[tuple[str, ...], Token] = {}
+    depth, outer = 0, ""
+    for token, then, value in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if token[1] in (b"{", b"["):
+            depth += 1
+        elif token[1] in (b"}", b"]"):
+            depth -= 1
+        elif then[1] == b":" and (depth == 1 or (depth == 2 and outer == "args")):
+            key = token[1][1:-1].decode()
+            place = (key,) if depth == 1 else (outer, key)
+            outer = place[0]
+            if place in found:
+                return None
+            found[place] = value
+    return found
+
+
+def _number(token: Token | None, *, is_time: bool) -> tuple[int, int, int] | None:
+    """First byte, digits, digits after the point; (0, 0, -1) if it is none that counts, None if
+    somebody else should look at it.
+    """
+    nothing = (0, 0, -1)
+    if token is None:
+        return nothing
+    if token[2] is None:  # text, which may be a number, or something that is none
+        return None if token[1][:1] == b'"' and b"1" in token[1] else nothing
+    digits, fraction = len(token[2]), -1 if token[3] is None else len(token[3])
+    if not is_time and (fraction >= 0 or token[1][:1] == b"-"):
+        return nothing
+    most = WHOLE_DIGITS if fraction < 0 else WHOLE_DIGITS - 1
+    if token[1][:1] == b"-" or digits > most or fraction > FRACTION_DIGITS:
+        return None
+    return token.start(2), digits, fraction
