@@ -22,7 +22,7 @@ from typing import Final
 
 from collectors.importers.exported_chrome import is_exported
 from collectors.importers.formats import Advance
-from collectors.importers.kineto_helper import Helper, loaded
+from collectors.importers.kineto_helper import Helper, loaded, put
 from collectors.importers.kineto_pieces import PieceReader
 from collectors.importers.kineto_reading import KinetoFile, read_file
 from collectors.scratch import scratch
@@ -34,9 +34,6 @@ _PACKED: Final = 15
 _MOST_PROCESSES: Final = 16
 _AHEAD: Final = 3
 """Files for each process, so that helpers have something to do while this one makes rows."""
-_MOST_KEPT: Final = 2
-"""Files that this process has read and keeps while it waits for one before them; an eighth of their
-JSON is in memory."""
 _WORTH: Final = 48 << 20
 """Bytes of JSON for each process: a helper takes as long to start as to read 30 MB, and 50 MB of
 memory."""
@@ -65,7 +62,7 @@ def read_files(files: Sequence[Path], advance: Advance, take: Callable[[KinetoFi
                 if not _is_for_here(path, files):
                     asked = reading.ask(path)
                 waiting.append(_Asked(*left.popleft(), asked))
-            _read_here(waiting, reading)
+            _read_here(waiting, len(left), reading)
             # Not a name of ours: nothing may hold the file when it has been taken.
             take(_held(waiting.popleft(), reading))
 
@@ -77,14 +74,11 @@ def _is_for_here(path: Path, files: Sequence[Path]) -> bool:
 
 @dataclass(slots=True)
 class _Asked:
-    """A file, and what it holds, or where a helper has put that; `is_here` if this process reads
-    it.
-    """
+    """A file, and what it holds, or where that was put."""
 
     path: Path
     size: int
     future: Future[KinetoFile | Path]
-    is_here: bool = False
 
 
 def _held(asked: _Asked, reading: _Reading) -> KinetoFile:
@@ -98,17 +92,22 @@ def _held(asked: _Asked, reading: _Reading) -> KinetoFile:
         return reading.read_anew(asked.path)
 
 
-def _read_here(waiting: Sequence[_Asked], reading: _Reading) -> None:
-    """Read what no helper has begun, the first of it first, until the first of all is there,
-    helpers have begun all, or enough is kept here.
+def _read_here(waiting: Sequence[_Asked], left: int, reading: _Reading) -> None:
+    """Read what no helper has begun, the first of it first, until the first of all is there. The
+    last files, one for each helper, are left to these: all would wait for this process, which has
+    rows to make.
+
+    left: files that nobody has been asked for.
     """
-    for asked in waiting:
-        if waiting[0].future.done() or sum(kept.is_here for kept in waiting) >= _MOST_KEPT:
+    for place, asked in enumerate(waiting):
+        is_last = place > 0 and len(waiting) - place + left <= reading.helpers
+        if waiting[0].future.done() or is_last:
             return
         if asked.future.cancel():
-            asked.future, asked.is_here = Future(), True
+            asked.future = Future()
             try:
-                asked.future.set_result(reading.read(asked.path))
+                read = reading.read if asked is waiting[0] else reading.read_ahead
+                asked.future.set_result(read(asked.path))
             except Exception as error:  # it is raised when it is this file's turn
                 asked.future.set_exception(error)
 
@@ -135,6 +134,11 @@ class _Reading:
         self._pool = ThreadPoolExecutor(helpers, "import") if self._helpers else None
         self._numbers = count()
 
+    @property
+    def helpers(self) -> int:
+        """How many there are."""
+        return len(self._helpers)
+
     def ask(self, path: Path) -> Future[KinetoFile | Path]:
         """Have the file read by the next helper that is free, if there is any."""
         if self._pool is None or self._place is None:
@@ -148,8 +152,21 @@ class _Reading:
             return KinetoFile(path=path, facts={}, events=None)
         return read_file(path, self._reader, self._note)
 
+    def read_ahead(self, path: Path) -> KinetoFile | Path:
+        """The same, put on disk until its turn, so that it takes no memory; if there is room."""
+        file = self.read(path)
+        if self._place is None:
+            return file
+        found = self._place / str(next(self._numbers))
+        try:
+            put(file, found)
+        except OSError:
+            found.unlink(missing_ok=True)
+            return file
+        return found
+
     def read_anew(self, path: Path) -> KinetoFile:
-        """Read here what a helper has read before."""
+        """Read here what was read before."""
         self._note(-path.stat().st_size)
         return self.read(path)
 

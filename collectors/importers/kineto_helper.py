@@ -256,9 +256,19 @@ def may_fork() -> bool:
     return sys.platform == "linux" and threading.active_count() == 1
 
 
+def put(held: KinetoFile, found: Path) -> None:
+    """Put what a file holds there, for `loaded`.
+
+    Raises:
+        OSError: there is no room.
+    """
+    with found.open("wb") as file:
+        pickle.dump(held, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+
 def loaded(found: Path) -> KinetoFile:
-    """What a helper has put there; the file is removed. A process that this one started wrote it,
-    where nobody else can.
+    """What was put there; the file is removed. This process or one that it started wrote it, where
+    nobody else can.
 
     Raises:
         OSError, EOFError, UnpicklingError: somebody has removed it, or cut it off.
@@ -282,8 +292,7 @@ def serve(asked: int, said: int) -> None:
             path, found = map(Path, json.loads(line))
             try:
                 held = read_file(path, reader, lambda done: say(b"%d" % done))
-                with found.open("wb") as file:
-                    pickle.dump(held, file, protocol=pickle.HIGHEST_PROTOCOL)
+                put(held, found)
                 del held
             except BrokenPipeError:
                 raise

@@ -44,7 +44,7 @@ def only_helpers_read() -> Iterator[None]:
     """And this process what they could not."""
     with (
         patch.object(kineto_files, "_is_for_here", lambda path, files: False),
-        patch.object(kineto_files, "_read_here", lambda waiting, reading: None),
+        patch.object(kineto_files, "_read_here", lambda waiting, left, reading: None),
     ):
         yield
 
