@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-_CHOSEN: Final = "ARROW_DEFAULT_MEMORY_POOL" in os.environ
+_VARIABLE: Final = "ARROW_DEFAULT_MEMORY_POOL"
+_CHOSEN: Final = _VARIABLE in os.environ
 
 
 @dataclass(slots=True)
@@ -26,6 +29,19 @@ class _Blocks:
 _OPEN: Final = _Blocks()
 
 
+def load_arrow() -> None:
+    """Load Arrow with the system's allocator, unless the environment names another, or it is loaded
+    already. That cannot be changed afterwards for what Arrow needs to write a batch or to compute:
+    0.3 MB, for which its own allocator takes 10, since it asks for huge pages.
+    """
+    if not _CHOSEN and "pyarrow" not in sys.modules:
+        os.environ[_VARIABLE] = "system"
+        try:
+            import pyarrow  # noqa: F401 - it asks now
+        finally:
+            del os.environ[_VARIABLE]
+
+
 @contextlib.contextmanager
 def from_the_system() -> Iterator[None]:
     """Arrow asks the system's allocator in the block, unless the environment names another: its own
@@ -33,6 +49,8 @@ def from_the_system() -> Iterator[None]:
     the whole process, which others may notice by that only: memory goes back where it came from.
     Of blocks in several threads the first one sets it, and the last one sets it back.
     """
+    import pyarrow as pa
+
     if _CHOSEN:
         yield
         return

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import ExitStack
 
 import pyarrow as pa
 import pytest
 
 from collectors import memory_pool
-from collectors.memory_pool import from_the_system
+from collectors.memory_pool import _VARIABLE, from_the_system
 
 
 @pytest.mark.parametrize("is_chosen", [False, True])
@@ -39,3 +42,30 @@ def test_of_blocks_that_overlap_the_last_one_sets_it_back(monkeypatch: pytest.Mo
     assert pa.default_memory_pool().backend_name == "system"
     second.close()
     assert pa.default_memory_pool().backend_name == before
+
+
+@pytest.mark.parametrize(
+    ("first", "chosen", "has"),
+    [("os", {}, "system"), ("pyarrow", {}, "its own"), ("os", {_VARIABLE: "jemalloc"}, "jemalloc")],
+)
+@pytest.mark.parametrize("reads", ["dashboard.runs", "collectors.importers.kineto"])
+def test_arrow_is_loaded_with_the_systems_allocator(
+    reads: str, first: str, chosen: dict[str, str], has: str
+) -> None:
+    code = (
+        f"import os, {first}, {reads}, pyarrow as pa\n"
+        "print(pa.default_memory_pool().backend_name, pa.supported_memory_backends()[0])\n"
+        f"print(os.environ.get({_VARIABLE!r}))\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != _VARIABLE}
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        env=environment | chosen,
+        text=True,
+        capture_output=True,
+    )
+    assert not said.returncode, said.stderr
+    has_now, its_own, variable = said.stdout.split()
+    assert has_now == (its_own if has == "its own" else has)
+    assert variable == str(chosen.get(_VARIABLE))
