@@ -195,6 +195,38 @@ def test_what_a_helper_could_not_finish_is_removed_at_once(tmp_path: Path) -> No
         assert [found.exists() for found in left] == [False]
 
 
+def test_what_is_read_ahead_waits_on_disk_if_there_is_room(tmp_path: Path) -> None:
+    path = two_ranks(tmp_path / "traces") / "rank0.json"
+    with contextlib.closing(kineto_files._Reading(0, lambda done: None)) as reading:
+        reading._place = tmp_path
+        asked = kineto_files._Asked(path, 1, Future())
+        asked.future.set_result(found := reading.read_ahead(path))
+        assert isinstance(found, Path)
+        events = kineto_files._held(asked, reading).events
+        assert events is not None
+        assert len(events.steps) == 2
+        with patch.object(pickle, "dump", side_effect=OSError("no space left")):
+            assert isinstance(reading.read_ahead(path), KinetoFile)
+    assert [left.name for left in tmp_path.iterdir()] == ["traces"]
+
+
+@pytest.mark.parametrize(("helpers", "read"), [(0, "0"), (1, "0123"), (2, "012"), (9, "0")])
+def test_the_last_files_are_left_to_helpers(helpers: int, read: str) -> None:
+    waiting = [kineto_files._Asked(Path(str(number)), 1, Future()) for number in range(4)]
+    done: list[str] = []
+
+    def reads(path: Path) -> Path:
+        done.append(path.name)
+        return path
+
+    reading = Mock(helpers=helpers, read=reads, read_ahead=reads)
+    if helpers:  # which have begun the first
+        waiting[0].future.set_running_or_notify_cancel()
+        done.append("0")
+    kineto_files._read_here(waiting, 1, reading)
+    assert "".join(done) == read
+
+
 @pytest.mark.usefixtures("in_fresh_helpers")
 def test_files_of_helpers_that_die_are_read_all_the_same(tmp_path: Path) -> None:
     two_ranks(tmp_path / "traces")
