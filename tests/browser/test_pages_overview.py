@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Tab
+from tests.browser.pointing import click_figure
 from tests.browser.reading import traces
 
 pytestmark = pytest.mark.browser
@@ -66,7 +67,8 @@ def test_a_click_on_a_step_opens_it_in_the_timeline(tab: Tab) -> None:
     page = tab.open("/overview")
     (name,) = [name for name in traces(page, "overview-steps") if "median" in name]
     assert name
-    page.locator("#overview-steps .points path").nth(2).click(force=True)
+    point = page.locator("#overview-steps .points path").nth(2)
+    click_figure(page, "overview-steps", point)
     # Step 2 of the toy lasts from 200 to 300 ms.
     page.wait_for_url("**/timeline?t0=200000000&t1=300000000")
 

@@ -9,9 +9,14 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import STEPS, Tab
+from tests.browser.pointing import click_figure, place, wait_until_it_listens
 from tests.browser.reading import traces
+from tests.browser.timeline_page import until
 
 pytestmark = pytest.mark.browser
+
+FIRST = 1 / 8
+"""The middle of the first of four columns, one per step."""
 
 
 def test_measured_bubbles_are_those_of_the_toy(tab: Tab) -> None:
@@ -39,14 +44,52 @@ def test_the_grid_draws_the_step_of_the_address_also_after_a_reload(tab: Tab) ->
 
 def test_a_click_on_a_step_draws_its_schedule(tab: Tab) -> None:
     page = tab.open("/pipeline")
-    traces(page, "pipeline-heatmap")
     cells = page.locator("#pipeline-heatmap .nsewdrag")
-    box = cells.bounding_box()
-    assert box is not None
-    # Four columns, one per step: the middle of the first.
-    cells.click(position={"x": box["width"] / 8, "y": box["height"] / 4})
+    click_figure(page, "pipeline-heatmap", cells, across=FIRST)
     page.wait_for_url("**at=0*")
     expect(page.locator("#pipeline-step")).to_have_value("0")
+
+
+def test_a_click_counts_that_comes_soon_after_a_movement(tab: Tab) -> None:
+    """plotly.js loses those in which it would hover while the button is down."""
+    page = tab.open("/pipeline")
+    wait_until_it_listens(page, "pipeline-heatmap")
+    cells = page.locator("#pipeline-heatmap .nsewdrag")
+
+    def press(step: int) -> None:
+        x, y = place(cells, (2 * step + 1) * FIRST)
+        page.mouse.move(x - 2, y)
+        page.mouse.move(x, y)
+        page.mouse.down()
+
+    press(0)
+    page.wait_for_timeout(60)  # as long as a finger is down
+    page.mouse.up()
+    page.wait_for_url("**at=0*")
+
+    press(3)
+    page.locator("#pipeline-heatmap .js-plotly-plot").evaluate(
+        "plot => window.Plotly.relayout(plot, { autosize: true })"
+    )
+    page.mouse.up()
+    page.wait_for_url("**at=3*")
+
+
+def test_a_drag_zooms_and_is_no_click(tab: Tab) -> None:
+    page = tab.open("/pipeline")
+    wait_until_it_listens(page, "pipeline-heatmap")
+    cells = page.locator("#pipeline-heatmap .nsewdrag")
+    from_, to = place(cells, FIRST), place(cells, 3 * FIRST)
+    plot = page.locator("#pipeline-heatmap .js-plotly-plot")
+    shown = "plot => plot._fullLayout.xaxis.range.map(Number)"
+    assert plot.evaluate(shown) == pytest.approx([-0.5, 3.5])
+    page.mouse.move(*from_)
+    page.mouse.down()
+    page.mouse.move(*to, steps=3)
+    page.mouse.up()
+    # From the middle of the first column to that of the second.
+    until(page, lambda: plot.evaluate(shown) == pytest.approx([0, 1], abs=0.05))
+    assert "at=" not in page.url
 
 
 def test_the_arrows_go_from_step_to_step_and_the_rest_of_the_page_stays(tab: Tab) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import Tab
+from tests.browser.pointing import click_figure
 
 pytestmark = pytest.mark.browser
 
 
 def test_a_click_on_a_cell_opens_the_step_in_the_timeline(tab: Tab) -> None:
     page = tab.open("/stragglers?theme=dark")
-    map_ = page.locator("#stragglers-work .nsewdrag")
-    map_.wait_for()
-    box = map_.bounding_box()
-    assert box is not None
     # Without the first, which warms up, three columns: steps 1, 2 and 3; two rows.
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+    click_figure(page, "stragglers-work", page.locator("#stragglers-work .nsewdrag"))
     page.wait_for_url("**/timeline?*t0=200000000&t1=300000000*")
