@@ -25,6 +25,7 @@ _OPTIMIZER: Final = re.compile(r"Optimizer\.step#(.+)")
 _FORWARD: Final = re.compile(r"(DistributedDataParallel|FullyShardedDataParallel)\.forward")
 _DATA: Final = re.compile(r"enumerate\(DataLoader\).*")
 _AUTOGRAD: Final = "autograd::engine::evaluate_function"
+_NCCL: Final = re.compile(r"[nr]ccl")
 
 KINDS: Final = {"F": "forward", "B": "backward", "I": "backward_input", "W": "backward_weight"}
 
@@ -132,6 +133,51 @@ class Work:
         if first == last:
             return None
         return int(self._start[first]), min(int(self._end[first:last].max()), label.end)
+
+
+class DeviceWork:
+    """Kernels by when they were launched: what a label's time meant for the device.
+
+    Attributes:
+        stream: the lane that computes most.
+    """
+
+    def __init__(self, events: KinetoEvents, launched: Ints) -> None:
+        """launched: when each kernel was, as `launched_at` says it."""
+        kernels, names = events.kernels, events.names.words
+        self._start, self._lane = column(kernels, "start"), column(kernels, "lane")
+        duration = column(kernels, "duration")
+        self._end = self._start + duration
+        is_compute = np.array([_NCCL.match(name) is None for name in names], np.bool_)
+        copies = np.asarray(events.is_copy, np.bool_)
+        self._computes = (is_compute[column(kernels, "name")] if names else copies) & ~copies
+        busy = np.bincount(self._lane, duration * self._computes, minlength=1)
+        self.stream = int(np.argmax(busy))
+        self._order = np.argsort(launched, kind="stable")
+        self._launched = launched[self._order]
+
+    def inside(self, label: Label) -> Ints:
+        """The kernels that compute on that stream and were launched in the label."""
+        first, last = np.searchsorted(self._launched, (label.start, label.end))
+        rows = self._order[first:last]
+        found: Ints = rows[self._computes[rows] & (self._lane[rows] == self.stream)]
+        return found
+
+    def extent(self, rows: Ints) -> tuple[int, int]:
+        """From the first start of some kernels to their last end."""
+        return int(self._start[rows].min()), int(self._end[rows].max())
+
+
+def launched_at(kernels: Spans, launches: Spans) -> Ints:
+    """When each kernel was launched; when it began where the file does not say it."""
+    times = column(kernels, "start").copy()
+    if len(launches):
+        order = np.argsort(column(launches, "key"), kind="stable")
+        keys, wanted = column(launches, "key")[order], column(kernels, "key")
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        known = (keys[at] == wanted) & (wanted >= 0)
+        times[known] = column(launches, "start")[order[at[known]]]
+    return times
 
 
 Receives = dict[tuple[str, int | None, int | None], list[int]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from collectors.importers.kineto_communication import P2P, operations_of
 from collectors.importers.kineto_events import KinetoEvents, Spans
 from collectors.importers.kineto_labels import (
     KINDS,
+    DeviceWork,
     Label,
     Receives,
     Work,
@@ -23,6 +25,7 @@ from collectors.importers.kineto_labels import (
     column,
     has_stages,
     labels,
+    launched_at,
     outermost,
     tag_messages,
 )
@@ -32,7 +35,6 @@ from tracer.schema import KERNELS, LAUNCHES, OPERATORS
 _ROWS: Final = 1 << 14
 """Of a batch, as the recorder's usual ones have; more take more memory and are no faster."""
 _THREAD: Final = re.compile(r"thread (\d+) \((.*)\)")
-_NCCL: Final = re.compile(r"[nr]ccl")
 _SPARSE: Final = 4
 """Numbers that are spread so many times further than there are of them are sorted."""
 _FIRST_LAUNCH: Final = 1 << 32
@@ -69,13 +71,14 @@ class RankRows:
         self._host_rows = np.ones_like(outer) if operators == "all" else outer
         if operators == "none":
             self._host_rows = np.zeros_like(outer)
-        self._work = Work(events, outer)
+        self._outer = outer
         own_stage = rank.topology.coordinates.get("pp", 0 if not groups else None)
         self._labels = list(labels(events, own_stage))
         if not has_stages(self._labels) and any(x.kind == "forward" for x in self._labels):
             self._labels += backwards(events, outer)
         self.operations = operations_of(events, rank.topology, groups, self._step_at)
-        self._launched, self._launched_step = self._launch_times()
+        self._launched = launched_at(events.kernels, events.launches)
+        self._of_kernels: dict[str, Ints] = {}  # stage and microbatch, where labels say them
 
     def write(self) -> None:
         """Write everything."""
@@ -160,40 +163,27 @@ class RankRows:
         """The same as the device carried it out: from the first kernel launched in it to the last,
         on the stream that computes most.
         """
-        first, last = np.searchsorted(self._launched, (label.start, label.end))
-        rows = self._by_launch[first:last]
-        rows = rows[self._computes[rows] & (self._kernel_lane[rows] == self._compute_stream)]
+        rows = self._device_work.inside(label)
         if len(rows):
-            start = int(self._kernel_start[rows].min())
-            lane = f"device:{self._stream_name(self._compute_stream)}"
-            end = int(self._kernel_end[rows].max())
+            lane = f"device:{self._stream_name(self._device_work.stream)}"
+            start, end = self._device_work.extent(rows)
             self._rank.add(start=start, duration=end - start, lane=lane, **known)
             if label.stage is not None and label.microbatch is not None:
-                self._kernel_stage[rows] = label.stage
-                self._kernel_microbatch[rows] = label.microbatch
+                if not self._of_kernels:
+                    nothing = np.full(len(self._launched), NONE, np.int64)
+                    self._of_kernels = {"stage": nothing, "microbatch": nothing.copy()}
+                self._of_kernels["stage"][rows] = label.stage
+                self._of_kernels["microbatch"][rows] = label.microbatch
+
+    @cached_property
+    def _work(self) -> Work:
+        return Work(self._events, self._outer)
+
+    @cached_property
+    def _device_work(self) -> DeviceWork:
+        return DeviceWork(self._events, self._launched)
 
     # --- kernels and operators
-
-    def _launch_times(self) -> tuple[Ints, Ints]:
-        """Sets the kernels' columns; when each was launched, in that order, and in which step."""
-        kernels, launches = self._events.kernels, self._events.launches
-        self._kernel_start, self._kernel_lane = column(kernels, "start"), column(kernels, "lane")
-        self._kernel_end = self._kernel_start + column(kernels, "duration")
-        names = self._events.names.words
-        is_compute = np.array([_NCCL.match(name) is None for name in names], np.bool_)
-        copies = np.asarray(self._events.is_copy, np.bool_)
-        of_kernel = column(kernels, "name")
-        self._computes = (is_compute[of_kernel] if len(names) else copies) & ~copies
-        self._kernel_stage = np.full(len(kernels), -1, np.int64)
-        self._kernel_microbatch = np.full(len(kernels), -1, np.int64)
-        busy = np.bincount(
-            self._kernel_lane, column(kernels, "duration") * self._computes, minlength=1
-        )
-        self._compute_stream = int(np.argmax(busy))
-
-        times = _launched_at(kernels, launches)
-        self._by_launch = np.argsort(times, kind="stable")
-        return times[self._by_launch], self._step_at(times)
 
     def _write_operators(self) -> None:
         spans, rows = self._events.operators, np.flatnonzero(self._host_rows)
@@ -224,24 +214,25 @@ class RankRows:
                 f"device:{self._stream_name(lane)}{KERNELS}"
                 for lane in range(len(self._events.streams.words))
             ],
-            self._launched_step,
+            self._step_at(self._launched),
             correlation=correlation,
-            stage=self._kernel_stage,
-            microbatch=self._kernel_microbatch,
+            **self._of_kernels,
         )
 
     def _write_spans(
         self, spans: Spans, rows: Ints, lanes: list[str], steps: Ints, **more: Ints
     ) -> None:
         """Rows of kind `kernel`; -1 is null in `steps` and `more`."""
+        start, duration = column(spans, "start"), column(spans, "duration")
+        name, lane = column(spans, "name"), column(spans, "lane")
         for low in range(0, len(rows), _ROWS):
             part = rows[low : low + _ROWS]
             columns = {
-                "start": column(spans, "start")[part],
-                "duration": column(spans, "duration")[part],
+                "start": start[part],
+                "duration": duration[part],
                 "kind": _words(np.zeros(len(part), np.int64), ["kernel"]),
-                "name": _words(column(spans, "name")[part], self._events.names.words),
-                "lane": _words(column(spans, "lane")[part], lanes),
+                "name": _words(name[part], self._events.names.words),
+                "lane": _words(lane[part], lanes),
                 "step": _nullable(steps[part]),
             }
             columns |= {name: _nullable(values[part]) for name, values in more.items()}
@@ -317,18 +308,6 @@ class RankRows:
 
     def _first_step(self) -> int | None:
         return int(self._windows[0][0]) if len(self._windows[0]) else None
-
-
-def _launched_at(kernels: Spans, launches: Spans) -> Ints:
-    """When each kernel was launched; when it began where the file does not say it."""
-    times = column(kernels, "start").copy()
-    if len(launches):
-        order = np.argsort(column(launches, "key"), kind="stable")
-        keys, wanted = column(launches, "key")[order], column(kernels, "key")
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        known = (keys[at] == wanted) & (wanted >= 0)
-        times[known] = column(launches, "start")[order[at[known]]]
-    return times
 
 
 def _main_thread(events: KinetoEvents) -> int:

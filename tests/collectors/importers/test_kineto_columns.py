@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from collectors.importers.kineto_columns import NO_TIME, NONE, EventColumns, of_
 from collectors.importers.kineto_events import (
     Calls,
     Carried,
+    Grown,
     KinetoEvents,
     Spans,
     Words,
@@ -305,3 +307,17 @@ def test_pieces_are_the_objects_that_were_written(words: list[str], indent: int)
     assert json.loads(content[pieces.end :]) == objects[-1]
     pieces.put_together()
     assert content == text.encode()
+
+
+WHOLE = st.integers(-(2**63), 2**63 - 1) | st.integers(-1, 300)
+
+
+@given(st.lists(st.lists(WHOLE, min_size=1), max_size=4))
+@example([[-(2**63), 2**63 - 1], [-1]])
+def test_a_column_that_grows_holds_what_was_added(parts: list[list[int]]) -> None:
+    column = Grown()
+    for part in parts:
+        column.add(np.array(part, np.int64))
+    expected = [value for part in parts for value in part]
+    assert pickle.loads(pickle.dumps(column)).tolist() == column.tolist() == expected
+    assert len(column) == len(expected)
