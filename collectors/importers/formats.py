@@ -112,11 +112,15 @@ def recognized(path: Path) -> tuple[Format, list[Path]] | None:
         TraceError: the directory holds several formats.
     """
     found = []
+    left = sorted(path.iterdir()) if path.is_dir() else [path]
     for name in IMPORTERS:
+        if not any(map(Path.is_file, left)):
+            break  # other formats need not be loaded
         format = format_named(name)
-        files = _inside(format, path) if path.is_dir() else [path] * _is(format, path)
+        files = [file for file in left if _is(format, file)]
         if files:
             found.append((format, files))
+            left = sorted({*left} - {*files})
     if len(found) > 1:
         names = ", ".join(f"{format.name} ({files[0].name}, …)" for format, files in found)
         raise TraceError(

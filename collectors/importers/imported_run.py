@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 
 from collectors.importers.meshes import mesh_of
-from tracer import environment
 from tracer.columns import Batches, Column
 from tracer.errors import DamagedTrace, TraceError, UsageError
 from tracer.run_files import (
@@ -178,6 +177,8 @@ class ImportedRun:
         return int(time_ns) - self.epoch_ns
 
     def _finish(self) -> None:
+        from tracer.environment import own_version  # 1.5 MB of modules, when files are read
+
         world_size = max(self.world_size, max(self._ranks, default=0) + 1)
         facts = {rank: found._finish(world_size) for rank, found in self._ranks.items()}
         if not any(rank.rows for rank in self._ranks.values()):
@@ -191,7 +192,7 @@ class ImportedRun:
             mesh=self.mesh or mesh_of(facts, world_size),
             schedule=self.schedule,
             config=self.config,
-            versions={"rankscope": environment.own_version()} | self.versions,
+            versions={"rankscope": own_version()} | self.versions,
             source=Source(
                 format=self._format, lacks=tuple(self._lacks), epoch_ns=self.epoch_ns or 0
             ),
