@@ -132,7 +132,7 @@ class Layouts:
                     self._rare[form] = count
             found.append(number)
         if new:
-            self._known = KnownLayouts(self._known.layouts + new)
+            self._known = self._known.and_more(new)
         return np.array(found, np.int64)
 
 

@@ -72,9 +72,17 @@ class KnownLayouts:
         self.named = np.array([layout.named for layout in layouts], np.int64).reshape(-1, 2)
         self.are_described = np.array([layout.is_described for layout in layouts], np.bool_)
         self._several = np.array([len(layout.firsts) for layout in layouts], np.int64)
-        self._firsts = np.zeros((len(layouts), self._several.max(initial=0)), np.int64)
+        self._firsts = np.zeros((len(layouts), _MOST_NUMBERS), np.int64)
         for layout, row in zip(layouts, self._firsts, strict=True):
             row[: len(layout.firsts)] = layout.firsts  # the others are of the brace that begins it
+
+    def and_more(self, layouts: list[Layout]) -> KnownLayouts:
+        """These, and others with the numbers that follow."""
+        found = KnownLayouts(layouts)
+        found.layouts = self.layouts + layouts
+        for name in ("at", "digits", "fraction", "named", "are_described", "_several", "_firsts"):
+            setattr(found, name, np.concatenate([getattr(self, name), getattr(found, name)]))
+        return found
 
     def have_leading_zero(
         self, content: npt.NDArray[np.uint8], begins: Ints, number: Ints, used: Ints
@@ -124,15 +132,11 @@ def layout_of(form: bytes) -> Layout | None:
 
 
 def _tokens(text: bytes) -> list[Token] | None:
-    found: list[Token] = []
-    at, end = 0, len(text.rstrip(_SPACE))
-    while at < end <= LONGEST:
-        token = _TOKEN.match(text, at)
-        if token is None:
-            return None
-        found.append(token)
-        at = token.end()
-    return found if found else None
+    end = len(text.rstrip(_SPACE))
+    found = list(_TOKEN.finditer(text, 0, end)) if end <= LONGEST else []
+    # What lies between two tokens is none.
+    is_whole = sum(token.end() - token.start() for token in found) == end
+    return found if found and is_whole else None
 
 
 def _places(tokens: list[Token]) -> dict[tuple[str, ...], Token] | None:
