@@ -11,6 +11,9 @@ import pyarrow as pa
 
 from tracer.arrays import numpy_numbers
 
+Test = Callable[[str], bool]
+"""Whether something is wanted, by its name."""
+
 
 @runtime_checkable
 class ByColumn(Protocol):
@@ -22,9 +25,10 @@ class ByColumn(Protocol):
         columns: Collection[str],
         steps: Collection[int] | None,
         kinds: Collection[str] | None = None,
+        lanes: Test | None = None,
     ) -> pa.Table:
-        """`rank` and these columns of at least the rows of these steps and kinds (of all where
-        None), in order of start.
+        """`rank` and these columns of at least the rows of these steps and kinds and on lanes of
+        which `lanes` is true (of all where None), in order of start.
         """
 
 

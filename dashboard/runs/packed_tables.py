@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dashboard.runs.clock_map import ClockMap
+from dashboard.runs.columns import Test
 from dashboard.runs.opened import KEPT_BYTES
 from dashboard.runs.packed import PackedRank
 from tracer.schema import EVENT_SCHEMA
@@ -71,6 +72,7 @@ class PackedTables(Mapping[int, pa.Table]):
         columns: Collection[str],
         steps: Collection[int] | None,
         kinds: Collection[str] | None = None,
+        lanes: Test | None = None,
     ) -> pa.Table:
         """See `ByColumn` (columns.py)."""
         with self._lock:

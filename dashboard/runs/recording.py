@@ -15,10 +15,10 @@ from collectors.memory_pool import from_the_system
 from dashboard.runs.alignment import BY_MEETINGS, ClockAlignment, align
 from dashboard.runs.caches import Fingerprint
 from dashboard.runs.clock_map import ClockMap
-from dashboard.runs.columns import ByColumn, numbers
+from dashboard.runs.columns import ByColumn, Test, numbers
 from dashboard.runs.counters import read_counters
 from dashboard.runs.problems import Problem
-from dashboard.runs.words import have
+from dashboard.runs.words import fulfil, have
 from tracer.arrays import number_array
 from tracer.run_files import RankFacts, RunMeta
 from tracer.schema import counters_file
@@ -135,19 +135,21 @@ class Recording:
         steps: Collection[int] | None = None,
         kinds: Collection[str] | None = None,
         columns: Collection[str] | None = None,
+        lanes: Test | None = None,
     ) -> pa.Table:
-        """Events, each rank's in order of `start`, with a column `rank` (int32) before the rest.
+        """Events, each rank's in order of `start`, with a column `rank` (int32) before the rest;
+        of `lanes` those for whose name that is true.
 
         `start` is on the common clock, in ns since the first event of the run.
         """
         chosen = [rank for rank in self.ranks if ranks is None or rank in ranks]
         parts = [
-            _select(self._rows(rank, steps, kinds, columns), steps, kinds, columns)
+            _select(self._rows(rank, steps, kinds, columns, lanes), steps, kinds, columns, lanes)
             for rank in chosen
         ]
         if not parts:
-            none = self._rows(self.ranks[0], (), None, columns).slice(0, 0)
-            parts = [_select(none, None, None, columns)]
+            none = self._rows(self.ranks[0], (), None, columns, None).slice(0, 0)
+            parts = [_select(none, None, None, columns, None)]
         return pa.concat_tables(parts).unify_dictionaries()
 
     def _rows(
@@ -156,6 +158,7 @@ class Recording:
         steps: Collection[int] | None,
         kinds: Collection[str] | None,
         columns: Collection[str] | None,
+        lanes: Test | None,
     ) -> pa.Table:
         """A rank's events, or no less than what `events` chooses of them."""
         if columns is None or not isinstance(self.tables, ByColumn):
@@ -163,8 +166,9 @@ class Recording:
         chooses = [
             *(("step",) if steps is not None else ()),
             *(("kind",) if kinds is not None else ()),
+            *(("lane",) if lanes is not None else ()),
         ]
-        return self.tables.part(rank, {*columns, *chooses}, steps, kinds)
+        return self.tables.part(rank, {*columns, *chooses}, steps, kinds, lanes)
 
     def answer(
         self,
@@ -269,12 +273,15 @@ def _select(
     steps: Collection[int] | None,
     kinds: Collection[str] | None,
     columns: Collection[str] | None,
+    lanes: Test | None,
 ) -> pa.Table:
     rows = []
     if steps is not None:
         rows.append(pc.is_in(table["step"], number_array(np.array(sorted(steps), np.int32))))
     if kinds is not None:
         rows.append(have(table["kind"], kinds))
+    if lanes is not None:
+        rows.append(fulfil(table["lane"], lanes))
     if columns is not None:
         table = table.select(list(dict.fromkeys(("rank", *columns))))
     return table.filter(reduce(pc.and_, rows)) if rows else table

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import reduce
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.runs.columns import Test
 from dashboard.runs.opened import KEPT_BYTES, LazyTables
-from dashboard.runs.words import have
+from dashboard.runs.words import fulfil, have
 from tracer.arrays import number_array
 from tracer.streams import Keep
 
@@ -51,6 +53,7 @@ class StreamTables(LazyTables):
         columns: Collection[str],
         steps: Collection[int] | None,
         kinds: Collection[str] | None = None,
+        lanes: Test | None = None,
     ) -> pa.Table:
         """See `ByColumn` (columns.py)."""
         finds_room = self._bytes_of_all <= self.kept_bytes
@@ -59,7 +62,7 @@ class StreamTables(LazyTables):
         if rank not in self._ranks:
             raise KeyError(rank)
         self._asked.add(rank)
-        return self._read_part(rank, columns, _choosing(steps, kinds))
+        return self._read_part(rank, columns, _choosing(steps, kinds, lanes))
 
     def in_parts(self, rank: int, columns: Collection[str], take: Take) -> None:
         """See `InParts` (columns.py)."""
@@ -71,14 +74,19 @@ class StreamTables(LazyTables):
             raise KeyError(rank)
 
 
-def _choosing(steps: Collection[int] | None, kinds: Collection[str] | None) -> Keep:
+def _choosing(
+    steps: Collection[int] | None, kinds: Collection[str] | None, lanes: Test | None
+) -> Keep:
     wanted = None if steps is None else number_array(np.array(sorted(steps), np.int32))
 
     def choose(rows: pa.Table) -> pa.Table:
+        chosen = []
         if kinds is not None:
-            rows = rows.filter(have(rows["kind"], kinds))
+            chosen.append(have(rows["kind"], kinds))
+        if lanes is not None:
+            chosen.append(fulfil(rows["lane"], lanes))
         if wanted is not None:
-            rows = rows.filter(pc.is_in(rows["step"], wanted))
-        return rows
+            chosen.append(pc.is_in(rows["step"], wanted))
+        return rows.filter(reduce(pc.and_, chosen)) if chosen else rows
 
     return choose

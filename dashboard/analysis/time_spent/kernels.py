@@ -7,6 +7,7 @@ kernels by their names alone (its hta/utils/utils.py, version 0.5).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -46,14 +47,19 @@ def of_purpose(kernels: pa.Table, purpose: str) -> pa.Table:
     return kernels.filter(fulfil(kernels["name"], lambda name: purpose_of(name) == purpose))
 
 
+def holds_kernels(lane: str) -> bool:
+    """Whether the events of kind `kernel` on that lane are kernels and copies on a device."""
+    return lane.startswith("device:") and lane.endswith(KERNELS)
+
+
 def device_kernels(events: pa.Table) -> pa.Table:
     """The rows of kernels and copies on a device; needs the columns kind and lane."""
-    return _on_lanes(events, "device:", KERNELS)
+    return _on_lanes(events, holds_kernels)
 
 
 def operators(events: pa.Table) -> pa.Table:
     """The rows of operators on the host."""
-    return _on_lanes(events, "host:", OPERATORS)
+    return _on_lanes(events, lambda lane: lane.startswith("host:") and lane.endswith(OPERATORS))
 
 
 def without_inner_operators(host: pa.Table) -> pa.Table:
@@ -86,6 +92,6 @@ def category_of_operators(run: Recording, rank: int) -> str:
     return "host" if has_device else "compute"
 
 
-def _on_lanes(events: pa.Table, start: str, end: str) -> pa.Table:
-    there = fulfil(events["lane"], lambda lane: lane.startswith(start) and lane.endswith(end))
+def _on_lanes(events: pa.Table, lanes: Callable[[str], bool]) -> pa.Table:
+    there = fulfil(events["lane"], lanes)
     return events.filter(pc.and_(have(events["kind"], ("kernel",)), there))

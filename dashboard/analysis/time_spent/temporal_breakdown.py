@@ -28,7 +28,7 @@ from dashboard.analysis.time_spent.kernels import (
     COMPUTE,
     MEMORY,
     PURPOSES,
-    device_kernels,
+    holds_kernels,
     of_purpose,
 )
 from dashboard.runs.columns import distinct, numbers
@@ -37,7 +37,7 @@ from tracer.arrays import number_array
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-_COLUMNS: Final = ("step", "start", "duration", "kind", "lane", "name")
+_COLUMNS: Final = ("step", "start", "duration", "name")
 _RANKS: Final = pa.schema(
     [
         ("rank", pa.int32()),
@@ -89,8 +89,7 @@ def kernels_by_rank(
     """The device kernels of each rank that has any."""
     wanted = [step for step in run.steps if steps is None or step in steps]
     for rank in run.ranks:
-        events = run.events(ranks=[rank], steps=wanted, kinds=("kernel",), columns=_COLUMNS)
-        kernels = device_kernels(events)
+        kernels = run.events([rank], wanted, ("kernel",), _COLUMNS, holds_kernels)
         if kernels.num_rows:
             yield rank, kernels
 

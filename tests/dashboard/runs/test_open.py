@@ -50,6 +50,16 @@ def test_events_are_sorted_filtered_and_begin_at_zero(tmp_path: Path) -> None:
     assert run.events(ranks=[]).num_rows == 0
 
 
+def test_events_of_some_lanes(tmp_path: Path) -> None:
+    rows = [
+        Event(start=start, duration=5, kind="forward", step=0, lane=lane)
+        for start, lane in enumerate(("host:main", "device:7", "host:9", "device:13"))
+    ]
+    run = open_run(write_run(tmp_path / "run", {0: rows}))
+    on_device = run.events(columns=["start"], lanes=lambda lane: lane.startswith("device:"))
+    assert on_device["start"].to_pylist() == [1, 3]
+
+
 def test_missing_path(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"nowhere: no such run directory; check the path"):
         open_run(tmp_path / "nowhere")

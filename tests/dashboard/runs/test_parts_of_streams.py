@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ QUESTIONS = (
     {"columns": ("duration",), "steps": (1,), "kinds": ("forward", "wait"), "ranks": (1,)},
     {"columns": ("name", "step"), "steps": (), "kinds": ("forward",)},
     {"columns": ("name", "stage"), "kinds": ("kernel",)},
+    {"columns": ("name",), "kinds": ("collective", "wait"), "lanes": "host:main".__eq__},
 )
 
 
@@ -61,7 +63,7 @@ def _spoil(file: Path) -> None:
     writer.close()
 
 
-def answers(run: Run, question: dict[str, tuple[object, ...]]) -> list[dict[str, object]]:
+def answers(run: Run, question: Mapping[str, object]) -> list[dict[str, object]]:
     found: list[dict[str, object]] = run.events(**question).to_pylist()  # type: ignore[arg-type]
     return found
 
