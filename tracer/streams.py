@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from tracer.errors import DamagedTrace, NewerFormat, NotATrace
 from tracer.expansion import expansion
 from tracer.rows import possible_rows, without_null_words
 from tracer.schema import FORMAT_VERSION, MAX_RANK, SCHEMAS, file_metadata
+from tracer.stream_messages import with_batches
 from tracer.text import plain_text
 
 _CODEC: Final = pa.Codec("zstd", compression_level=6)
@@ -171,10 +173,12 @@ def read_stream(
     *,
     columns: Sequence[str] | None = None,
     keep: Keep = lambda rows: rows,
+    batches: Collection[int] | None = None,
 ) -> StreamContent:
-    """Read all that is readable of one `.arrows` file, memory-mapped; or only these columns, which
-    takes less time. What is wrong with the rest is then not found. Of these rows there are in
-    memory what `keep` makes of them, and `_AT_ONCE` besides. What it raises comes through.
+    """Read all that is readable of one `.arrows` file, memory-mapped; or only these columns, or
+    record batches by their numbers, which takes less time. What is wrong with the rest is then not
+    found. Of these rows there are in memory what `keep` makes of them, and `_AT_ONCE` besides; the
+    chunks that `keep` is given are the batches. What it raises comes through.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -188,16 +192,19 @@ def read_stream(
     with pa.memory_map(str(path)) as file:
         mapped = file.read_buffer()
         limit = expansion(memoryview(mapped))
+        source = mapped.slice(0, limit.readable)
         try:
-            reader = ipc.open_stream(mapped.slice(0, limit.readable), options=_ONE_THREAD)
-        except (pa.ArrowException, OSError, ValueError) as error:
+            if batches is not None:
+                source = pa.py_buffer(with_batches(memoryview(source), batches))
+            reader = ipc.open_stream(source, options=_ONE_THREAD)
+        except (pa.ArrowException, OSError, ValueError, struct.error, IndexError) as error:
             raise NotATrace(f"{path}: not an Arrow stream ({_first_line(error)})") from error
         _check_schema(path, reader.schema, content)
         wanted = SCHEMAS[content].with_metadata(reader.schema.metadata)
         if columns is not None:
             places = [reader.schema.get_field_index(name) for name in columns]
             options = ipc.IpcReadOptions(use_threads=False, included_fields=places)
-            reader = ipc.open_stream(mapped.slice(0, limit.readable), options=options)
+            reader = ipc.open_stream(source, options=options)
             wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
         rows = _Rows(wanted, keep)
         damage = _read_batches(reader, rows)

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import Intervals, complement, intervals
-from dashboard.analysis.lanes_of_kinds import works_on_device
+from dashboard.analysis.lanes_of_kinds import lanes_of_kinds, works_on_device
 from dashboard.analysis.unseen_waits import ends_are_unknown, unseen_waits
 from dashboard.runs.words import have, where
 from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
@@ -83,7 +83,8 @@ def _of_rank(run: Recording, rank: int) -> pa.Table | None:
     on_device = where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:"))
     device, host = events.filter(on_device), events.filter(pc.invert(on_device))
     work = device.filter(have(device["kind"], _WORK))
-    streams = pc.unique(work["lane"].cast(pa.string())).to_pylist()
+    lanes = lanes_of_kinds(run, rank)
+    streams = {n for kind in _WORK for n in lanes.get(kind, ()) if n.startswith("device:")}
     waits = device.filter(pc.and_(have(device["kind"], ("wait",)), have(device["lane"], streams)))
     busy = intervals(*_spans(pa.concat_tables([work, waits])))
     parts = [

@@ -6,7 +6,10 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
+import pyarrow as pa
+
 from dashboard.analysis.rows_by_key import numbered, words_numbered
+from dashboard.runs.columns import in_parts
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -24,10 +27,13 @@ def lanes_of_kinds(run: Recording, rank: int) -> Lanes:
 
 
 def same_lanes(run: Recording, part: Recording, rank: int) -> None:
-    """`part` holds all events of the rank, and its lanes are those of `run`, which need not be read
-    for them.
+    """`part` holds the rank in some steps, and is to know the lanes of all of them. If it holds all
+    steps, the run need not be read for that.
     """
-    run.tell_of_rank(_found, rank, lanes_of_kinds(part, rank))
+    if len(part.steps) == len(run.steps):
+        run.tell_of_rank(_found, rank, lanes_of_kinds(part, rank))
+    else:
+        part.tell_of_rank(_found, rank, lanes_of_kinds(run, rank))
 
 
 def works_on_device(run: Recording, rank: int, kinds: Collection[str]) -> bool:
@@ -37,10 +43,13 @@ def works_on_device(run: Recording, rank: int, kinds: Collection[str]) -> bool:
 
 
 def _found(run: Recording, rank: int) -> Lanes:
-    events = run.events(ranks=[rank], columns=("kind", "lane"))
-    (kinds, kind), (lanes, lane) = (words_numbered(events[name]) for name in ("kind", "lane"))
-    first, _ = numbered(kind, lane)
     found: dict[str, set[str]] = defaultdict(set)
-    for k, n in zip(kind[first].tolist(), lane[first].tolist(), strict=True):
-        found[str(kinds[k])].add(str(lanes[n]))
+
+    def note(events: pa.Table) -> None:
+        (kinds, kind), (lanes, lane) = (words_numbered(events[name]) for name in ("kind", "lane"))
+        first, _ = numbered(kind, lane)
+        for k, n in zip(kind[first].tolist(), lane[first].tolist(), strict=True):
+            found[str(kinds[k])].add(str(lanes[n]))
+
+    in_parts(run.tables, rank, ("kind", "lane"), note)
     return {name: frozenset(words) for name, words in found.items()}

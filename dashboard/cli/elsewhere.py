@@ -37,8 +37,8 @@ _OPTIONS = (
     click.option(
         "--steps-per-task",
         type=click.IntRange(1),
-        help="Steps of a rank that one task takes care of.  [default: 2 million events; short "
-        "ranks share a task]",
+        help="Steps of a rank that one task takes care of.  [default: 2 million events, of "
+        "one process 250,000; short ranks share a task]",
     ),
 )
 

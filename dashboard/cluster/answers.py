@@ -13,7 +13,7 @@ from dashboard.analysis.stragglers.stragglers import find_stragglers
 from dashboard.analysis.whole_run.findings import findings
 from dashboard.analysis.whole_run.flops import flops_utilization
 from dashboard.cluster.communication import add_shares, asks_for_bandwidth
-from dashboard.cluster.pieces import Piece, bundles, pieces_of
+from dashboard.cluster.pieces import EVENTS_HERE, EVENTS_PER_TASK, Piece, bundles, pieces_of
 from dashboard.cluster.places import Advance, InProcess, Place
 from dashboard.cluster.replays import BY_REPLAY, add_findings, add_flops, add_replays
 from dashboard.cluster.summaries import (
@@ -86,7 +86,11 @@ class Elsewhere:
             alone[flops_utilization] = add_flops(tasks, run, steps)
         ends = _Ends()
         if asked:
-            ends = _partitioned(tasks, run, steps, asked, self._steps_per_task)
+            most = EVENTS_HERE if self._here else EVENTS_PER_TASK
+            pieces = pieces_of(
+                run, steps, self._steps_per_task, len(pipelines(run)), most_events=most
+            )
+            ends = _partitioned(tasks, run, steps, asked, pieces)
         if replays is not None and find_stragglers in by_replay:
             alone[find_stragglers] = replays.stragglers
         if replays is not None and findings in by_replay:
@@ -125,12 +129,11 @@ def _partitioned(
     run: Recording,
     steps: tuple[int, ...],
     asked: Collection[Analysis],
-    steps_per_task: int | None,
+    pieces: Sequence[Piece],
 ) -> _Ends:
     """Add the tasks for all ranks."""
     names = tuple(analysis.__name__ for analysis in asked)
     groups = pipelines(run)
-    pieces = pieces_of(run, steps, steps_per_task, aligned=len(groups))
     for number, piece in enumerate(pieces):
         arguments = (piece.ranks, piece.steps, steps, names)
         tasks[f"part-{number}"] = Task(call=summarize, arguments=arguments, needs=("run",))

@@ -14,6 +14,9 @@ from dashboard.runs import Recording
 
 EVENTS_PER_TASK: Final = 2_000_000
 """At most: of one rank, some 500 MB while they are looked at, and a few seconds of work."""
+EVENTS_HERE: Final = 250_000
+"""The same where one process does all tasks: as many as of the ranks that share one, so that a task
+takes less memory than a replay (half a million events), however long the run is."""
 FEWEST_EVENTS: Final = 125_000
 """Of the ranks that share a task: a second of work."""
 TASKS: Final = 2_048
@@ -35,18 +38,20 @@ def pieces_of(
     steps: tuple[int, ...],
     steps_per_task: int | None,
     aligned: int,
+    *,
+    most_events: int = EVENTS_PER_TASK,
 ) -> list[Piece]:
     """All ranks in `steps`, in order of rank, and of step within a rank. steps_per_task: a task
     takes so many of one rank. aligned: of so many neighbouring ranks, pieces that share them have
-    an equal number if that can be.
+    an equal number if that can be. most_events: of one task.
 
     8 ranks of 30 events, when a task may have 70 → pieces of 2 ranks each.
     """
     per_step = max(run.event_count / max(len(run.ranks) * len(run.steps), 1), 1e-9)
     if steps_per_task is None:
         whole = per_step * len(steps)
-        windows = _evenly(steps, max(-(-int(whole) // EVENTS_PER_TASK), 1))
-        most = min(max(whole * len(run.ranks) / TASKS, FEWEST_EVENTS), EVENTS_PER_TASK)
+        windows = _evenly(steps, max(-(-int(whole) // most_events), 1))
+        most = min(max(whole * len(run.ranks) / TASKS, FEWEST_EVENTS), most_events)
         together = max(int(most / whole), 1)
     else:
         windows = [steps[at : at + steps_per_task] for at in range(0, len(steps), steps_per_task)]

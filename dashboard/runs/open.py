@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from dashboard.runs.alignment import align
 from dashboard.runs.caches import Fingerprint, fingerprint
+from dashboard.runs.contents import Contents, Survey
 from dashboard.runs.described import facts_of, meta_of, report_missing, two_runs
 from dashboard.runs.files import event_files, holds_events
 from dashboard.runs.foreign import imported
@@ -177,10 +178,19 @@ def recalled(
     def events(rank: int) -> pa.Table:
         return prepared(rank, _events_of(rank, files[rank]))
 
-    def part(rank: int, columns: Collection[str], keep: Keep) -> pa.Table:
+    def part(
+        rank: int, columns: Collection[str], keep: Keep, batches: Collection[int] | None
+    ) -> pa.Table:
         if is_damaged(rank):
             return events(rank)
-        return prepared(rank, whole(rank, columns, keep))
+        return prepared(rank, whole(rank, columns, keep, batches))
+
+    def contents(rank: int) -> Contents | None:
+        if is_damaged(rank):
+            return None
+        survey = Survey(is_imported=meta.source is not None)
+        unchanged(whole(rank, survey.columns, survey.note))
+        return survey.contents()
 
     def in_parts(rank: int, columns: Collection[str], take: Take) -> None:
         names = ["rank", *columns]
@@ -199,9 +209,11 @@ def recalled(
         name = files[rank].name
         return any((found.file, found.rank) == (name, rank) for found in known.problems)
 
-    def whole(rank: int, columns: Collection[str], keep: Keep) -> StreamContent:
+    def whole(
+        rank: int, columns: Collection[str], keep: Keep, batches: Collection[int] | None = None
+    ) -> StreamContent:
         names = [n for n in EVENT_SCHEMA.names if n in {*columns, "start", "duration"}]
-        stream = _events_of(rank, files[rank], columns=names, keep=keep)
+        stream = _events_of(rank, files[rank], columns=names, keep=keep, batches=batches)
         if stream.problem or stream.left_out:
             raise _changed(files[rank])
         return stream
@@ -215,9 +227,10 @@ def recalled(
         if [facts.st_size, facts.st_mtime_ns] != seen[stream.path.name]:
             raise _changed(stream.path)
 
+    meta = meta_of(directory, known.run_id, files, world_size, said)
     return make.recalled(
         path=directory,
-        meta=meta_of(directory, known.run_id, files, world_size, said),
+        meta=meta,
         facts=facts,
         problems=known.problems,
         clock=known.clock,
@@ -227,6 +240,7 @@ def recalled(
             events,
             part,
             in_parts,
+            contents,
             event_count=known.event_count,
             kept_bytes=kept_bytes,
         ),

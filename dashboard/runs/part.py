@@ -9,8 +9,9 @@ kernel of each name, for there kernels are work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,31 +19,44 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.runs.columns import numbers, once
+from dashboard.runs.contents import ISSUED, WORK, Contents
 from dashboard.runs.packed_tables import PackedTables
 from dashboard.runs.recording import Recording
+from dashboard.runs.stream_tables import StreamTables
 from dashboard.runs.words import have, where
 from tracer.arrays import bool_array, number_array, numpy_numbers
-from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS, EVENT_SCHEMA
+from tracer.schema import EVENT_SCHEMA
 
 if TYPE_CHECKING:
     Flags = npt.NDArray[np.bool_]
 
+_Span: TypeAlias = tuple[int, int]
+"""Begin and end, ns on the common clock."""
+
 _TIMES: Final = ("start", "duration", "step")
+_OF_OPERATIONS: Final = ("kind", "correlation")
 _TOLD_BY: Final = ("kind", "lane", "correlation")
 _FEW: Final = 4
 """A part is read in place of the whole where it has at most so-manieth of the steps."""
+_GROUPS: Final = 64
+"""Of a packed rank, looked through together: a million events."""
 COLUMNS: Final = tuple(name for name in EVENT_SCHEMA.names if name not in ("count", "flops"))
 """What the analyses of a part look at."""
 
 
-def part_of(run: Recording, rank: int, steps: Sequence[int]) -> Recording:
-    """The part of one rank in these of its complete steps.
+def part_of(
+    run: Recording, rank: int, steps: Sequence[int], *, whole_operations: bool = False
+) -> Recording:
+    """The part of one rank in these of its complete steps; with `whole_operations` also what went
+    on while an operation of these steps did, which may have begun before and be waited for later.
 
     Raises:
         DamagedTrace: the rank's file is damaged, or has changed since the run was opened.
     """
     whole = len(steps) == len(run.steps)
-    return _of(run, rank, _all(run, rank) if whole else _rows(run, rank, steps), steps)
+    if whole:
+        return _of(run, rank, _all(run, rank), steps)
+    return _of(run, rank, _rows(run, rank, steps, whole_operations=whole_operations), steps)
 
 
 def alone(run: Recording, rank: int) -> Recording:
@@ -83,40 +97,89 @@ def _all(run: Recording, rank: int) -> pa.Table:
     return run.events(ranks=[rank], columns=COLUMNS)
 
 
-def _rows(run: Recording, rank: int, steps: Collection[int]) -> pa.Table:
+def _rows(
+    run: Recording, rank: int, steps: Collection[int], *, whole_operations: bool = False
+) -> pa.Table:
     is_imported = run.meta.source is not None
-    if isinstance(run.tables, PackedTables):
-        return _fetched(run.tables, rank, steps, is_imported=is_imported)
-    table = _all(run, rank)
-    span = _span(table, steps)
+    of_steps, around = _ways_to_read(run, rank, is_imported=is_imported)
+    span = _span(of_steps(steps), steps)
+    table = around(span)
+    if whole_operations and span is not None:
+        wider = _of_operations(table, span)
+        table, span = (around(wider), wider) if wider != span else (table, span)
     reaching = _reaching_into(table, span)
     return table.filter(bool_array(_chosen(table, reaching, span, is_imported=is_imported)))
 
 
-def _fetched(
-    tables: PackedTables, rank: int, steps: Collection[int], *, is_imported: bool
-) -> pa.Table:
-    """The same of a packed rank: times are fetched where they may lie in the steps, and of all the
+def _ways_to_read(
+    run: Recording, rank: int, *, is_imported: bool
+) -> tuple[Callable[[Collection[int]], pa.Table], Callable[[_Span | None], pa.Table]]:
+    """How to have at least the times of the events of some steps, and at least what is chosen where
+    these have that span: of a file that is read in groups of rows, those that are needed.
+    """
+    tables = run.tables
+    contents = tables.contents(rank) if isinstance(tables, StreamTables) else None
+    if isinstance(tables, StreamTables) and contents is not None:
+        read: Callable[[Collection[str], Sequence[int]], pa.Table] = partial(tables.batches, rank)
+        with_steps: Callable[[Collection[int]], Sequence[int]] = contents.with_steps
+        where_lies: Callable[[_Span], set[int]] = partial(
+            _batches_around, run, tables, rank, contents
+        )
+    elif isinstance(tables, PackedTables):
+        read, with_steps = partial(tables.groups, rank), tables.rank(rank).groups_with
+        where_lies = partial(_groups_around, tables, rank, is_imported=is_imported)
+    else:
+        table = _all(run, rank)
+        return lambda steps: table, lambda span: table
+    return (
+        lambda steps: read(_TIMES, with_steps(steps)),
+        lambda span: read(COLUMNS, [] if span is None else sorted(where_lies(span))),
+    )
+
+
+def _batches_around(
+    run: Recording, tables: StreamTables, rank: int, contents: Contents, span: _Span
+) -> set[int]:
+    """The record batches in which all lies that is chosen."""
+    near = contents.within(run.clock.maps[rank], run.begin + span[0], run.begin + span[1])
+    events = tables.batches(rank, ("start", "duration", *_OF_OPERATIONS), near)
+    shared = _shared(events, _reaching_into(events, span))
+    further = set(contents.with_correlations(numpy_numbers(shared, null=0))).difference(near)
+    belonging = {
+        batch
+        for batch in further
+        if pc.any(_belongs(tables.batches(rank, _OF_OPERATIONS, [batch]), shared)).as_py()
+    }
+    return {*near, *belonging, *contents.deciding}
+
+
+def _groups_around(tables: PackedTables, rank: int, span: _Span, *, is_imported: bool) -> set[int]:
+    """The same of a packed rank: times are fetched where they may lie in the span, and of all the
     rest what tells which operation an event is of, which takes a fiftieth of the bytes.
     """
     packed = tables.rank(rank)
-    span = _span(tables.groups(rank, _TIMES, packed.groups_with(steps)), steps)
-    near = () if span is None else tables.groups_within(rank, *span)
     ends = np.cumsum(packed.lengths)
-    reaching = np.zeros(packed.rows, np.bool_)
-    for group in near:
-        inside = _reaching_into(tables.groups(rank, _TIMES, [group]), span)
-        reaching[ends[group] - packed.lengths[group] : ends[group]] = inside
+    near = np.array(tables.groups_within(rank, *span), np.int64)
+    events = tables.groups(rank, ("start", "duration", *_OF_OPERATIONS), near.tolist())
+    reaching = _reaching_into(events, span)
+    of_near = np.repeat(near, np.array(packed.lengths, np.int64)[near])
+    found = set(of_near[reaching].tolist())
+    shared = _shared(events, reaching)
+    known: set[str | None] = set()
     told_by = (*_TOLD_BY, "name") if is_imported else _TOLD_BY
-    every = tables.groups(rank, told_by, range(len(ends)))
-    chosen = _chosen(every, reaching, span, is_imported=is_imported)
-    parts = [chosen[end - length : end] for end, length in zip(ends, packed.lengths, strict=True)]
-    groups = [group for group, part in enumerate(parts) if part.any()]
-    rows = np.concatenate([np.zeros(0, np.bool_), *(parts[group] for group in groups)])
-    return tables.groups(rank, COLUMNS, groups).filter(bool_array(rows))
+    for first in range(0, len(ends), _GROUPS):
+        groups = range(first, min(first + _GROUPS, len(ends)))
+        events = tables.groups(rank, told_by, groups)
+        deciding = _deciding(events, is_imported=is_imported)
+        rows = [row for what, row in deciding.items() if what not in known]
+        known |= deciding.keys()
+        rows += np.flatnonzero(_flags(_belongs(events, shared))).tolist()
+        before = ends[first] - packed.lengths[first]
+        found.update(np.searchsorted(ends, before + np.array(rows, np.int64), "right").tolist())
+    return found
 
 
-def _span(events: pa.Table, steps: Collection[int]) -> tuple[int, int] | None:
+def _span(events: pa.Table, steps: Collection[int]) -> _Span | None:
     """From the first start to the last end of the events of these steps; None if there are none."""
     mine = events.filter(pc.is_in(events["step"], number_array(np.array(sorted(steps), np.int32))))
     if mine.num_rows == 0:
@@ -125,7 +188,18 @@ def _span(events: pa.Table, steps: Collection[int]) -> tuple[int, int] | None:
     return pc.min(mine["start"]).as_py(), pc.max(ends).as_py()
 
 
-def _reaching_into(events: pa.Table, span: tuple[int, int] | None) -> Flags:
+def _of_operations(events: pa.Table, span: _Span) -> _Span:
+    """From the first start to the last end of the operations that reach into the span, or its own.
+
+    span 100..200; all_reduce 90..110, waited for 205..260 → 90..260
+    """
+    mine = events.filter(_belongs(events, _shared(events, _reaching_into(events, span))))
+    start = numbers(mine["start"])
+    end = start + numbers(mine["duration"])
+    return int(start.min(initial=span[0])), int(end.max(initial=span[1]))
+
+
+def _reaching_into(events: pa.Table, span: _Span | None) -> Flags:
     if span is None:
         return np.zeros(events.num_rows, np.bool_)
     start = numbers(events["start"])
@@ -134,26 +208,41 @@ def _reaching_into(events: pa.Table, span: tuple[int, int] | None) -> Flags:
     return found
 
 
-def _chosen(
-    events: pa.Table, reaching: Flags, span: tuple[int, int] | None, *, is_imported: bool
-) -> Flags:
+def _chosen(events: pa.Table, reaching: Flags, span: _Span | None, *, is_imported: bool) -> Flags:
     """Of all events of a rank, those that reach into the span and what belongs to them."""
     chosen = reaching.copy()
     if span is None:
         return chosen
-    issued = _flags(have(events["kind"], (*COMMUNICATION_KINDS, "wait")))
-    correlation = events["correlation"]
-    shared = pc.unique(correlation.filter(bool_array(chosen & issued))).drop_null()
-    chosen |= issued & _flags(pc.is_in(correlation, shared))
+    chosen |= _flags(_belongs(events, _shared(events, reaching)))
+    chosen[[*_deciding(events, is_imported=is_imported).values()]] = True
+    return chosen
+
+
+def _deciding(events: pa.Table, *, is_imported: bool) -> dict[str | None, int]:
+    """The rows of the first work on a device (None) and, of an imported run, of the first kernel of
+    each name there.
+    """
     on_device = _flags(where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:")))
-    works = on_device & _flags(have(events["kind"], (*COMPUTE_KINDS, "optimizer")))
-    chosen[np.flatnonzero(works)[:1]] = True
+    works = np.flatnonzero(on_device & _flags(have(events["kind"], WORK)))
+    found: dict[str | None, int] = {None: int(works[0])} if len(works) else {}
     if is_imported:
         kernels = np.flatnonzero(on_device & _flags(have(events["kind"], ("kernel",))))
         names = events.select(["name"]).unify_dictionaries()["name"].combine_chunks()
         named = numpy_numbers(names.indices, null=-1)[kernels]
-        chosen[kernels[np.unique(named, return_index=True)[1]]] = True
-    return chosen
+        first = kernels[np.unique(named, return_index=True)[1]]
+        found |= zip(names.take(number_array(first)).to_pylist(), first.tolist(), strict=True)
+    return found
+
+
+def _shared(events: pa.Table, reaching: Flags) -> pa.Array:
+    """The correlations of the operations that events which reach into the span are of."""
+    mine = events.select(_OF_OPERATIONS).filter(bool_array(reaching))
+    return pc.unique(mine["correlation"].filter(have(mine["kind"], ISSUED))).drop_null()
+
+
+def _belongs(events: pa.Table, shared: pa.Array) -> pa.ChunkedArray:
+    """Which events are a part of one of these operations."""
+    return pc.and_(have(events["kind"], ISSUED), pc.is_in(events["correlation"], shared))
 
 
 def _flags(column: pa.ChunkedArray) -> Flags:

@@ -11,15 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.runs.columns import Test
+from dashboard.runs.contents import Contents
 from dashboard.runs.opened import KEPT_BYTES, LazyTables
 from dashboard.runs.words import fulfil, have
 from tracer.arrays import number_array
 from tracer.streams import Keep
 
-ReadPart = Callable[[int, Collection[str], Keep], pa.Table]
-"""Of a rank these columns, of those rows that are kept."""
+ReadPart = Callable[[int, Collection[str], Keep, Collection[int] | None], pa.Table]
+"""Of a rank these columns, of those rows that are kept, of these record batches or all."""
 Take = Callable[[pa.Table], None]
 ReadInParts = Callable[[int, Collection[str], Take], None]
+ReadContents = Callable[[int], Contents | None]
+"""Of a rank; None where its batches cannot be had by themselves."""
 
 _EVENT_BYTES: Final = 110
 """Of all columns, in memory."""
@@ -37,6 +40,7 @@ class StreamTables(LazyTables):
         read: Callable[[int], pa.Table],
         read_part: ReadPart,
         read_in_parts: ReadInParts,
+        read_contents: ReadContents,
         *,
         event_count: int,
         kept_bytes: int = KEPT_BYTES,
@@ -44,6 +48,8 @@ class StreamTables(LazyTables):
         super().__init__(ranks, read, kept_bytes=kept_bytes)
         self._read_part = read_part
         self._read_in_parts = read_in_parts
+        self._read_contents = read_contents
+        self._contents: dict[int, Contents | None] = {}
         self._bytes_of_all = event_count * _EVENT_BYTES
         self._asked: set[int] = set()
 
@@ -56,13 +62,33 @@ class StreamTables(LazyTables):
         lanes: Test | None = None,
     ) -> pa.Table:
         """See `ByColumn` (columns.py)."""
-        finds_room = self._bytes_of_all <= self.kept_bytes
-        if self.holds(rank) or (rank in self._asked and finds_room):
+        if self.holds(rank) or (rank in self._asked and self._all_find_room):
             return self[rank]
         if rank not in self._ranks:
             raise KeyError(rank)
         self._asked.add(rank)
-        return self._read_part(rank, columns, _choosing(steps, kinds, lanes))
+        known = self._contents.get(rank)
+        batches = None if steps is None or known is None else known.with_steps(steps)
+        return self._read_part(rank, columns, _choosing(steps, kinds, lanes), batches)
+
+    def contents(self, rank: int) -> Contents | None:
+        """Which record batches of a rank can be read by themselves with `batches`, and what they
+        hold; None where that is not worth it, since the rank is in memory or will be, and where it
+        cannot be, since the file is damaged.
+        """
+        if self.holds(rank) or self._all_find_room:
+            return None
+        if rank not in self._contents:
+            self._contents[rank] = self._read_contents(rank)
+        return self._contents[rank]
+
+    def batches(self, rank: int, columns: Collection[str], batches: Collection[int]) -> pa.Table:
+        """`rank` and these columns of these record batches, in order of start."""
+        return self._read_part(rank, columns, lambda rows: rows, batches).select(["rank", *columns])
+
+    @property
+    def _all_find_room(self) -> bool:
+        return self._bytes_of_all <= self.kept_bytes
 
     def in_parts(self, rank: int, columns: Collection[str], take: Take) -> None:
         """See `InParts` (columns.py)."""

@@ -47,25 +47,28 @@ def strands_of(
     """Of each stretch, those of `ranks`."""
     found: list[dict[int, Strand]] = [{} for _ in stretches]
     for rank in ranks:
-        whole = part_of(run, rank, run.steps)  # read once, for all that follows
-        same_lanes(run, whole, rank)
-        view = rank_as_its_device_ran(whole, rank)
-        every = step_windows(view, [step for steps in stretches for step in steps], ranks=[rank])
-        windows = [_of_steps(every, steps) for steps in stretches]
-        reach = [_reach(table) for table in windows]
-        issued = operations(view, ranks=[rank], within=reach)
-        spans = innermost_spans(view, rank, reach)
-        for strands, mine, span in zip(found, windows, reach, strict=True):
-            strands[rank] = Strand(
-                windows=mine,
-                operations=issued.filter(_between(issued["start"], issued["start"], span)),
-                spans=spans.filter(_between(spans["start"], spans["end"], span)),
-            )
+        for strands, steps in zip(found, stretches, strict=True):
+            strands[rank] = _strand(run, rank, steps)
     return found
 
 
-def _of_steps(windows: pa.Table, steps: Stretch) -> pa.Table:
-    return windows.filter(pc.is_in(windows["step"], pa.array(steps, pa.int32())))
+def _strand(run: Recording, rank: int, steps: Stretch) -> Strand:
+    """Read with the step before: when that was over decides when the first one began. And with what
+    the device did while operations went on, which decides what the host waited for.
+    """
+    before = [step for step in run.steps if step < steps[0]][-1:]
+    part = part_of(run, rank, (*before, *steps), whole_operations=True)
+    same_lanes(run, part, rank)
+    view = rank_as_its_device_ran(part, rank)
+    windows = step_windows(view, steps, ranks=[rank])
+    reach = _reach(windows)
+    issued = operations(view, ranks=[rank], within=[reach])
+    spans = innermost_spans(view, rank, [reach])
+    return Strand(
+        windows=windows,
+        operations=issued,
+        spans=spans.filter(_between(spans["start"], spans["end"], reach)),
+    )
 
 
 def _reach(windows: pa.Table) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import intervals
+from dashboard.analysis.lanes_of_kinds import lanes_of_kinds
 from dashboard.runs.columns import numbers
 from dashboard.runs.words import fulfil, have, where
 from tracer.arrays import bool_array
@@ -87,9 +88,8 @@ def category_of_operators(run: Recording, rank: int) -> str:
     """
     if run.meta.source is None:
         return "host"
-    lanes = run.events(ranks=[rank], columns=("lane",))["lane"]
-    has_device = pc.any(where(lanes, lambda words: pc.starts_with(words, "device:"))).as_py()
-    return "host" if has_device else "compute"
+    lanes = (lane for of_kind in lanes_of_kinds(run, rank).values() for lane in of_kind)
+    return "host" if any(lane.startswith("device:") for lane in lanes) else "compute"
 
 
 def _on_lanes(events: pa.Table, lanes: Callable[[str], bool]) -> pa.Table:

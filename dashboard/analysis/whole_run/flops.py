@@ -8,6 +8,7 @@ backward as the definition of the model has them; recomputation does not count.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from dashboard.analysis.replay.replay import times_of
 from dashboard.analysis.results import Result
 from dashboard.analysis.steps import in_order, step_windows
+from dashboard.runs.columns import in_parts
 from dashboard.runs.words import have
 
 if TYPE_CHECKING:
@@ -82,14 +84,31 @@ def flops_part(
     """What `flops_of` needs of those ranks."""
     if _number(run, PER_STEP) is not None:
         return FlopsPart(windows=step_windows(run, steps, ranks=ranks), recorded={})
-    wanted = [step for step in run.steps if steps is None or step in steps]
-    columns = ("step", "start", "duration")
-    events = run.events(ranks=ranks, steps=wanted, columns=(*columns, "kind", "flops"))
-    windows = in_order(events.filter(have(events["kind"], ("step",))).select(["rank", *columns]))
-    known = events.filter(pc.is_valid(events["flops"]))
-    summed = known.group_by("step", use_threads=False).aggregate([("flops", "sum")])
-    pairs = zip(summed["step"].to_pylist(), summed["flops_sum"].to_pylist(), strict=True)
-    return FlopsPart(windows=windows, recorded=dict(pairs))
+    found = [_recorded(run, rank, steps) for rank in ranks]
+    summed: Counter[int] = Counter()
+    for part in found:
+        summed.update(part.recorded)
+    return FlopsPart(windows=pa.concat_tables([p.windows for p in found]), recorded=summed)
+
+
+def _recorded(run: Recording, rank: int, steps: Collection[int] | None) -> FlopsPart:
+    """Of one rank, of which a part is in memory at a time."""
+    wanted = frozenset(run.steps).intersection(run.steps if steps is None else steps)
+    chosen = pa.array(sorted(wanted), pa.int32())
+    windows: list[pa.Table] = []
+    summed: Counter[int] = Counter()
+
+    def note(events: pa.Table) -> None:
+        is_window = have(events["kind"], ("step",))
+        mine = pc.and_(is_window, pc.is_in(events["step"], chosen))
+        windows.append(events.filter(mine).select(["rank", "step", "start", "duration"]))
+        known = events.filter(pc.is_valid(events["flops"]))
+        by_step = known.group_by("step", use_threads=False).aggregate([("flops", "sum")])
+        pairs = zip(by_step["step"].to_pylist(), by_step["flops_sum"].to_pylist(), strict=True)
+        summed.update({step: flops for step, flops in pairs if step in wanted})
+
+    in_parts(run.tables, rank, ("start", "duration", "kind", "step", "flops"), note)
+    return FlopsPart(windows=in_order(pa.concat_tables(windows)), recorded=summed)
 
 
 def flops_of(run: Recording, parts: Sequence[FlopsPart]) -> FlopsUtilization:
