@@ -25,7 +25,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -125,22 +125,30 @@ class Helper:
             os.close(end)
 
 
+@contextlib.contextmanager
+def _pipes() -> Iterator[tuple[int, int, int, int]]:
+    """Two pipes for a process that the block starts: its ends, `asked` and `said`, which it has
+    when the block is left, and ours, `ask` and `tell`, which are closed if that fails.
+    """
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+        asked, ask = os.pipe()
+        theirs.callback(os.close, asked)
+        ours.callback(os.close, ask)
+        tell, said = os.pipe()
+        theirs.callback(os.close, said)
+        ours.callback(os.close, tell)
+        yield asked, said, ask, tell
+        ours.pop_all()
+
+
 def forked() -> Child:
     """This process once more, which serves.
 
     Raises:
         OSError: there is no room for another one.
     """
-    (asked, ask), (tell, said) = os.pipe(), os.pipe()
-    try:
+    with _pipes() as (asked, said, ask, tell):
         pid = _fork(asked, said)
-    except BaseException:
-        for end in (ask, tell):
-            os.close(end)
-        raise
-    finally:
-        for end in (asked, said):
-            os.close(end)
     kill, let_go = _killer(pid)
 
     def wait() -> int:
@@ -231,8 +239,7 @@ def fresh() -> Child:
     Raises:
         OSError: it cannot be started.
     """
-    (asked, ask), (tell, said) = os.pipe(), os.pipe()
-    try:
+    with _pipes() as (asked, said, ask, tell):
         process = subprocess.Popen(
             [sys.executable or "", "-c", _CODE.format(path=sys.path)],
             stdin=asked,
@@ -241,13 +248,6 @@ def fresh() -> Child:
             env=_ENVIRONMENT | os.environ,
             start_new_session=True,
         )
-    except OSError:
-        for end in (ask, tell):
-            os.close(end)
-        raise
-    finally:
-        for end in (asked, said):
-            os.close(end)
     return Child(pid=process.pid, asked=ask, said=tell, kill=process.kill, wait=process.wait)
 
 
