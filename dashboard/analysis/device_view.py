@@ -52,6 +52,13 @@ def rank_as_its_device_ran(run: Recording, rank: int) -> Recording:
     return run if table is None else _with_tables(run, {rank: table})
 
 
+def differs_on_its_device(run: Recording, rank: int) -> bool:
+    """Whether a device did the rank's work, or waits of it may follow from its backwards."""
+    if run.meta.source is not None:
+        return False
+    return works_on_device(run, rank, _WORK) or ends_are_unknown(run, rank)
+
+
 def _view(run: Recording, steps: Collection[int]) -> Recording:
     tables = {rank: _of_rank(run, rank) for rank in run.ranks}
     changed = {rank: table for rank, table in tables.items() if table is not None}

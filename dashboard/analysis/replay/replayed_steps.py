@@ -79,7 +79,7 @@ def replayed_steps(run: Recording, steps: Collection[int] | None = None) -> Repl
     some = (
         chosen if len(chosen) <= most else [chosen[place] for place in _places(len(chosen), most)]
     )
-    return Replayed(stretches=_stretches(some, run.steps), chosen=len(chosen))
+    return Replayed(stretches=stretches_of(some, run.steps), chosen=len(chosen))
 
 
 def _places(count: int, most: int) -> list[int]:
@@ -93,7 +93,7 @@ def _places(count: int, most: int) -> list[int]:
     return found
 
 
-def _stretches(steps: Sequence[int], of: Sequence[int]) -> tuple[Stretch, ...]:
+def stretches_of(steps: Sequence[int], of: Sequence[int]) -> tuple[Stretch, ...]:
     """Steps that follow each other in `of` together.
 
     0, 1, 5 of 0, 1, 2, 5 → 0, 1 and 5

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.analysis.device_view import rank_as_its_device_ran
+from dashboard.analysis.device_view import differs_on_its_device, rank_as_its_device_ran
 from dashboard.analysis.lanes_of_kinds import same_lanes
 from dashboard.analysis.operations import operations
 from dashboard.analysis.replay.own_work import innermost_spans
-from dashboard.analysis.replay.replayed_steps import Stretch
+from dashboard.analysis.replay.replayed_steps import Stretch, stretches_of
 from dashboard.analysis.steps import step_windows
 from dashboard.runs.part import part_of
 
@@ -52,14 +52,43 @@ def strands_of(
     return found
 
 
-def _strand(run: Recording, rank: int, steps: Stretch) -> Strand:
+def operations_as_devices_ran(run: Recording, steps: Sequence[int]) -> pa.Table:
+    """The `operations` of those steps as devices carried them out, of which a stretch of a rank is
+    in memory at a time; nothing of what they were is read where no device did.
+    """
+    if not any(differs_on_its_device(run, rank) for rank in run.ranks):
+        return operations(run, steps)
+    found = []
+    for rank in run.ranks:
+        stretches = stretches_of(steps, run.steps) if differs_on_its_device(run, rank) else ()
+        of_rank = [
+            _of_steps(operations(_as_its_device_ran(run, rank, stretch), steps), stretch)
+            for stretch in stretches
+        ]
+        found.append(
+            pa.concat_tables(of_rank).sort_by("start")
+            if of_rank
+            else operations(run, steps, ranks=[rank])
+        )
+    return pa.concat_tables(found).combine_chunks()
+
+
+def _of_steps(table: pa.Table, steps: Stretch) -> pa.Table:
+    return table.filter(pc.is_in(table["step"], pa.array(steps, pa.int32())))
+
+
+def _as_its_device_ran(run: Recording, rank: int, steps: Stretch) -> Recording:
     """Read with the step before: when that was over decides when the first one began. And with what
     the device did while operations went on, which decides what the host waited for.
     """
     before = [step for step in run.steps if step < steps[0]][-1:]
     part = part_of(run, rank, (*before, *steps), whole_operations=True)
     same_lanes(run, part, rank)
-    view = rank_as_its_device_ran(part, rank)
+    return rank_as_its_device_ran(part, rank)
+
+
+def _strand(run: Recording, rank: int, steps: Stretch) -> Strand:
+    view = _as_its_device_ran(run, rank, steps)
     windows = step_windows(view, steps, ranks=[rank])
     reach = _reach(windows)
     issued = operations(view, ranks=[rank], within=[reach])

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.communication.matching import met
-from dashboard.analysis.operations import operations
 from dashboard.analysis.rows_by_key import (
     Ints,
     RowsByKey,
@@ -37,9 +36,6 @@ from dashboard.analysis.stragglers.work import (
     changed,
     scatter,
 )
-
-if TYPE_CHECKING:
-    from dashboard.runs import Recording
 
 _SLOWER: Final = 0.25
 """By which share the median transfer of a link must exceed that of its peers: less is the noise of
@@ -82,13 +78,15 @@ class _Transfers:
         return rows[0]["group"] if src < 0 else (src, rows[0]["rank"]), rows
 
 
-def slow_links(run: Recording, work: Work) -> Iterator[Suspect]:
-    """Compare the transfers of each link with those of the same op, dimension and size."""
+def slow_links(operations: pa.Table, work: Work) -> Iterator[Suspect]:
+    """Compare the transfers of each link with those of the same op, dimension and size;
+    `operations`: of the steps of `work`.
+    """
     if len(work.steps) < FEWEST_STEPS or not work.ranks:
         return
     least = _NEEDED_OF_WORK * float(work.usual.max())
     ends = _Ends.of(work)
-    seen = _seen(operations(run, work.steps))
+    seen = _seen(operations)
     ns = (seen.end - seen.start).astype(np.float64)
     for links in _by_link(seen):
         if len(links) < 2:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from dashboard.analysis.device_view import as_devices_ran
 from dashboard.analysis.replay.graph import Graph, dependency_graph
 from dashboard.analysis.replay.replay import step_times
 from dashboard.analysis.replay.replayed_steps import replayed_steps
 from dashboard.analysis.replay.reservations import reservations
 from dashboard.analysis.replay.scenarios import Durations, Scenario
+from dashboard.analysis.replay.strands import operations_as_devices_ran
 from dashboard.analysis.replay.whatif import Prediction, predictions, replay_error
 from dashboard.analysis.results import Result
 from dashboard.analysis.rows_by_key import Ints
@@ -112,7 +112,7 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
     suspects: list[Suspect] = []
     if measured.steps and graph.pieces.num_rows:
         work = work_of(run, graph)
-        links = slow_links(as_devices_ran(run), work)
+        links = slow_links(operations_as_devices_ran(run, work.steps), work)
         suspects = [*slow_ranks(work), *slow_stages(work), *jitter(work), *links]
     suspects.sort(key=lambda suspect: -suspect.clearness)
     error = replay_error(graph)

@@ -16,7 +16,7 @@ from dashboard import Run, open_run
 from dashboard.analysis.device_view import rank_as_its_device_ran
 from dashboard.analysis.operations import operations
 from dashboard.analysis.replay.own_work import innermost_spans
-from dashboard.analysis.replay.strands import Strand, strands_of
+from dashboard.analysis.replay.strands import Strand, operations_as_devices_ran, strands_of
 from dashboard.analysis.steps import step_windows
 from dashboard.runs import open as opening
 from dashboard.runs import packed, part
@@ -141,6 +141,10 @@ def test_strands_of_stretches_are_those_of_the_whole_rank(runs: list[tuple[Run, 
     stretches = ((0, 1), (3,), (5, 6))
     for whole, parted in runs:
         view = rank_as_its_device_ran(alone(whole, 0), 0)
+        told = operations_as_devices_ran(parted, (1, 3, 6))
+        expected = operations(view, (1, 3, 6))
+        assert told["start"].to_pylist() == expected["start"].to_pylist()
+        assert sorted(map(str, told.to_pylist())) == sorted(map(str, expected.to_pylist()))
         for steps, strands in zip(stretches, strands_of(parted, [0], stretches), strict=True):
             windows = step_windows(view, steps, ranks=[0])
             ends = (windows["start"][-1].as_py() + windows["duration"][-1].as_py(),)
@@ -149,14 +153,14 @@ def test_strands_of_stretches_are_those_of_the_whole_rank(runs: list[tuple[Run, 
             inside = pc.and_(
                 pc.less_equal(spans["start"], reach[1]), pc.greater_equal(spans["end"], reach[0])
             )
-            expected = Strand(
+            of_whole = Strand(
                 windows=windows,
                 operations=operations(view, ranks=[0], within=[reach]),
                 spans=spans.filter(inside),
             )
             for name in Strand.__slots__:
                 found: pa.Table = getattr(strands[0], name)
-                assert found.to_pylist() == getattr(expected, name).to_pylist(), name
+                assert found.to_pylist() == getattr(of_whole, name).to_pylist(), name
 
 
 def test_a_longer_rank_has_no_more_of_it_unpacked(
