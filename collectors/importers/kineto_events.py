@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,6 +42,11 @@ _LAUNCHES: Final = frozenset(
     ("cuda_runtime", "cuda_driver", "runtime", "driver", "hip_runtime", "privateuse1_runtime")
 )
 _OPERATORS: Final = frozenset(("cpu_op", "operator"))
+TOLD: Final = (
+    *(METADATA, "dtype", "In msg nelems", "Out msg nelems", "Src Rank", "Dst Rank", "Group size"),
+    *("Process Group Name", "Process Group Description", "Process Group Ranks"),
+)
+"""Arguments that say what an operation is."""
 WAITS: Final = ("wait", "wait_tensor")
 """How names of waits end."""
 _STEP: Final = re.compile(r"ProfilerStep\s*#\s*(\d{1,9})")
@@ -173,7 +179,7 @@ class KinetoEvents:
         kernels: device work; lane: (device, stream) of `streams`.
         is_copy: by row of `kernels`, whether it is a copy or a memset.
         calls, carried: operations of process groups, and the kernels that carry them out.
-        said: the different events of these, each once, without the numbers of its own.
+        said: what the different events of these say, each once: name, and the arguments in `TOLD`.
         steps: (number, start, duration, thread) of each ProfilerStep.
         memory: time, bytes allocated and bytes reserved (-1: unknown), in turn.
         threads: names by thread id.
@@ -325,7 +331,7 @@ class KinetoEvents:
         if not len(rows):
             return rows
         numbers = self._texts.numbers(events.described(rows))
-        new = list(map(json.loads, self._texts.words[len(self.said) :]))
+        new = [_told(json.loads(text)) for text in self._texts.words[len(self.said) :]]
         self.said += new
         self._are_operations += map(is_operation, new)
         return numbers
@@ -357,6 +363,16 @@ class KinetoEvents:
     def _leave_out(self, what: str, count: int) -> None:
         if count and (what in self.left_out or len(self.left_out) < 100):
             self.left_out[what] = self.left_out.get(what, 0) + count
+
+
+def _told(event: Event) -> Event:
+    """What counts of an event; equal words are one object, since there may be a million events."""
+    arguments = arguments_of(event)
+    kept = {key: arguments[key] for key in TOLD if key in arguments}
+    for key, value in kept.items():
+        if isinstance(value, str):
+            kept[key] = sys.intern(value)
+    return {"name": event.get("name", ""), "args": kept}
 
 
 def is_operation(event: Event) -> bool:
