@@ -2,8 +2,8 @@
 
 At the end of its block it is removed. A process that is killed cannot do so; the next one that
 wants such a folder does. Which are left over, a lock tells that the kernel lets go of with its
-process; where the file system has no locks, they stay. So do those of other hosts, and of before
-this one was started anew: several may share the directory, and see only their own locks.
+process; where the file system has no locks, they stay. So do for a week those of other hosts, and
+of before this one was started anew: several may share the directory, and see only their own locks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import Final
 
 _PREFIX: Final = "rankscope-scratch-"
 _LOCK: Final = "in-use.lock"
+_ABANDONED_S: Final = 7 * 86_400
+"""No import and no `gather` takes so long."""
 
 
 def _prefix() -> str:
@@ -51,9 +54,13 @@ def scratch() -> Iterator[Path]:
 
 
 def _remove_left() -> None:
-    """Remove the folders of this user and host that nobody holds any more."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{_prefix()}*/{_LOCK}"):
+    """Remove the folders of this user that nobody holds any more."""
+    of_this_host = _prefix()
+    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
         with contextlib.suppress(OSError):
+            is_old = time.time() - lock.stat().st_mtime > _ABANDONED_S
+            if not (is_old or lock.parent.name.startswith(of_this_host)):
+                continue
             if lock.parent.lstat().st_uid == os.getuid():
                 with lock.open("r+b") as held:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

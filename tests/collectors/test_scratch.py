@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -73,11 +75,17 @@ def test_one_that_has_no_lock_is_left_alone(
     assert not ours.exists()
 
 
-def test_that_of_another_host_is_left_alone(temporary: Path) -> None:
-    """Its locks may not be seen here, where they share the directory."""
+def test_that_of_another_host_is_left_alone_for_a_week(temporary: Path) -> None:
+    """Its locks may not be seen here, where they share the directory. So may those of before this
+    host was started anew.
+    """
     theirs = temporary / "rankscope-scratch-4f1c0d3a-held"
     theirs.mkdir()
     (theirs / "in-use.lock").touch()
     with scratch() as ours:
         assert theirs.is_dir()
         assert ours.name.startswith("rankscope-scratch-")
+    week_ago = time.time() - 8 * 86_400
+    os.utime(theirs / "in-use.lock", (week_ago, week_ago))
+    with scratch():
+        assert not theirs.exists()
