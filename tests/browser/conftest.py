@@ -185,9 +185,9 @@ class Tab:
         return self.page
 
     def open_timeline(self, query: str = "") -> Page:
-        """The timeline, once it has its first window."""
+        """The timeline, once it has the events of its window, and not only those of the run."""
         page = self.open(f"/timeline{query}")
-        page.wait_for_selector("#timeline[data-ready=true]")
+        page.wait_for_selector("#timeline[data-ready=true][data-fetched]")
         return page
 
     def watch(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page
 
+from tests.browser.reading import wait_until_drawn
 from tests.browser.timeline_page import until
 
 Place = tuple[float, float]
@@ -14,7 +15,7 @@ def click_figure(page: Page, figure: str, mark: Locator, across: float = 1 / 2) 
 
     across: which part of the mark's width the place is from its left; it is in its upper half.
     """
-    wait_until_it_listens(page, figure)
+    wait_until_drawn(page)
     label = page.locator(f"#{figure} .hoverlayer .hovertext").first
 
     def hovered() -> Place | None:
@@ -25,16 +26,6 @@ def click_figure(page: Page, figure: str, mark: Locator, across: float = 1 / 2) 
 
     at = until(page, hovered)
     page.mouse.click(*at)
-
-
-def wait_until_it_listens(page: Page, figure: str) -> None:
-    """Until the figure has been drawn, fitted into its box and bound to the page.
-
-    Dash marks a figure as pending until all of this is done.
-    """
-    drawn = page.locator(f"#{figure} .js-plotly-plot:not(.dash-graph--pending) .main-svg")
-    expect(drawn.first).to_be_visible()
-    expect(page.locator("#shell-page[data-dash-is-loading=true]")).to_have_count(0)
 
 
 def place(mark: Locator, across: float = 1 / 2) -> Place:

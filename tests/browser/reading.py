@@ -8,6 +8,23 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 
+def wait_until_drawn(page: Page) -> None:
+    """Until every figure is drawn, fitted into its box and bound to the page.
+
+    Dash marks a figure as pending until all of this is done. A figure has a button to save it,
+    which is there before.
+    """
+    page.wait_for_function(
+        """() => {
+          const drawn = ".js-plotly-plot:not(.dash-graph--pending) .main-svg";
+          return [...document.querySelectorAll("button[data-save=svg]")].every(
+            ({ dataset }) => document.querySelector(`#${dataset.graph} ${drawn}`),
+          );
+        }"""
+    )
+    expect(page.locator("#shell-page[data-dash-is-loading=true]")).to_have_count(0)
+
+
 def traces(page: Page, figure: str) -> dict[str, dict[str, Any]]:
     """The traces that plotly has drawn in the figure with that id, by name."""
     plot = page.locator(f"#{figure} .js-plotly-plot")

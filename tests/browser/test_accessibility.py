@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from dashboard.pages.app import PAGES
-from tests.browser.conftest import PATIENCE_MS, Tab
+from tests.browser.conftest import Tab, new_context
+from tests.browser.reading import wait_until_drawn
 
 GRAVE = ("serious", "critical")
 VIEW = "run=3&vs=2"
@@ -20,8 +21,7 @@ VIEW = "run=3&vs=2"
 @pytest.fixture(scope="module")
 def laptop(browser: Browser, address: str) -> Iterator[Tab]:
     """One tab for all pages: starting one takes longer than looking at a page."""
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
-    context.set_default_timeout(PATIENCE_MS)
+    context = new_context(browser, viewport={"width": 1280, "height": 720})
     yield Tab(context.new_page(), address)
     context.close()
 
@@ -30,7 +30,8 @@ def laptop(browser: Browser, address: str) -> Iterator[Tab]:
 @pytest.mark.parametrize("path", [page.PATH for page in PAGES])
 def test_a_page_has_no_grave_fault(laptop: Tab, path: str, theme: str) -> None:
     shown = laptop.open(f"{path}?{VIEW}" + ("&theme=dark" if theme == "dark" else ""))
-    shown.wait_for_function("!document.querySelector('.js-plotly-plot:empty')")
+    wait_until_drawn(shown)
+    expect(shown.locator("#shell-page")).to_have_css("opacity", "1")  # faded while it loads
     found: list[dict[str, Any]] = Axe().run(shown).response["violations"]
     grave = {
         fault["id"]: [node["html"][:120] for node in fault["nodes"][:3]]

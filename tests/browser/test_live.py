@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from dashboard.run import Run, open_run
 from dashboard.runs.follow import Follower
-from tests.browser.conftest import PATIENCE_MS, Tab, served
+from tests.browser.conftest import PATIENCE_MS, Tab, new_context, served
 from tests.support.launching import ROOT, environment
 from tests.test_repo.markdown import ROOT as REPO
 
@@ -55,13 +55,19 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
 
 @pytest.fixture(scope="module")
 def live(browser: Browser, recording: Recording) -> Iterator[Tab]:
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
-    context.set_default_timeout(PATIENCE_MS)
+    context = new_context(browser, viewport={"width": 1280, "height": 720})
     tab = Tab(context.new_page(), recording.address)
     tab.watch()
     yield tab
     context.close()
     assert tab.complaints == []
+
+
+def open_timeline(live: Tab) -> Page:
+    """Not the events of its window as well: they are asked for anew whenever the run has grown."""
+    page = live.open("/timeline")
+    page.wait_for_selector("#timeline[data-ready=true]")
+    return page
 
 
 def shown_range(page: Page) -> str:
@@ -81,7 +87,7 @@ def test_1_the_timeline_goes_on_until_it_is_moved(live: Tab) -> None:
     page = live.page
     page.route("**/_dash-layout", as_quiet)
     page.route("**/api/live", lambda route: route.fulfill(json={}))
-    live.open_timeline()
+    open_timeline(live)
     page.unroute_all()
     badge = page.locator("#shell-live")
     # Two processes import torch first.
@@ -118,7 +124,7 @@ def test_2_pages_are_laid_out_again(live: Tab) -> None:
 def test_3_when_nothing_comes_any_more_it_says_so_and_shows_all(
     live: Tab, recording: Recording
 ) -> None:
-    page = live.open_timeline()
+    page = open_timeline(live)
     recording.training.terminate()
     recording.training.wait()
     run = open_run(recording.path)

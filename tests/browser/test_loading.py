@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Tab
+from tests.browser.timeline_page import until
 
 pytestmark = pytest.mark.browser
 
@@ -39,6 +40,7 @@ class HeldBack:
 
 def test_it_says_that_it_reads_and_nothing_jumps_when_figures_come(tab: Tab) -> None:
     page = tab.page
+    page.clock.install()
     calls, scripts = HeldBack(page, CALLS), HeldBack(page, FIGURES)
     page.goto(f"{tab.address}/overview")
     loading = page.locator(".page-loading")
@@ -49,9 +51,10 @@ def test_it_says_that_it_reads_and_nothing_jumps_when_figures_come(tab: Tab) -> 
     below = page.locator("#overview-critical-path-table")
     expect(below).to_be_visible()
     expect(loading).to_have_count(0)
-    assert scripts.waiting, "the figures are not drawn yet"
+    until(page, lambda: scripts.waiting)  # the figures are not drawn yet
     before = below.bounding_box()
 
+    page.clock.fast_forward("01:00")  # also on a slow line
     scripts.release()
     expect(page.locator("#overview-steps .main-svg").first).to_be_visible()
     assert below.bounding_box() == before

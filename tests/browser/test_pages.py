@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from dashboard.pages.app import PAGES
 from tests.browser.conftest import Tab
+from tests.browser.reading import wait_until_drawn
 from tracer.schema import events_file
 
 pytestmark = pytest.mark.browser
@@ -27,6 +28,7 @@ def test_every_page_shows_every_sample_without_complaint(
         expect(shown.locator("a[aria-current=page]")).to_have_text(page.TITLE)
         expect(shown.locator("#shell-page .notice[role=alert]")).to_have_count(0)
         shown.wait_for_load_state("networkidle")
+        wait_until_drawn(shown)
         assert_all_can_be_saved(shown)
 
 

@@ -75,7 +75,9 @@ def test_the_steps_field_narrows_the_comparison(
 
 def test_operations_and_the_waterfall_name_the_slow_stage(tab: Tab, query: str) -> None:
     page = tab.open(f"/compare?{query}")
-    cells = page.locator("#compare-operations-table tbody tr").evaluate_all(
+    rows = page.locator("#compare-operations-table tbody tr")
+    expect(rows.first).to_be_visible()
+    cells = rows.evaluate_all(
         "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
     )
     assert ["compute · backward · B", "2"] in [row[:2] for row in cells]

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import STEPS, Tab
-from tests.browser.pointing import click_figure, place, wait_until_it_listens
-from tests.browser.reading import traces
+from tests.browser.pointing import click_figure, place
+from tests.browser.reading import traces, wait_until_drawn
 from tests.browser.timeline_page import until
 
 pytestmark = pytest.mark.browser
@@ -53,7 +53,7 @@ def test_a_click_on_a_step_draws_its_schedule(tab: Tab) -> None:
 def test_a_click_counts_that_comes_soon_after_a_movement(tab: Tab) -> None:
     """plotly.js loses those in which it would hover while the button is down."""
     page = tab.open("/pipeline")
-    wait_until_it_listens(page, "pipeline-heatmap")
+    wait_until_drawn(page)
     cells = page.locator("#pipeline-heatmap .nsewdrag")
 
     def press(step: int) -> None:
@@ -77,7 +77,7 @@ def test_a_click_counts_that_comes_soon_after_a_movement(tab: Tab) -> None:
 
 def test_a_drag_zooms_and_is_no_click(tab: Tab) -> None:
     page = tab.open("/pipeline")
-    wait_until_it_listens(page, "pipeline-heatmap")
+    wait_until_drawn(page)
     cells = page.locator("#pipeline-heatmap .nsewdrag")
     from_, to = place(cells, FIRST), place(cells, 3 * FIRST)
     plot = page.locator("#pipeline-heatmap .js-plotly-plot")

@@ -75,6 +75,7 @@ def test_other_plans_and_layouts_are_listed_with_the_recorded_one(
     tab: Tab, sample_runs: list[Path]
 ) -> None:
     page = tab.open(f"/whatif?run={_number(sample_runs)}")
+    expect(page.locator(".data-table")).to_have_count(2)
     plans, layouts = page.locator(".data-table").all()
     assert plans.locator("tbody tr").first.inner_text().split()[:3] == ["1F1B", "8", "1"]
     assert "ZBVZeroBubble" in plans.inner_text()

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from playwright.sync_api import Browser
 
 from dashboard.cli.command_line import rankscope
-from tests.browser.conftest import SAMPLES
+from tests.browser.conftest import SAMPLES, new_context
 from tests.support.toy import Event, write_run
 from tracer.errors import UsageError
 
@@ -25,11 +25,7 @@ def write(run: Path, page: Path, *more: str) -> str:
 def test_it_draws_without_asking_for_anything(browser: Browser, tmp_path: Path, theme: str) -> None:
     page_file = tmp_path / "report.html"
     write(SAMPLES / "pp4-1f1b-slow-stage", page_file, "--step", "1:4")
-    context = browser.new_context(
-        offline=True,
-        color_scheme=theme,
-        viewport={"width": 1280, "height": 720},  # type: ignore[arg-type]
-    )
+    context = new_context(browser, offline=True, color_scheme=theme)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
@@ -73,7 +69,7 @@ def test_names_of_a_run_are_text_and_no_markup(browser: Browser, tmp_path: Path)
     )
     page_file = tmp_path / "report.html"
     write(run, page_file)
-    context = browser.new_context(offline=True)
+    context = new_context(browser, offline=True)
     page = context.new_page()
     page.goto(page_file.as_uri())
     page.wait_for_selector(".js-plotly-plot .main-svg")

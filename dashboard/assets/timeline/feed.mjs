@@ -40,6 +40,7 @@ export class Feed {
     await this.take(source.window(wanted), (fresh) => {
       scene.reply = fresh;
       scene.stepsOf = stepsByRank(fresh);
+      this.t.root.dataset.fetched = `${fresh.start}-${fresh.end}`;
       this.hasGrown = false;
       picker.hoverAgain();
     });

@@ -34,6 +34,7 @@ export class Steps {
   /** `t` is the Timeline of timeline.mjs. */
   constructor(t) {
     this.t = t;
+    this.sorted = null; // the steps whose `middles` and `order` these are
   }
 
   /** Show the step before or after the one in the middle of the view; alone, with a margin. */
@@ -47,14 +48,24 @@ export class Steps {
     this.show(number[Math.min(number.length - 1, Math.max(0, to))]);
   }
 
-  /** Place of the step whose middle is nearest to a moment: steps of different ranks overlap, their
-   * middles follow each other. */
+  /** Place of the step whose middle is nearest to a moment: steps of different ranks overlap. */
   nearest(ns) {
-    const { start, end } = this.t.lanes.steps;
-    const middle = (i) => (start[i] + end[i]) / 2;
-    const next = firstPlace(start.length, (i) => middle(i) >= ns);
-    if (next === 0) return 0;
-    return next < start.length && middle(next) - ns < ns - middle(next - 1) ? next : next - 1;
+    this.sort();
+    const { middles, order } = this;
+    const middle = (i) => middles[order[i]];
+    const next = firstPlace(order.length, (i) => middle(i) >= ns);
+    const isNext = next === 0 || (next < order.length && middle(next) - ns < ns - middle(next - 1));
+    return order[isNext ? next : next - 1];
+  }
+
+  /** The steps by their middles. By their numbers these are not in order where clocks are not
+   * aligned and a rank ends before the others: a step of fewer ranks is shorter at one side. */
+  sort() {
+    const { steps } = this.t.lanes;
+    if (this.sorted === steps) return;
+    this.sorted = steps;
+    this.middles = Float64Array.from(steps.start, (start, i) => (start + steps.end[i]) / 2);
+    this.order = Uint32Array.from(steps.start, (_, i) => i).sort((a, b) => this.middles[a] - this.middles[b]);
   }
 
   /** A click on the axis shows the step that is there: of the rank at the top, which the axis
