@@ -9,7 +9,7 @@ kernel of each name, for there kernels are work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -29,26 +29,29 @@ from tracer.schema import EVENT_SCHEMA
 
 if TYPE_CHECKING:
     Flags = npt.NDArray[np.bool_]
+    Ints = npt.NDArray[np.int64]
 
 _Span: TypeAlias = tuple[int, int]
 """Begin and end, ns on the common clock."""
 
 _TIMES: Final = ("start", "duration", "step")
 _OF_OPERATIONS: Final = ("kind", "correlation")
+_OF_TIMES: Final = ("start", "duration", *_OF_OPERATIONS)
 _TOLD_BY: Final = ("kind", "lane", "correlation")
 _FEW: Final = 4
 """A part is read in place of the whole where it has at most so-manieth of the steps."""
+MANY_EVENTS: Final = 250_000
+"""Of a rank that is read in part: fewer are read once for all that is asked of them."""
+_BATCHES: Final = 16
+"""Record batches, unpacked together where some rows of many are chosen."""
 _GROUPS: Final = 64
 """Of a packed rank, looked through together: a million events."""
 COLUMNS: Final = tuple(name for name in EVENT_SCHEMA.names if name not in ("count", "flops"))
 """What the analyses of a part look at."""
 
 
-def part_of(
-    run: Recording, rank: int, steps: Sequence[int], *, whole_operations: bool = False
-) -> Recording:
-    """The part of one rank in these of its complete steps; with `whole_operations` also what went
-    on while an operation of these steps did, which may have begun before and be waited for later.
+def part_of(run: Recording, rank: int, steps: Sequence[int]) -> Recording:
+    """The part of one rank in these of its complete steps.
 
     Raises:
         DamagedTrace: the rank's file is damaged, or has changed since the run was opened.
@@ -56,7 +59,135 @@ def part_of(
     whole = len(steps) == len(run.steps)
     if whole:
         return _of(run, rank, _all(run, rank), steps)
-    return _of(run, rank, _rows(run, rank, steps, whole_operations=whole_operations), steps)
+    return _of(run, rank, _rows(run, rank, steps), steps)
+
+
+def around_stretches(run: Recording, rank: int, stretches: Sequence[Sequence[int]]) -> Recording:
+    """No less than the parts of one rank in some stretches of steps, and what went on while an
+    operation of these did, which may have begun before and be waited for later; of a rank with few
+    events all of them, in all steps.
+
+    Raises:
+        DamagedTrace: the rank's file is damaged, or has changed since the run was opened.
+    """
+    tables = run.tables
+    is_long = run.event_count > MANY_EVENTS * len(run.ranks)
+    contents = tables.contents(rank) if is_long and isinstance(tables, StreamTables) else None
+    wanted = sorted({step for steps in stretches for step in steps})
+    if contents is None or not isinstance(tables, StreamTables) or wanted == [*run.steps]:
+        return part_of(run, rank, run.steps)
+    return _of(run, rank, _rows_around(run, tables, rank, contents, stretches), wanted)
+
+
+def _rows_around(
+    run: Recording,
+    tables: StreamTables,
+    rank: int,
+    contents: Contents,
+    stretches: Sequence[Sequence[int]],
+) -> pa.Table:
+    """All stretches at once, some record batches at a time: of hundreds of stretches each alone
+    would be as many looks at the rank.
+    """
+    read = partial(_some_at_a_time, tables, rank)
+    clock = run.clock.maps[rank]
+    lie = clock.to_common(contents.first) - run.begin, clock.to_common(contents.last) - run.begin
+
+    def near(spans: Ints) -> set[int]:
+        reaching = _reach_into_one(*lie, spans) & (contents.first <= contents.last)
+        return set(np.flatnonzero(reaching).tolist())
+
+    def shared(spans: Ints) -> pa.Array:
+        parts = [_shared(t, _into_one(t, spans)) for t in read(_OF_TIMES, near(spans))]
+        return pc.unique(pa.chunked_array(parts, pa.int64()))
+
+    spans = _spans(read, contents, stretches)
+    operations = shared(spans)
+    found = near(spans).union(contents.with_correlations(numpy_numbers(operations, null=0)))
+    extents = [_extents(t.filter(_belongs(t, operations))) for t in read(_OF_TIMES, found)]
+    wider = _merged(np.concatenate([spans, *extents]))
+    if not np.array_equal(wider, spans):
+        spans, operations = wider, shared(wider)
+    found = near(spans).union(
+        contents.deciding, contents.with_correlations(numpy_numbers(operations, null=0))
+    )
+    parts = []
+    for table in read(COLUMNS, found):
+        chosen = _into_one(table, spans) | _flags(_belongs(table, operations))
+        deciding = _deciding(table, is_imported=run.meta.source is not None)
+        chosen[[*deciding.values()]] = True  # of these batches: more than of the rank
+        parts.append(table.filter(bool_array(chosen)))
+    if not parts:
+        return tables.batches(rank, COLUMNS, ())
+    rows = pa.concat_tables(parts).unify_dictionaries()
+    return rows.take(number_array(np.argsort(numbers(rows["start"]), kind="stable")))
+
+
+def _some_at_a_time(
+    tables: StreamTables, rank: int, columns: Collection[str], batches: Collection[int]
+) -> Iterator[pa.Table]:
+    wanted = sorted(batches)
+    for first in range(0, len(wanted), _BATCHES):
+        yield tables.batches(rank, columns, wanted[first : first + _BATCHES])
+
+
+def _spans(
+    read: Callable[[Collection[str], Collection[int]], Iterator[pa.Table]],
+    contents: Contents,
+    stretches: Sequence[Sequence[int]],
+) -> Ints:
+    """Of each stretch, from the first start to the last end of its events; see `_merged`."""
+    wanted = np.array(sorted({step for steps in stretches for step in steps}), np.int64)
+    limits = np.iinfo(np.int64)
+    first, last = np.full(len(wanted), limits.max), np.full(len(wanted), limits.min)
+    for table in read(_TIMES, contents.with_steps(wanted.tolist())):
+        step, start = numbers(table["step"], null=-1), numbers(table["start"])
+        place = np.minimum(np.searchsorted(wanted, step), len(wanted) - 1)
+        mine = wanted[place] == step
+        np.minimum.at(first, place[mine], start[mine])
+        np.maximum.at(last, place[mine], (start + numbers(table["duration"]))[mine])
+    places = [np.searchsorted(wanted, np.array(steps, np.int64)) for steps in stretches]
+    spans = np.array([(first[p].min(), last[p].max()) for p in places], np.int64).reshape(-1, 2)
+    return _merged(spans[spans[:, 0] <= spans[:, 1]])
+
+
+def _extents(events: pa.Table) -> Ints:
+    """From the first start to the last end of what is here of each operation."""
+    start = numbers(events["start"])
+    known, of = np.unique(numbers(events["correlation"]), return_inverse=True)
+    limits = np.iinfo(np.int64)
+    first, last = np.full(len(known), limits.max), np.full(len(known), limits.min)
+    np.minimum.at(first, of, start)
+    np.maximum.at(last, of, start + numbers(events["duration"]))
+    return np.stack([first, last], axis=1)
+
+
+def _merged(spans: Ints) -> Ints:
+    """In order, those that touch as one.
+
+    `[[5, 9], [0, 2], [8, 12]]` → `[[0, 2], [5, 12]]`
+    """
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    until = np.maximum.accumulate(spans[:, 1])
+    begins = np.flatnonzero(
+        np.append(np.ones(min(len(spans), 1), np.bool_), spans[1:, 0] > until[:-1])
+    )
+    ends = np.append(begins[1:], len(spans))[: len(begins)] - 1
+    return np.stack([spans[begins, 0], until[ends]], axis=1)
+
+
+def _into_one(events: pa.Table, spans: Ints) -> Flags:
+    start = numbers(events["start"])
+    return _reach_into_one(start, start + numbers(events["duration"]), spans)
+
+
+def _reach_into_one(start: Ints, end: Ints, spans: Ints) -> Flags:
+    """What reaches into one of the spans; see `_merged`."""
+    if not len(spans):
+        return np.zeros(len(start), np.bool_)
+    at = np.searchsorted(spans[:, 0], end, side="right") - 1
+    found: Flags = (at >= 0) & (spans[at, 1] >= start)
+    return found
 
 
 def alone(run: Recording, rank: int) -> Recording:
@@ -97,16 +228,11 @@ def _all(run: Recording, rank: int) -> pa.Table:
     return run.events(ranks=[rank], columns=COLUMNS)
 
 
-def _rows(
-    run: Recording, rank: int, steps: Collection[int], *, whole_operations: bool = False
-) -> pa.Table:
+def _rows(run: Recording, rank: int, steps: Collection[int]) -> pa.Table:
     is_imported = run.meta.source is not None
     of_steps, around = _ways_to_read(run, rank, is_imported=is_imported)
     span = _span(of_steps(steps), steps)
     table = around(span)
-    if whole_operations and span is not None:
-        wider = _of_operations(table, span)
-        table, span = (around(wider), wider) if wider != span else (table, span)
     reaching = _reaching_into(table, span)
     return table.filter(bool_array(_chosen(table, reaching, span, is_imported=is_imported)))
 
@@ -142,7 +268,7 @@ def _batches_around(
 ) -> set[int]:
     """The record batches in which all lies that is chosen."""
     near = contents.within(run.clock.maps[rank], run.begin + span[0], run.begin + span[1])
-    events = tables.batches(rank, ("start", "duration", *_OF_OPERATIONS), near)
+    events = tables.batches(rank, _OF_TIMES, near)
     shared = _shared(events, _reaching_into(events, span))
     further = set(contents.with_correlations(numpy_numbers(shared, null=0))).difference(near)
     belonging = {
@@ -160,7 +286,7 @@ def _groups_around(tables: PackedTables, rank: int, span: _Span, *, is_imported:
     packed = tables.rank(rank)
     ends = np.cumsum(packed.lengths)
     near = np.array(tables.groups_within(rank, *span), np.int64)
-    events = tables.groups(rank, ("start", "duration", *_OF_OPERATIONS), near.tolist())
+    events = tables.groups(rank, _OF_TIMES, near.tolist())
     reaching = _reaching_into(events, span)
     of_near = np.repeat(near, np.array(packed.lengths, np.int64)[near])
     found = set(of_near[reaching].tolist())
@@ -186,17 +312,6 @@ def _span(events: pa.Table, steps: Collection[int]) -> _Span | None:
         return None
     ends = pc.add(mine["start"], mine["duration"])
     return pc.min(mine["start"]).as_py(), pc.max(ends).as_py()
-
-
-def _of_operations(events: pa.Table, span: _Span) -> _Span:
-    """From the first start to the last end of the operations that reach into the span, or its own.
-
-    span 100..200; all_reduce 90..110, waited for 205..260 → 90..260
-    """
-    mine = events.filter(_belongs(events, _shared(events, _reaching_into(events, span))))
-    start = numbers(mine["start"])
-    end = start + numbers(mine["duration"])
-    return int(start.min(initial=span[0])), int(end.max(initial=span[1]))
 
 
 def _reaching_into(events: pa.Table, span: _Span | None) -> Flags:

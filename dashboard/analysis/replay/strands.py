@@ -20,7 +20,7 @@ from dashboard.analysis.operations import operations
 from dashboard.analysis.replay.own_work import innermost_spans
 from dashboard.analysis.replay.replayed_steps import Stretch, stretches_of
 from dashboard.analysis.steps import step_windows
-from dashboard.runs.part import part_of
+from dashboard.runs.part import around_stretches
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -47,29 +47,34 @@ def strands_of(
     """Of each stretch, those of `ranks`."""
     found: list[dict[int, Strand]] = [{} for _ in stretches]
     for rank in ranks:
-        for strands, steps in zip(found, stretches, strict=True):
-            strands[rank] = _strand(run, rank, steps)
+        view = _as_its_device_ran(run, rank, stretches)
+        every = step_windows(view, [step for steps in stretches for step in steps], ranks=[rank])
+        windows = [_of_steps(every, steps) for steps in stretches]
+        reach = [_reach(table) for table in windows]
+        issued = operations(view, ranks=[rank], within=reach)
+        spans = innermost_spans(view, rank, reach)
+        for strands, mine, span in zip(found, windows, reach, strict=True):
+            strands[rank] = Strand(
+                windows=mine,
+                operations=issued.filter(_between(issued["start"], issued["start"], span)),
+                spans=spans.filter(_between(spans["start"], spans["end"], span)),
+            )
     return found
 
 
 def operations_as_devices_ran(run: Recording, steps: Sequence[int]) -> pa.Table:
-    """The `operations` of those steps as devices carried them out, of which a stretch of a rank is
-    in memory at a time; nothing of what they were is read where no device did.
+    """The `operations` of those steps as devices carried them out; of a long rank only these
+    steps are read.
     """
     if not any(differs_on_its_device(run, rank) for rank in run.ranks):
         return operations(run, steps)
     found = []
     for rank in run.ranks:
-        stretches = stretches_of(steps, run.steps) if differs_on_its_device(run, rank) else ()
-        of_rank = [
-            _of_steps(operations(_as_its_device_ran(run, rank, stretch), steps), stretch)
-            for stretch in stretches
-        ]
-        found.append(
-            pa.concat_tables(of_rank).sort_by("start")
-            if of_rank
-            else operations(run, steps, ranks=[rank])
-        )
+        if differs_on_its_device(run, rank):
+            view = _as_its_device_ran(run, rank, stretches_of(steps, run.steps))
+        else:
+            view = run
+        found.append(operations(view, steps, ranks=[rank]))
     return pa.concat_tables(found).combine_chunks()
 
 
@@ -77,27 +82,17 @@ def _of_steps(table: pa.Table, steps: Stretch) -> pa.Table:
     return table.filter(pc.is_in(table["step"], pa.array(steps, pa.int32())))
 
 
-def _as_its_device_ran(run: Recording, rank: int, steps: Stretch) -> Recording:
-    """Read with the step before: when that was over decides when the first one began. And with what
-    the device did while operations went on, which decides what the host waited for.
+def _as_its_device_ran(run: Recording, rank: int, stretches: Sequence[Stretch]) -> Recording:
+    """Each stretch is read with the step before: when that was over decides when the first one
+    began.
     """
-    before = [step for step in run.steps if step < steps[0]][-1:]
-    part = part_of(run, rank, (*before, *steps), whole_operations=True)
+    places = [run.steps.index(steps[0]) for steps in stretches]
+    before = [run.steps[max(place - 1, 0) : place] for place in places]
+    part = around_stretches(
+        run, rank, [(*led, *steps) for led, steps in zip(before, stretches, strict=True)]
+    )
     same_lanes(run, part, rank)
     return rank_as_its_device_ran(part, rank)
-
-
-def _strand(run: Recording, rank: int, steps: Stretch) -> Strand:
-    view = _as_its_device_ran(run, rank, steps)
-    windows = step_windows(view, steps, ranks=[rank])
-    reach = _reach(windows)
-    issued = operations(view, ranks=[rank], within=[reach])
-    spans = innermost_spans(view, rank, [reach])
-    return Strand(
-        windows=windows,
-        operations=issued,
-        spans=spans.filter(_between(spans["start"], spans["end"], reach)),
-    )
 
 
 def _reach(windows: pa.Table) -> tuple[int, int]:

@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from dashboard import Run, open_run
 from dashboard.analysis.device_view import rank_as_its_device_ran
 from dashboard.analysis.operations import operations
 from dashboard.analysis.replay.own_work import innermost_spans
-from dashboard.analysis.replay.strands import Strand, operations_as_devices_ran, strands_of
+from dashboard.analysis.replay.strands import operations_as_devices_ran, strands_of
 from dashboard.analysis.steps import step_windows
 from dashboard.runs import open as opening
 from dashboard.runs import packed, part
 from dashboard.runs.gather import gather, survey
 from dashboard.runs.packed_tables import PackedTables
-from dashboard.runs.part import alone, part_of
+from dashboard.runs.part import alone, around_stretches, part_of
 from dashboard.runs.stores import store_at
 from dashboard.runs.stream_tables import StreamTables
 from tests.support.toy import Event
@@ -123,12 +122,8 @@ def test_a_part_is_that_of_the_whole(
         assert isinstance(fetched.tables, PackedTables)
         for steps in ([0], [2, 5], [99]):
             for run in (parted, fetched):
-                for wider in (False, True):
-                    expected, found = (
-                        part_of(of, 0, steps, whole_operations=wider).tables[0]
-                        for of in (whole, run)
-                    )
-                    assert found.to_pylist() == expected.to_pylist()
+                expected = part_of(whole, 0, steps).tables[0].to_pylist()
+                assert part_of(run, 0, steps).tables[0].to_pylist() == expected
             kinds: dict[str, Any] = {
                 "kinds": ("wait", "forward"),
                 "columns": ("start", "step", "name"),
@@ -137,30 +132,33 @@ def test_a_part_is_that_of_the_whole(
             assert chosen.to_pylist() == whole.events(steps=steps, **kinds).to_pylist()
 
 
-def test_strands_of_stretches_are_those_of_the_whole_rank(runs: list[tuple[Run, Run]]) -> None:
-    stretches = ((0, 1), (3,), (5, 6))
+def test_strands_of_stretches_are_those_of_the_whole_rank(
+    runs: list[tuple[Run, Run]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stretches = ((0, 1), (4,), (6,))
+    monkeypatch.setattr(part, "MANY_EVENTS", 0)
     for whole, parted in runs:
         view = rank_as_its_device_ran(alone(whole, 0), 0)
-        told = operations_as_devices_ran(parted, (1, 3, 6))
-        expected = operations(view, (1, 3, 6))
-        assert told["start"].to_pylist() == expected["start"].to_pylist()
-        assert sorted(map(str, told.to_pylist())) == sorted(map(str, expected.to_pylist()))
-        for steps, strands in zip(stretches, strands_of(parted, [0], stretches), strict=True):
-            windows = step_windows(view, steps, ranks=[0])
-            ends = (windows["start"][-1].as_py() + windows["duration"][-1].as_py(),)
-            reach = (windows["start"][0].as_py(), *ends)
-            spans = innermost_spans(view, 0, [reach])
-            inside = pc.and_(
-                pc.less_equal(spans["start"], reach[1]), pc.greater_equal(spans["end"], reach[0])
-            )
-            of_whole = Strand(
-                windows=windows,
-                operations=operations(view, ranks=[0], within=[reach]),
-                spans=spans.filter(inside),
-            )
-            for name in Strand.__slots__:
-                found: pa.Table = getattr(strands[0], name)
-                assert found.to_pylist() == getattr(of_whole, name).to_pylist(), name
+        told = operations_as_devices_ran(parted, (1, 4, 6))
+        assert told.to_pylist() == operations(view, (1, 4, 6)).to_pylist()
+        windows = [step_windows(view, steps, ranks=[0]) for steps in stretches]
+        reach = [_reach(table) for table in windows]
+        issued = operations(view, ranks=[0], within=reach)
+        spans = innermost_spans(view, 0, reach)
+        found = strands_of(parted, [0], stretches)
+        for strands, mine, (begin, end) in zip(found, windows, reach, strict=True):
+            assert strands[0].windows.to_pylist() == mine.to_pylist()
+            assert strands[0].operations.to_pylist() == [
+                row for row in issued.to_pylist() if begin <= row["start"] <= end
+            ]
+            assert strands[0].spans.to_pylist() == [
+                row for row in spans.to_pylist() if row["start"] <= end and row["end"] >= begin
+            ]
+
+
+def _reach(windows: pa.Table) -> tuple[int, int]:
+    rows = windows.to_pylist()
+    return rows[0]["start"], rows[-1]["start"] + rows[-1]["duration"]
 
 
 def test_a_longer_rank_has_no_more_of_it_unpacked(
@@ -168,6 +166,7 @@ def test_a_longer_rank_has_no_more_of_it_unpacked(
 ) -> None:
     monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
     monkeypatch.setattr(opening.recalled, "__kwdefaults__", {"kept_bytes": 0})
+    monkeypatch.setattr(part, "MANY_EVENTS", 0)
     rows: list[int] = []
     read = read_stream
 
@@ -190,5 +189,6 @@ def test_a_longer_rank_has_no_more_of_it_unpacked(
         assert part_of(run, 0, [7]).event_count == 13
         rows.clear()
         part_of(run, 0, [count - 2])
+        around_stretches(run, 0, [[4, 5], [count - 2]])
         most[count] = max(rows)
-    assert most == {20: 30, 200: 30}
+    assert most == {20: 70, 200: 70}
