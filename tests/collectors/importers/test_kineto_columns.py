@@ -321,3 +321,14 @@ def test_a_column_that_grows_holds_what_was_added(parts: list[list[int]]) -> Non
     expected = [value for part in parts for value in part]
     assert pickle.loads(pickle.dumps(column)).tolist() == column.tolist() == expected
     assert len(column) == len(expected)
+
+
+def test_layouts_are_forgotten_where_they_are_many(tmp_path: Path, reading: _Reading) -> None:
+    names = [letter * times for times in (1, 2, 3) for letter in "abcdefghijklmnopqrstuvwxyz"]
+    events = [GOOD | {"name": name, "ts": ts} for ts, name in enumerate(names * 4)]
+    path = tmp_path / "rank0.json"
+    path.write_text(json.dumps({"traceEvents": events}))
+    expected = reading.both(path, 3_000)
+    assert expected[0] == expected[1]
+    with patch.object(event_layouts, "_MOST", 5):
+        assert reading.both(path, 3_000) == expected
