@@ -17,6 +17,8 @@ from dashboard.figures.units import Unit, time_unit
 _ROW_PX: Final = 24
 _MOST_PX: Final = 640
 _FRAME_PX: Final = 110
+_NOTE_ROWS: Final = 1
+"""Room below the legend for what is written above the first row; the second run has its gap."""
 _BOX: Final = 0.86
 """Height of a box, of its row's."""
 
@@ -46,17 +48,18 @@ def steps_side_by_side(
     made.update_yaxes(
         tickvals=list(shown.values()),
         ticktext=[f"{name} · rank {rank}" for name, rank in shown],
-        range=[max(shown.values()) + 0.6, -0.6],
+        range=[max(shown.values()) + 0.6, -0.6 - _NOTE_ROWS],
         fixedrange=True,
         showgrid=False,
         zeroline=False,
     )
     made.update_xaxes(title_text=f"time in the step, {unit.label}", range=[0, longest * 1.005])
-    made.update_layout(height=_FRAME_PX + min(_ROW_PX * len(lanes), _MOST_PX))
+    made.update_layout(height=_FRAME_PX + min(_ROW_PX * (len(lanes) + _NOTE_ROWS), _MOST_PX))
     for name, found in courses.items():
         rows = [row for (of, _), row in shown.items() if of == name]
         end = (found.end - found.begin) / unit.size
-        _mark(made, f"{name}, all ranks: {end:,.1f} {unit.label}", end, rows, theme)
+        said = f"{name}, all ranks: {end:,.1f} {unit.label}"
+        _mark(made, said, end, rows, theme, side="left" if end < longest / 4 else "right")
     return made
 
 
@@ -91,12 +94,14 @@ def _boxes(
     )
 
 
-def _mark(made: go.Figure, said: str, end: float, rows: list[int], theme: Theme) -> None:
-    """A line at the end of the step, and how long it took."""
+def _mark(
+    made: go.Figure, said: str, end: float, rows: list[int], theme: Theme, *, side: str
+) -> None:
+    """A line at the end of the step, and how long it took; it is at that side of the words."""
     colour = SURFACES["muted"].on(theme)
     line = {"color": colour, "width": 1.5, "dash": "dot"}
     made.add_shape(type="line", x0=end, x1=end, y0=min(rows) - 0.5, y1=max(rows) + 0.5, line=line)
     made.add_annotation(
-        x=end, y=min(rows) - 0.5, text=said, showarrow=False, xanchor="right", yanchor="bottom",
+        x=end, y=min(rows) - 0.5, text=said, showarrow=False, xanchor=side, yanchor="bottom",
         font={"size": 11, "color": colour},
     )  # fmt: skip

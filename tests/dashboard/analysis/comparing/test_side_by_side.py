@@ -69,6 +69,8 @@ def test_both_runs_share_one_axis(tmp_path: Path) -> None:
         *(f"B · rank {rank}" for rank in range(4)),
     ]
     assert list(made.layout.yaxis.tickvals) == [0, 1, 2, 4, 5, 6, 7]
+    note = made.layout.annotations[0]
+    assert note.y - made.layout.yaxis.range[1] >= 1, "its own row, below the legend"
     assert made.layout.xaxis.title.text == "time in the step, ms"
     boxes = {trace.name: trace for trace in made.data}
     optimizer = boxes["optimizer"]
