@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from dashboard.run import Run, open_run
 from dashboard.runs.follow import Follower
-from tests.browser.conftest import PATIENCE_MS, Tab, new_context, served
+from tests.browser.conftest import Tab, new_context, served
 from tests.support.launching import ROOT, environment
 from tests.test_repo.markdown import ROOT as REPO
 
@@ -91,7 +91,7 @@ def test_1_the_timeline_goes_on_until_it_is_moved(live: Tab) -> None:
     page.unroute_all()
     badge = page.locator("#shell-live")
     # Two processes import torch first.
-    expect(badge).to_contain_text("Live · step", timeout=3 * PATIENCE_MS)
+    expect(badge).to_contain_text("Live · step")
     for _ in range(2):
         before = shown_range(page)
         expect(page.locator('[data-part="range"]')).not_to_have_text(before)

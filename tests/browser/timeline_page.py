@@ -13,12 +13,11 @@ from urllib.parse import parse_qs, urlparse
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import STEP, Tab
+from tests.browser.conftest import PATIENCE_MS, STEP, Tab
 
 GUTTER, AXIS = 132, 44
 FIRST_ROW_Y = AXIS + 25
 NESTED_ROW_Y = AXIS + 8 + 76 + 20  # below the gap above a rank and its first row
-PATIENCE_S = 60
 
 
 def query(page: Page) -> dict[str, str]:
@@ -110,8 +109,8 @@ _PIXELS = """async (canvas) => {
 
 
 def until(page: Page, met: Callable[[], Any]) -> Any:
-    """What `met` returns once it is true; a minute is for machines with much else to do."""
-    ends = time.monotonic() + PATIENCE_S
+    """What `met` returns once it is true."""
+    ends = time.monotonic() + PATIENCE_MS / 1_000
     while time.monotonic() < ends:
         found = met()
         if found:
