@@ -39,7 +39,7 @@ def load_arrow() -> None:
         try:
             import pyarrow  # noqa: F401 - it asks now
         finally:
-            del os.environ[_VARIABLE]
+            os.environ.pop(_VARIABLE, None)
 
 
 @contextlib.contextmanager

@@ -12,10 +12,14 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import os
+import pkgutil
 import sys
-import zipfile
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, SourcelessFileLoader
+from types import ModuleType
 from typing import Any
+
+_hosts: list[ModuleType] = []
+"""What was `__main__` before where that was not ours, as under cProfile: it goes on after us."""
 
 
 def run_script(path: str) -> None:
@@ -23,15 +27,19 @@ def run_script(path: str) -> None:
 
     Raises what the script raises, and ImportError where there is no `__main__.py`.
     """
-    file = os.path.abspath(path)
-    if os.path.isdir(file) or zipfile.is_zipfile(file):
-        sys.path[0] = file
+    file = os.path.join(os.getcwd(), path)
+    if pkgutil.get_importer(file) is not None:
+        if sys.flags.safe_path:
+            sys.path.insert(0, file)
+        else:
+            sys.path[0] = file
         spec = PathFinder.find_spec("__main__", [file])
         if spec is None:
             raise ImportError(f"no __main__.py in {path}")
         _run_found(spec)
         return
-    sys.path[0] = os.path.dirname(os.path.realpath(file))
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.realpath(file))
     if file.endswith(".pyc"):
         compiled = SourcelessFileLoader("__main__", file)
         _run(compiled.get_code("__main__"), __file__=file, __loader__=compiled)
@@ -46,6 +54,7 @@ def run_module(name: str) -> None:
 
     Raises what the module raises, and ImportError where there is none of that name.
     """
+    sys.argv[0] = "-m"  # while packages around it are imported
     spec = importlib.util.find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
         name = f"{name}.__main__"
@@ -73,8 +82,12 @@ def _run_found(spec: ModuleSpec) -> None:
 
 
 def _run(code: Any, **about: Any) -> None:
-    names = sys.modules["__main__"].__dict__
-    names.clear()  # of what started us
+    main = sys.modules["__main__"]
+    if getattr(main.__spec__, "name", None) != "tracer.__main__":
+        _hosts.append(main)
+        main = sys.modules["__main__"] = ModuleType("__main__")
+    names = main.__dict__
+    names.clear()  # of what called us
     names.update(
         __name__="__main__",
         __doc__=None,

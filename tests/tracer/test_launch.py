@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pstats
 from pathlib import Path
 
 from tests.support.launching import run_python
@@ -91,6 +92,33 @@ def test_what_a_script_holds_lives_as_long_as_without_us(tmp_path: Path) -> None
         assert traced.stdout == alone.stdout
         assert alone.stdout.count("True") == 3
         assert traced.stderr == alone.stderr == ""
+
+
+def test_a_profiler_around_us_goes_on_after_the_script(tmp_path: Path) -> None:
+    script, profile = tmp_path / "train.py", tmp_path / "profile"
+    script.write_text("import sys\nprint(sys.modules['__main__'].__dict__ is globals())\n1 / 0")
+    command = ("-m", "cProfile", "-o", profile, "-m", "tracer", "--out", tmp_path / "run", script)
+    done = run_python(*command, expect=1)
+
+    assert done.stdout == "True\n"
+    assert done.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
+    assert any(name == "<module>" for _, _, name in pstats.Stats(str(profile)).stats)  # type: ignore[attr-defined]
+
+
+def test_a_script_is_what_python_takes_for_one(tmp_path: Path) -> None:
+    """Not an archive, whatever it holds; and behind a link what the system finds there."""
+    (tmp_path / "real" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "sub")
+    (tmp_path / "train.py").write_text("print('the other one')")
+    (tmp_path / "real" / "train.py").write_text(
+        "import sys; print(sys.path[0], __file__, 'PK\\x05\\x06'); 'PK\5\6'"
+    )
+    for safe in ({}, {"PYTHONSAFEPATH": "1"}):
+        alone = run_python("link/../train.py", cwd=tmp_path, env=safe)
+        command = ("-m", "tracer", "--overwrite", "--out", "run", "link/../train.py")
+        traced = run_python(*command, cwd=tmp_path, env=safe)
+
+        assert traced.stdout == alone.stdout
 
 
 def test_a_plain_loop_has_steps_and_its_exception_passes(tmp_path: Path) -> None:
