@@ -90,7 +90,7 @@ def with_batches(stream: memoryview, chosen: Collection[int]) -> bytes:
     Raises:
         struct.error, IndexError: it has a message that makes no sense.
     """
-    parts, number = [], 0
+    parts, number, chosen = [], 0, frozenset(chosen)
     for message in messages(stream):
         is_batch = message.kind == BATCH
         if not is_batch or number in chosen:

@@ -190,12 +190,13 @@ def read_stream(
     if path.stat().st_size == 0:
         raise DamagedTrace(f"{path}: empty file (the rank died before its first flush)")
     with pa.memory_map(str(path)) as file:
-        mapped = file.read_buffer()
-        limit = expansion(memoryview(mapped))
-        source = mapped.slice(0, limit.readable)
+        source = mapped = file.read_buffer()
         try:
             if batches is not None:
-                source = pa.py_buffer(with_batches(memoryview(source), batches))
+                source = pa.py_buffer(with_batches(memoryview(mapped), batches))
+            size = source.size
+            limit = expansion(memoryview(source))
+            source = source.slice(0, limit.readable)
             reader = ipc.open_stream(source, options=_ONE_THREAD)
         except (pa.ArrowException, OSError, ValueError, struct.error, IndexError) as error:
             raise NotATrace(f"{path}: not an Arrow stream ({_first_line(error)})") from error
@@ -208,10 +209,10 @@ def read_stream(
             wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
         rows = _Rows(wanted, keep)
         damage = _read_batches(reader, rows)
-        if damage is None and limit.readable < mapped.size:
+        if damage is None and limit.readable < size:
             damage = (
                 f"damaged after {rows.count:,} rows: claims {limit.unpacked / 1e9:,.1f} GB of "
-                f"memory, a file of {mapped.size:,} bytes has {limit.allowed / 1e9:,.1f} at most"
+                f"memory, a file of {size:,} bytes has {limit.allowed / 1e9:,.1f} at most"
             )
         return StreamContent(path, rows, damage=damage, bytes_read=mapped.size)
 

@@ -28,19 +28,22 @@ ISSUED: Final = (*COMMUNICATION_KINDS, "wait")
 WORK: Final = (*COMPUTE_KINDS, "optimizer")
 SURVEYED: Final = ("start", "duration", "kind", "name", "lane", "step", "correlation")
 """The columns that are looked at; `name` of imported runs only."""
+_ROWS: Final = 150_000
+"""So many are unpacked at a time: each time, the messages of all batches are gone through."""
 _LOWEST, _HIGHEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Contents:
-    """Of each record batch, by its number: the `first` start and the `last` end (raw ns), the
-    lowest and the highest step, and the same of the correlations of operations. Where it has none
-    of these, the lowest is above the highest.
+    """Of each record batch, by its number: its `rows`, the `first` start and the `last` end (raw
+    ns), the lowest and the highest step, and the same of the correlations of operations. Where it
+    has none of these, the lowest is above the highest.
 
     deciding: the batches with the first work of the rank on a device and, of an imported run, with
     the first kernel of each name there.
     """
 
+    rows: Ints
     first: Ints
     last: Ints
     steps: tuple[Ints, Ints]
@@ -57,6 +60,13 @@ class Contents:
         reaching = (starts <= end) & (ends >= begin) & (self.first <= self.last)
         found: list[int] = np.flatnonzero(reaching).tolist()
         return found
+
+    def some_at_a_time(self, batches: Collection[int]) -> list[list[int]]:
+        """These batches in their order, in pieces of some 150,000 rows or one batch."""
+        chosen = np.array(sorted(batches), np.int64)
+        before = np.cumsum(self.rows[chosen]) - self.rows[chosen]
+        begins = np.flatnonzero(np.diff(before // _ROWS, prepend=-1))
+        return [piece.tolist() for piece in np.split(chosen, begins[1:]) if len(piece)]
 
     def with_correlations(self, correlations: Ints) -> list[int]:
         """Where there may be a part of these operations."""
@@ -89,6 +99,7 @@ class Survey:
             low += len(chunk)
             self._found.append(
                 (
+                    len(chunk),
                     int(start[part].min(initial=_HIGHEST)),
                     int(end[part].max(initial=_LOWEST)),
                     *_range(step[part]),
@@ -96,19 +107,20 @@ class Survey:
                 )
             )
         self._note_device(rows, start)
-        return rows.slice(0, 0)
+        return pa.Table.from_batches([], schema=rows.schema)  # a slice would hold the memory
 
     def contents(self) -> Contents:
         """What was found."""
-        columns = np.array(self._found, np.int64).reshape(-1, 6).T
+        columns = np.array(self._found, np.int64).reshape(-1, 7).T
         deciding = [*self._first_kernels.values()]
         if self._first_work is not None:
             deciding.append(self._first_work)
         return Contents(
-            first=columns[0],
-            last=columns[1],
-            steps=(columns[2], columns[3]),
-            correlations=(columns[4], columns[5]),
+            rows=columns[0],
+            first=columns[1],
+            last=columns[2],
+            steps=(columns[3], columns[4]),
+            correlations=(columns[5], columns[6]),
             deciding=frozenset(batch for _, batch in deciding),
         )
 

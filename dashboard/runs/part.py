@@ -9,7 +9,8 @@ kernel of each name, for there kernels are work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -34,16 +35,12 @@ if TYPE_CHECKING:
 _Span: TypeAlias = tuple[int, int]
 """Begin and end, ns on the common clock."""
 
-_TIMES: Final = ("start", "duration", "step")
-_OF_OPERATIONS: Final = ("kind", "correlation")
-_OF_TIMES: Final = ("start", "duration", *_OF_OPERATIONS)
+TIMES: Final = ("start", "duration", "step")
+OF_OPERATIONS: Final = ("kind", "correlation")
+OF_TIMES: Final = ("start", "duration", *OF_OPERATIONS)
 _TOLD_BY: Final = ("kind", "lane", "correlation")
 _FEW: Final = 4
 """A part is read in place of the whole where it has at most so-manieth of the steps."""
-MANY_EVENTS: Final = 250_000
-"""Of a rank that is read in part: fewer are read once for all that is asked of them."""
-_BATCHES: Final = 16
-"""Record batches, unpacked together where some rows of many are chosen."""
 _GROUPS: Final = 64
 """Of a packed rank, looked through together: a million events."""
 COLUMNS: Final = tuple(name for name in EVENT_SCHEMA.names if name not in ("count", "flops"))
@@ -58,146 +55,19 @@ def part_of(run: Recording, rank: int, steps: Sequence[int]) -> Recording:
     """
     whole = len(steps) == len(run.steps)
     if whole:
-        return _of(run, rank, _all(run, rank), steps)
-    return _of(run, rank, _rows(run, rank, steps), steps)
-
-
-def around_stretches(run: Recording, rank: int, stretches: Sequence[Sequence[int]]) -> Recording:
-    """No less than the parts of one rank in some stretches of steps, and what went on while an
-    operation of these did, which may have begun before and be waited for later; of a rank with few
-    events all of them, in all steps.
-
-    Raises:
-        DamagedTrace: the rank's file is damaged, or has changed since the run was opened.
-    """
-    tables = run.tables
-    is_long = run.event_count > MANY_EVENTS * len(run.ranks)
-    contents = tables.contents(rank) if is_long and isinstance(tables, StreamTables) else None
-    wanted = sorted({step for steps in stretches for step in steps})
-    if contents is None or not isinstance(tables, StreamTables) or wanted == [*run.steps]:
-        return part_of(run, rank, run.steps)
-    return _of(run, rank, _rows_around(run, tables, rank, contents, stretches), wanted)
-
-
-def _rows_around(
-    run: Recording,
-    tables: StreamTables,
-    rank: int,
-    contents: Contents,
-    stretches: Sequence[Sequence[int]],
-) -> pa.Table:
-    """All stretches at once, some record batches at a time: of hundreds of stretches each alone
-    would be as many looks at the rank.
-    """
-    read = partial(_some_at_a_time, tables, rank)
-    clock = run.clock.maps[rank]
-    lie = clock.to_common(contents.first) - run.begin, clock.to_common(contents.last) - run.begin
-
-    def near(spans: Ints) -> set[int]:
-        reaching = _reach_into_one(*lie, spans) & (contents.first <= contents.last)
-        return set(np.flatnonzero(reaching).tolist())
-
-    def shared(spans: Ints) -> pa.Array:
-        parts = [_shared(t, _into_one(t, spans)) for t in read(_OF_TIMES, near(spans))]
-        return pc.unique(pa.chunked_array(parts, pa.int64()))
-
-    spans = _spans(read, contents, stretches)
-    operations = shared(spans)
-    found = near(spans).union(contents.with_correlations(numpy_numbers(operations, null=0)))
-    extents = [_extents(t.filter(_belongs(t, operations))) for t in read(_OF_TIMES, found)]
-    wider = _merged(np.concatenate([spans, *extents]))
-    if not np.array_equal(wider, spans):
-        spans, operations = wider, shared(wider)
-    found = near(spans).union(
-        contents.deciding, contents.with_correlations(numpy_numbers(operations, null=0))
-    )
-    parts = []
-    for table in read(COLUMNS, found):
-        chosen = _into_one(table, spans) | _flags(_belongs(table, operations))
-        deciding = _deciding(table, is_imported=run.meta.source is not None)
-        chosen[[*deciding.values()]] = True  # of these batches: more than of the rank
-        parts.append(table.filter(bool_array(chosen)))
-    if not parts:
-        return tables.batches(rank, COLUMNS, ())
-    rows = pa.concat_tables(parts).unify_dictionaries()
-    return rows.take(number_array(np.argsort(numbers(rows["start"]), kind="stable")))
-
-
-def _some_at_a_time(
-    tables: StreamTables, rank: int, columns: Collection[str], batches: Collection[int]
-) -> Iterator[pa.Table]:
-    wanted = sorted(batches)
-    for first in range(0, len(wanted), _BATCHES):
-        yield tables.batches(rank, columns, wanted[first : first + _BATCHES])
-
-
-def _spans(
-    read: Callable[[Collection[str], Collection[int]], Iterator[pa.Table]],
-    contents: Contents,
-    stretches: Sequence[Sequence[int]],
-) -> Ints:
-    """Of each stretch, from the first start to the last end of its events; see `_merged`."""
-    wanted = np.array(sorted({step for steps in stretches for step in steps}), np.int64)
-    limits = np.iinfo(np.int64)
-    first, last = np.full(len(wanted), limits.max), np.full(len(wanted), limits.min)
-    for table in read(_TIMES, contents.with_steps(wanted.tolist())):
-        step, start = numbers(table["step"], null=-1), numbers(table["start"])
-        place = np.minimum(np.searchsorted(wanted, step), len(wanted) - 1)
-        mine = wanted[place] == step
-        np.minimum.at(first, place[mine], start[mine])
-        np.maximum.at(last, place[mine], (start + numbers(table["duration"]))[mine])
-    places = [np.searchsorted(wanted, np.array(steps, np.int64)) for steps in stretches]
-    spans = np.array([(first[p].min(), last[p].max()) for p in places], np.int64).reshape(-1, 2)
-    return _merged(spans[spans[:, 0] <= spans[:, 1]])
-
-
-def _extents(events: pa.Table) -> Ints:
-    """From the first start to the last end of what is here of each operation."""
-    start = numbers(events["start"])
-    known, of = np.unique(numbers(events["correlation"]), return_inverse=True)
-    limits = np.iinfo(np.int64)
-    first, last = np.full(len(known), limits.max), np.full(len(known), limits.min)
-    np.minimum.at(first, of, start)
-    np.maximum.at(last, of, start + numbers(events["duration"]))
-    return np.stack([first, last], axis=1)
-
-
-def _merged(spans: Ints) -> Ints:
-    """In order, those that touch as one.
-
-    `[[5, 9], [0, 2], [8, 12]]` → `[[0, 2], [5, 12]]`
-    """
-    spans = spans[np.argsort(spans[:, 0], kind="stable")]
-    until = np.maximum.accumulate(spans[:, 1])
-    begins = np.flatnonzero(
-        np.append(np.ones(min(len(spans), 1), np.bool_), spans[1:, 0] > until[:-1])
-    )
-    ends = np.append(begins[1:], len(spans))[: len(begins)] - 1
-    return np.stack([spans[begins, 0], until[ends]], axis=1)
-
-
-def _into_one(events: pa.Table, spans: Ints) -> Flags:
-    start = numbers(events["start"])
-    return _reach_into_one(start, start + numbers(events["duration"]), spans)
-
-
-def _reach_into_one(start: Ints, end: Ints, spans: Ints) -> Flags:
-    """What reaches into one of the spans; see `_merged`."""
-    if not len(spans):
-        return np.zeros(len(start), np.bool_)
-    at = np.searchsorted(spans[:, 0], end, side="right") - 1
-    found: Flags = (at >= 0) & (spans[at, 1] >= start)
-    return found
+        return made_of(run, rank, _all(run, rank), steps)
+    return made_of(run, rank, _rows(run, rank, steps), steps)
 
 
 def alone(run: Recording, rank: int) -> Recording:
     """One rank in all steps, for who goes through all ranks: its events are in memory as long as
     this is.
     """
-    return _of(run, rank, once(run.tables, rank), run.steps)
+    return made_of(run, rank, once(run.tables, rank), run.steps)
 
 
-def _of(run: Recording, rank: int, table: pa.Table, steps: Sequence[int]) -> Recording:
+def made_of(run: Recording, rank: int, table: pa.Table, steps: Sequence[int]) -> Recording:
+    """The run with `table` for its only rank, in these steps."""
     part = Recording.recalled(
         path=run.path,
         meta=run.meta,
@@ -258,7 +128,7 @@ def _ways_to_read(
         table = _all(run, rank)
         return lambda steps: table, lambda span: table
     return (
-        lambda steps: read(_TIMES, with_steps(steps)),
+        lambda steps: read(TIMES, with_steps(steps)),
         lambda span: read(COLUMNS, [] if span is None else sorted(where_lies(span))),
     )
 
@@ -268,15 +138,15 @@ def _batches_around(
 ) -> set[int]:
     """The record batches in which all lies that is chosen."""
     near = contents.within(run.clock.maps[rank], run.begin + span[0], run.begin + span[1])
-    events = tables.batches(rank, _OF_TIMES, near)
-    shared = _shared(events, _reaching_into(events, span))
+    events = tables.batches(rank, OF_TIMES, near)
+    shared = shared_of(events, _reaching_into(events, span))
     further = set(contents.with_correlations(numpy_numbers(shared, null=0))).difference(near)
-    belonging = {
-        batch
-        for batch in further
-        if pc.any(_belongs(tables.batches(rank, _OF_OPERATIONS, [batch]), shared)).as_py()
-    }
-    return {*near, *belonging, *contents.deciding}
+    belonging = [
+        batches
+        for batches in contents.some_at_a_time(further)
+        if pc.any(belongs(tables.batches(rank, OF_OPERATIONS, batches), shared)).as_py()
+    ]
+    return {*near, *itertools.chain(*belonging), *contents.deciding}
 
 
 def _groups_around(tables: PackedTables, rank: int, span: _Span, *, is_imported: bool) -> set[int]:
@@ -286,20 +156,20 @@ def _groups_around(tables: PackedTables, rank: int, span: _Span, *, is_imported:
     packed = tables.rank(rank)
     ends = np.cumsum(packed.lengths)
     near = np.array(tables.groups_within(rank, *span), np.int64)
-    events = tables.groups(rank, _OF_TIMES, near.tolist())
+    events = tables.groups(rank, OF_TIMES, near.tolist())
     reaching = _reaching_into(events, span)
     of_near = np.repeat(near, np.array(packed.lengths, np.int64)[near])
     found = set(of_near[reaching].tolist())
-    shared = _shared(events, reaching)
+    shared = shared_of(events, reaching)
     known: set[str | None] = set()
     told_by = (*_TOLD_BY, "name") if is_imported else _TOLD_BY
     for first in range(0, len(ends), _GROUPS):
         groups = range(first, min(first + _GROUPS, len(ends)))
         events = tables.groups(rank, told_by, groups)
-        deciding = _deciding(events, is_imported=is_imported)
+        deciding = deciding_rows(events, is_imported=is_imported)
         rows = [row for what, row in deciding.items() if what not in known]
         known |= deciding.keys()
-        rows += np.flatnonzero(_flags(_belongs(events, shared))).tolist()
+        rows += np.flatnonzero(flags(belongs(events, shared))).tolist()
         before = ends[first] - packed.lengths[first]
         found.update(np.searchsorted(ends, before + np.array(rows, np.int64), "right").tolist())
     return found
@@ -328,20 +198,20 @@ def _chosen(events: pa.Table, reaching: Flags, span: _Span | None, *, is_importe
     chosen = reaching.copy()
     if span is None:
         return chosen
-    chosen |= _flags(_belongs(events, _shared(events, reaching)))
-    chosen[[*_deciding(events, is_imported=is_imported).values()]] = True
+    chosen |= flags(belongs(events, shared_of(events, reaching)))
+    chosen[[*deciding_rows(events, is_imported=is_imported).values()]] = True
     return chosen
 
 
-def _deciding(events: pa.Table, *, is_imported: bool) -> dict[str | None, int]:
+def deciding_rows(events: pa.Table, *, is_imported: bool) -> dict[str | None, int]:
     """The rows of the first work on a device (None) and, of an imported run, of the first kernel of
     each name there.
     """
-    on_device = _flags(where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:")))
-    works = np.flatnonzero(on_device & _flags(have(events["kind"], WORK)))
+    on_device = flags(where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:")))
+    works = np.flatnonzero(on_device & flags(have(events["kind"], WORK)))
     found: dict[str | None, int] = {None: int(works[0])} if len(works) else {}
     if is_imported:
-        kernels = np.flatnonzero(on_device & _flags(have(events["kind"], ("kernel",))))
+        kernels = np.flatnonzero(on_device & flags(have(events["kind"], ("kernel",))))
         names = events.select(["name"]).unify_dictionaries()["name"].combine_chunks()
         named = numpy_numbers(names.indices, null=-1)[kernels]
         first = kernels[np.unique(named, return_index=True)[1]]
@@ -349,17 +219,18 @@ def _deciding(events: pa.Table, *, is_imported: bool) -> dict[str | None, int]:
     return found
 
 
-def _shared(events: pa.Table, reaching: Flags) -> pa.Array:
+def shared_of(events: pa.Table, reaching: Flags) -> pa.Array:
     """The correlations of the operations that events which reach into the span are of."""
-    mine = events.select(_OF_OPERATIONS).filter(bool_array(reaching))
+    mine = events.select(OF_OPERATIONS).filter(bool_array(reaching))
     return pc.unique(mine["correlation"].filter(have(mine["kind"], ISSUED))).drop_null()
 
 
-def _belongs(events: pa.Table, shared: pa.Array) -> pa.ChunkedArray:
+def belongs(events: pa.Table, shared: pa.Array) -> pa.ChunkedArray:
     """Which events are a part of one of these operations."""
     return pc.and_(have(events["kind"], ISSUED), pc.is_in(events["correlation"], shared))
 
 
-def _flags(column: pa.ChunkedArray) -> Flags:
+def flags(column: pa.ChunkedArray) -> Flags:
+    """A column of booleans."""
     found: Flags = numbers(column)
     return found

@@ -20,7 +20,7 @@ from dashboard.analysis.operations import operations
 from dashboard.analysis.replay.own_work import innermost_spans
 from dashboard.analysis.replay.replayed_steps import Stretch, stretches_of
 from dashboard.analysis.steps import step_windows
-from dashboard.runs.part import around_stretches
+from dashboard.runs.stretches import around_stretches
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -83,13 +83,14 @@ def _of_steps(table: pa.Table, steps: Stretch) -> pa.Table:
 
 
 def _as_its_device_ran(run: Recording, rank: int, stretches: Sequence[Stretch]) -> Recording:
-    """Each stretch is read with the step before: when that was over decides when the first one
-    began.
+    """Each stretch is read with the step before, which other ranks may lack: when that was over
+    decides when the first one began. Work of still earlier steps that lasts until then is not seen.
     """
     places = [run.steps.index(steps[0]) for steps in stretches]
     before = [run.steps[max(place - 1, 0) : place] for place in places]
+    led = [{*known, steps[0] - 1} for known, steps in zip(before, stretches, strict=True)]
     part = around_stretches(
-        run, rank, [(*led, *steps) for led, steps in zip(before, stretches, strict=True)]
+        run, rank, [(*sorted(lead), *steps) for lead, steps in zip(led, stretches, strict=True)]
     )
     same_lanes(run, part, rank)
     return rank_as_its_device_ran(part, rank)

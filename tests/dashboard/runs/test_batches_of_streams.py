@@ -17,13 +17,14 @@ from dashboard.analysis.operations import operations
 from dashboard.analysis.replay.own_work import innermost_spans
 from dashboard.analysis.replay.strands import operations_as_devices_ran, strands_of
 from dashboard.analysis.steps import step_windows
+from dashboard.runs import contents, packed, part, stretches
 from dashboard.runs import open as opening
-from dashboard.runs import packed, part
 from dashboard.runs.gather import gather, survey
 from dashboard.runs.packed_tables import PackedTables
-from dashboard.runs.part import alone, around_stretches, part_of
+from dashboard.runs.part import alone, part_of
 from dashboard.runs.stores import store_at
 from dashboard.runs.stream_tables import StreamTables
+from dashboard.runs.stretches import around_stretches
 from tests.support.toy import Event
 from tests.support.toy import write_run as write_toy
 from tracer.schema import EVENT_SCHEMA, RUN_FILE, events_file
@@ -135,17 +136,18 @@ def test_a_part_is_that_of_the_whole(
 def test_strands_of_stretches_are_those_of_the_whole_rank(
     runs: list[tuple[Run, Run]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stretches = ((0, 1), (4,), (6,))
-    monkeypatch.setattr(part, "MANY_EVENTS", 0)
+    chosen = ((0, 1), (4,), (6,))
+    monkeypatch.setattr(stretches, "MANY_EVENTS", 0)
+    monkeypatch.setattr(contents, "_ROWS", 300)
     for whole, parted in runs:
         view = rank_as_its_device_ran(alone(whole, 0), 0)
         told = operations_as_devices_ran(parted, (1, 4, 6))
         assert told.to_pylist() == operations(view, (1, 4, 6)).to_pylist()
-        windows = [step_windows(view, steps, ranks=[0]) for steps in stretches]
+        windows = [step_windows(view, steps, ranks=[0]) for steps in chosen]
         reach = [_reach(table) for table in windows]
         issued = operations(view, ranks=[0], within=reach)
         spans = innermost_spans(view, 0, reach)
-        found = strands_of(parted, [0], stretches)
+        found = strands_of(parted, [0], chosen)
         for strands, mine, (begin, end) in zip(found, windows, reach, strict=True):
             assert strands[0].windows.to_pylist() == mine.to_pylist()
             assert strands[0].operations.to_pylist() == [
@@ -154,6 +156,31 @@ def test_strands_of_stretches_are_those_of_the_whole_rank(
             assert strands[0].spans.to_pylist() == [
                 row for row in spans.to_pylist() if row["start"] <= end and row["end"] >= begin
             ]
+
+
+def test_the_step_before_may_be_one_that_other_ranks_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0's device is done with step 1 at 150, when its step 2 begins therefore."""
+    events = []
+    for step in range(STEPS):
+        when = {"start": STEP * step, "step": step}
+        events.append(Event(**when, duration=STEP, kind="step"))
+        events.append(Event(**when, duration=10, kind="forward", name="F", stage=0))
+        on_device = {"lane": "device:7", "name": "F", "stage": 0, "step": step}
+        events.append(Event(start=STEP * step + 10, duration=40, kind="forward", **on_device))
+    later = [event for event in events if event.step >= 2 and event.lane == "host:main"]
+    path = write_toy(tmp_path / "run", {0: events, 1: later})
+    whole = open_run(_in_small_batches(path, rows=3))
+    monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
+    monkeypatch.setattr(opening.recalled, "__kwdefaults__", {"kept_bytes": 0})
+    monkeypatch.setattr(stretches, "MANY_EVENTS", 0)
+    parted = open_run(path)
+    assert parted.steps == (2, 3, 4, 5, 6, 7)
+    for run in (whole, parted):
+        (found,) = strands_of(run, [0], [(2, 3)])
+        assert found[0].windows["start"].to_pylist() == [150, 250]
+        assert found[0].windows["duration"].to_pylist() == [100, 100]
 
 
 def _reach(windows: pa.Table) -> tuple[int, int]:
@@ -166,7 +193,7 @@ def test_a_longer_rank_has_no_more_of_it_unpacked(
 ) -> None:
     monkeypatch.setattr(opening, "MOST_AT_ONCE", 0)
     monkeypatch.setattr(opening.recalled, "__kwdefaults__", {"kept_bytes": 0})
-    monkeypatch.setattr(part, "MANY_EVENTS", 0)
+    monkeypatch.setattr(stretches, "MANY_EVENTS", 0)
     rows: list[int] = []
     read = read_stream
 
@@ -191,4 +218,7 @@ def test_a_longer_rank_has_no_more_of_it_unpacked(
         part_of(run, 0, [count - 2])
         around_stretches(run, 0, [[4, 5], [count - 2]])
         most[count] = max(rows)
+        rows.clear()
+        around_stretches(run, 0, [range(count - 1)])
+        assert len(rows) == 4  # spans, operations, what these reach over, all columns
     assert most == {20: 70, 200: 70}
