@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from collectors.importers.chrome_json import Event
+from collectors.importers.growing_columns import Grown
 from collectors.importers.kineto_columns import METADATA, NONE, Bools, Ints, arguments_of
-from collectors.importers.kineto_events import WAITS, Grown, KinetoEvents
+from collectors.importers.kineto_events import WAITS, KinetoEvents
 from collectors.importers.process_groups import (
     elements_moved,
     group_of,

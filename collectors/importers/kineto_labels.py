@@ -14,9 +14,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from collectors.importers.growing_columns import Grown, Spans
 from collectors.importers.kineto_columns import NONE, Ints
 from collectors.importers.kineto_communication import P2P, Operations
-from collectors.importers.kineto_events import Grown, KinetoEvents, Spans
+from collectors.importers.kineto_events import KinetoEvents
 
 _ACTION: Final = re.compile(r"PP:(\d{1,6})([FBIW])(\d{1,6})")
 _MESSAGE: Final = re.compile(r"PP:(\d{1,6})(SEND|RECV)_([FB])(\d{1,6})")
@@ -82,14 +83,15 @@ def backwards(events: KinetoEvents, outer: npt.NDArray[np.bool_]) -> list[Label]
     """
     spans = events.operators
     names = np.array([word.startswith(_AUTOGRAD) for word in events.names.words], np.bool_)
+    lane, name, start = (column(spans, each) for each in ("lane", "name", "start"))
+    end = start + column(spans, "duration")
     found = []
     for thread in range(len(events.tids.words)):
-        mine = np.flatnonzero(outer & (column(spans, "lane") == thread))
-        mine = mine[np.argsort(column(spans, "start")[mine], kind="stable")]
-        is_autograd = names[column(spans, "name")[mine]] if len(mine) else np.zeros(0, np.bool_)
+        mine = np.flatnonzero(outer & (lane == thread))
+        mine = mine[np.argsort(start[mine], kind="stable")]
+        is_autograd = names[name[mine]] if len(mine) else np.zeros(0, np.bool_)
         edges = np.flatnonzero(np.diff(np.concatenate([[0], is_autograd.astype(np.int8), [0]])))
-        starts = column(spans, "start")[mine]
-        ends = starts + column(spans, "duration")[mine]
+        starts, ends = start[mine], end[mine]
         for first, last in edges.reshape(-1, 2).tolist():
             found.append(
                 Label("backward", "backward", thread, int(starts[first]), int(ends[last - 1]))

@@ -11,10 +11,11 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from collectors.importers.growing_columns import Spans
 from collectors.importers.imported_run import ImportedRank
 from collectors.importers.kineto_columns import NONE, Ints
 from collectors.importers.kineto_communication import P2P, operations_of
-from collectors.importers.kineto_events import KinetoEvents, Spans
+from collectors.importers.kineto_events import KinetoEvents
 from collectors.importers.kineto_labels import (
     KINDS,
     DeviceWork,

@@ -27,16 +27,9 @@ from collectors.importers import (
 from collectors.importers.chrome_json import ChromeTrace
 from collectors.importers.event_layouts import Layouts
 from collectors.importers.event_pieces import SEPARATOR, cut
+from collectors.importers.growing_columns import Calls, Carried, Grown, Spans, Words
 from collectors.importers.kineto_columns import NO_TIME, NONE, EventColumns, of_events
-from collectors.importers.kineto_events import (
-    Calls,
-    Carried,
-    Grown,
-    KinetoEvents,
-    Spans,
-    Words,
-    is_operation,
-)
+from collectors.importers.kineto_events import KinetoEvents, is_operation
 from collectors.importers.kineto_pieces import PieceReader
 from tests.test_repo.markdown import ROOT
 from tracer.arrays import word_array
