@@ -47,6 +47,10 @@ class Kind(IntEnum):
 KINDS: Final = tuple(kind.label for kind in Kind)
 COMPUTE_KINDS: Final = ("forward", "backward", "backward_input", "backward_weight")
 COMMUNICATION_KINDS: Final = ("collective", "send", "recv")
+OPERATION_KINDS: Final = (*COMMUNICATION_KINDS, "wait")
+"""Of the events that make up an operation of a process group."""
+WORK_KINDS: Final = (*COMPUTE_KINDS, "optimizer")
+"""Of the events that say whose work counts, the host's or a device's."""
 OPERATORS: Final = " operators"
 KERNELS: Final = " kernels"
 LAUNCHES: Final = " launches"

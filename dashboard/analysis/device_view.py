@@ -25,14 +25,13 @@ import pyarrow.compute as pc
 from dashboard.analysis.intervals import Intervals, complement, intervals
 from dashboard.analysis.lanes_of_kinds import lanes_of_kinds, works_on_device
 from dashboard.analysis.unseen_waits import ends_are_unknown, unseen_waits
-from dashboard.runs.contents import WORK
 from dashboard.runs.words import have, where
-from tracer.schema import COMMUNICATION_KINDS
+from tracer.schema import COMMUNICATION_KINDS, WORK_KINDS
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
 
-_LAUNCHING: Final = (*WORK, "module", "user", "data")
+_LAUNCHING: Final = (*WORK_KINDS, "module", "user", "data")
 _EARLIEST: Final = -(1 << 62)
 
 
@@ -56,7 +55,7 @@ def differs_on_its_device(run: Recording, rank: int) -> bool:
     """Whether a device did the rank's work, or waits of it may follow from its backwards."""
     if run.meta.source is not None:
         return False
-    return works_on_device(run, rank, WORK) or ends_are_unknown(run, rank)
+    return works_on_device(run, rank, WORK_KINDS) or ends_are_unknown(run, rank)
 
 
 def _view(run: Recording, steps: Collection[int]) -> Recording:
@@ -84,14 +83,14 @@ def _with_tables(run: Recording, tables: Mapping[int, pa.Table]) -> Recording:
 
 def _of_rank(run: Recording, rank: int) -> pa.Table | None:
     """Its events by start; None where they stay as they are."""
-    if not works_on_device(run, rank, WORK):
+    if not works_on_device(run, rank, WORK_KINDS):
         return _with_unseen_waits(run, rank) if ends_are_unknown(run, rank) else None
     events = run.events(ranks=[rank])
     on_device = where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:"))
     device, host = events.filter(on_device), events.filter(pc.invert(on_device))
-    work = device.filter(have(device["kind"], WORK))
+    work = device.filter(have(device["kind"], WORK_KINDS))
     lanes = lanes_of_kinds(run, rank)
-    streams = {n for kind in WORK for n in lanes.get(kind, ()) if n.startswith("device:")}
+    streams = {n for kind in WORK_KINDS for n in lanes.get(kind, ()) if n.startswith("device:")}
     waits = device.filter(pc.and_(have(device["kind"], ("wait",)), have(device["lane"], streams)))
     busy = intervals(*_spans(pa.concat_tables([work, waits])))
     parts = [

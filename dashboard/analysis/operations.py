@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.dimensions import Role, role_of
-from tracer.schema import COMMUNICATION_KINDS
+from tracer.schema import OPERATION_KINDS
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -36,8 +36,6 @@ _COLUMNS: Final = (
     "dtype",
     "correlation",
 )
-
-KINDS: Final = (*COMMUNICATION_KINDS, "wait")
 
 
 def operations(
@@ -61,7 +59,7 @@ def operations(
     collective all_reduce corr=7  10..11         op=all_reduce start=10 call_end=11
     wait       all_reduce corr=7  12..20         wait_start=12 wait_end=20 end=20
     """
-    events = run.events(ranks=ranks, steps=steps, kinds=KINDS, columns=_COLUMNS)
+    events = run.events(ranks=ranks, steps=steps, kinds=OPERATION_KINDS, columns=_COLUMNS)
     kind = events["kind"].cast(pa.string())
     on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
     is_wait = pc.equal(kind, "wait")

@@ -19,13 +19,10 @@ import pyarrow.compute as pc
 from dashboard.runs.clock_map import ClockMap
 from dashboard.runs.columns import numbers
 from dashboard.runs.words import have, where
-from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
+from tracer.schema import OPERATION_KINDS, WORK_KINDS
 
 Ints = npt.NDArray[np.int64]
 
-ISSUED: Final = (*COMMUNICATION_KINDS, "wait")
-"""Kinds of the events that make up an operation."""
-WORK: Final = (*COMPUTE_KINDS, "optimizer")
 SURVEYED: Final = ("start", "duration", "kind", "name", "lane", "step", "correlation")
 """The columns that are looked at; `name` of imported runs only."""
 _ROWS: Final = 150_000
@@ -91,7 +88,7 @@ class Survey:
         """More batches, each a chunk of every column; nothing of them is kept."""
         start, step = numbers(rows["start"]), numbers(rows["step"], null=-1).astype(np.int64)
         end = start + numbers(rows["duration"])
-        issued = numbers(have(rows["kind"], ISSUED))
+        issued = numbers(have(rows["kind"], OPERATION_KINDS))
         correlation = np.where(issued, numbers(rows["correlation"], null=-1), -1)
         low = 0
         for chunk in rows["start"].chunks:
@@ -136,7 +133,7 @@ class Survey:
             batch = int(np.searchsorted(ends, row, side="right"))
             return int(start[row]), before + batch
 
-        works = np.flatnonzero(on_device & numbers(have(rows["kind"], WORK)))
+        works = np.flatnonzero(on_device & numbers(have(rows["kind"], WORK_KINDS)))
         if len(works):
             found = at(int(works[start[works].argmin()]))
             if self._first_work is None or found[0] < self._first_work[0]:

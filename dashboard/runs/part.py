@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.runs.columns import numbers, once
-from dashboard.runs.contents import ISSUED, WORK, Contents
+from dashboard.runs.contents import Contents
 from dashboard.runs.packed_tables import PackedTables
 from dashboard.runs.recording import Recording
 from dashboard.runs.stream_tables import StreamTables
 from dashboard.runs.words import have, where
 from tracer.arrays import bool_array, number_array, numpy_numbers
-from tracer.schema import EVENT_SCHEMA
+from tracer.schema import EVENT_SCHEMA, OPERATION_KINDS, WORK_KINDS
 
 if TYPE_CHECKING:
     Flags = npt.NDArray[np.bool_]
@@ -208,7 +208,7 @@ def deciding_rows(events: pa.Table, *, is_imported: bool) -> dict[str | None, in
     each name there.
     """
     on_device = flags(where(events["lane"], lambda lanes: pc.starts_with(lanes, "device:")))
-    works = np.flatnonzero(on_device & flags(have(events["kind"], WORK)))
+    works = np.flatnonzero(on_device & flags(have(events["kind"], WORK_KINDS)))
     found: dict[str | None, int] = {None: int(works[0])} if len(works) else {}
     if is_imported:
         kernels = np.flatnonzero(on_device & flags(have(events["kind"], ("kernel",))))
@@ -222,12 +222,12 @@ def deciding_rows(events: pa.Table, *, is_imported: bool) -> dict[str | None, in
 def shared_of(events: pa.Table, reaching: Flags) -> pa.Array:
     """The correlations of the operations that events which reach into the span are of."""
     mine = events.select(OF_OPERATIONS).filter(bool_array(reaching))
-    return pc.unique(mine["correlation"].filter(have(mine["kind"], ISSUED))).drop_null()
+    return pc.unique(mine["correlation"].filter(have(mine["kind"], OPERATION_KINDS))).drop_null()
 
 
 def belongs(events: pa.Table, shared: pa.Array) -> pa.ChunkedArray:
     """Which events are a part of one of these operations."""
-    return pc.and_(have(events["kind"], ISSUED), pc.is_in(events["correlation"], shared))
+    return pc.and_(have(events["kind"], OPERATION_KINDS), pc.is_in(events["correlation"], shared))
 
 
 def flags(column: pa.ChunkedArray) -> Flags:

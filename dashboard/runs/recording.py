@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import cached_property, lru_cache, reduce
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -18,7 +18,7 @@ from dashboard.runs.clock_map import ClockMap
 from dashboard.runs.columns import ByColumn, Test, numbers
 from dashboard.runs.counters import read_counters
 from dashboard.runs.problems import Problem
-from dashboard.runs.words import fulfil, have
+from dashboard.runs.words import chosen, have
 from tracer.arrays import number_array
 from tracer.run_files import RankFacts, RunMeta
 from tracer.schema import counters_file
@@ -142,10 +142,10 @@ class Recording:
 
         `start` is on the common clock, in ns since the first event of the run.
         """
-        chosen = [rank for rank in self.ranks if ranks is None or rank in ranks]
+        wanted = [rank for rank in self.ranks if ranks is None or rank in ranks]
         parts = [
             _select(self._rows(rank, steps, kinds, columns, lanes), steps, kinds, columns, lanes)
-            for rank in chosen
+            for rank in wanted
         ]
         if not parts:
             none = self._rows(self.ranks[0], (), None, columns, None).slice(0, 0)
@@ -275,16 +275,10 @@ def _select(
     columns: Collection[str] | None,
     lanes: Test | None,
 ) -> pa.Table:
-    rows = []
-    if steps is not None:
-        rows.append(pc.is_in(table["step"], number_array(np.array(sorted(steps), np.int32))))
-    if kinds is not None:
-        rows.append(have(table["kind"], kinds))
-    if lanes is not None:
-        rows.append(fulfil(table["lane"], lanes))
+    rows = chosen(table, steps, kinds, lanes)
     if columns is not None:
         table = table.select(list(dict.fromkeys(("rank", *columns))))
-    return table.filter(reduce(pc.and_, rows)) if rows else table
+    return table if rows is None else table.filter(rows)
 
 
 def clock_problem(clock: ClockAlignment) -> tuple[Problem, ...]:

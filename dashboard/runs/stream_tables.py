@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import reduce
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dashboard.runs.columns import Test
 from dashboard.runs.contents import Contents
 from dashboard.runs.opened import KEPT_BYTES, LazyTables
-from dashboard.runs.words import fulfil, have
-from tracer.arrays import number_array
+from dashboard.runs.words import chosen
 from tracer.streams import Keep
 
 ReadPart = Callable[[int, Collection[str], Keep, Collection[int] | None], pa.Table]
@@ -103,16 +99,8 @@ class StreamTables(LazyTables):
 def _choosing(
     steps: Collection[int] | None, kinds: Collection[str] | None, lanes: Test | None
 ) -> Keep:
-    wanted = None if steps is None else number_array(np.array(sorted(steps), np.int32))
-
     def choose(rows: pa.Table) -> pa.Table:
-        chosen = []
-        if kinds is not None:
-            chosen.append(have(rows["kind"], kinds))
-        if lanes is not None:
-            chosen.append(fulfil(rows["lane"], lanes))
-        if wanted is not None:
-            chosen.append(pc.is_in(rows["step"], wanted))
-        return rows.filter(reduce(pc.and_, chosen)) if chosen else rows
+        found = chosen(rows, steps, kinds, lanes)
+        return rows if found is None else rows.filter(found)
 
     return choose

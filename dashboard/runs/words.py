@@ -1,14 +1,15 @@
-"""Which rows of a dictionary column have certain words: each word is asked once, not each row."""
+"""Which rows have certain words: each word of a dictionary column is asked once, not each row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tracer.arrays import word_array
+from tracer.arrays import number_array, word_array
 
 
 def have(column: pa.ChunkedArray, words: Iterable[str]) -> pa.ChunkedArray:
@@ -35,3 +36,22 @@ def fulfil(column: pa.ChunkedArray, test: Callable[[str], bool]) -> pa.ChunkedAr
         return pa.Array.from_buffers(pa.bool_(), len(words), [None, pa.py_buffer(bits)])
 
     return where(column, passing)
+
+
+def chosen(
+    rows: pa.Table,
+    steps: Collection[int] | None,
+    kinds: Collection[str] | None,
+    lanes: Callable[[str], bool] | None,
+) -> pa.ChunkedArray | None:
+    """Which events are of these steps and kinds, and on lanes for which `lanes` is true; of what is
+    None all are, and None is all rows.
+    """
+    found = []
+    if steps is not None:
+        found.append(pc.is_in(rows["step"], number_array(np.array(sorted(steps), np.int32))))
+    if kinds is not None:
+        found.append(have(rows["kind"], kinds))
+    if lanes is not None:
+        found.append(fulfil(rows["lane"], lanes))
+    return reduce(pc.and_, found) if found else None

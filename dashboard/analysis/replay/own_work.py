@@ -15,7 +15,7 @@ from dashboard.analysis.rows_by_key import numbered, words_numbered
 from dashboard.analysis.time_spent.kernels import category_of_operators, without_inner_operators
 from dashboard.analysis.time_spent.leaves import innermost
 from dashboard.runs.words import have, where
-from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
+from tracer.schema import COMPUTE_KINDS, OPERATION_KINDS
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -126,6 +126,6 @@ def _category(kind: str, group: str | None, of_operators: str) -> str:
         return of_operators
     if kind in COMPUTE_KINDS:
         return "compute"
-    if kind in (*COMMUNICATION_KINDS, "wait"):
+    if kind in OPERATION_KINDS:
         return category_of((group or "").partition(":")[0])
     return kind if kind in ("optimizer", "data") else "host"

@@ -42,7 +42,7 @@ from dashboard.analysis.time_spent.kernels import COMPUTE, device_kernels, of_pu
 from dashboard.runs.columns import numbers
 from dashboard.runs.words import fulfil, have, where
 from tracer.arrays import bool_array, number_array
-from tracer.schema import COMMUNICATION_KINDS, COMPUTE_KINDS
+from tracer.schema import COMPUTE_KINDS, OPERATION_KINDS, WORK_KINDS
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -51,7 +51,6 @@ COMMUNICATION: Final = ("comm:tp", "comm:pp", "comm:dp", "comm:other")
 CATEGORIES: Final = ("compute", "optimizer", *COMMUNICATION, "data", "host", "idle")
 IDLE: Final = CATEGORIES[-1]
 
-_ISSUED: Final = (*COMMUNICATION_KINDS, "wait")
 CLAIMED_BY: Final = ("start", "duration", "kind", "lane", "group", "correlation", "name")
 """The columns that are looked at."""
 
@@ -90,9 +89,9 @@ def device_in(events: pa.Table, *, is_imported: bool) -> Device:
     needed = ("kind", "lane", "correlation", *(("name",) if is_imported else ()))
     device = events.select(needed).filter(_on_device(events))
     return Device(
-        works=bool(_of(device, *COMPUTE_KINDS, "optimizer").num_rows)
+        works=bool(_of(device, *WORK_KINDS).num_rows)
         or (is_imported and bool(_computing(device).num_rows)),
-        shown=np.unique(numbers(_of(device, *_ISSUED)["correlation"].drop_null())),
+        shown=np.unique(numbers(_of(device, *OPERATION_KINDS)["correlation"].drop_null())),
     )
 
 
@@ -116,12 +115,12 @@ def claims_among(events: pa.Table, of_rank: Device, *, is_imported: bool) -> Cla
     operated = operators(host) if is_imported else nothing
     if of_rank.works:
         working, held_up = device, _of(device, "wait")
-        issued = pa.concat_tables([_of(device, *_ISSUED), _not_in(host, of_rank.shown)])
-        kinds = (*COMPUTE_KINDS, "optimizer", *(() if is_imported else ("user", "module")))
+        issued = pa.concat_tables([_of(device, *OPERATION_KINDS), _not_in(host, of_rank.shown)])
+        kinds = (*WORK_KINDS, *(() if is_imported else ("user", "module")))
         launching = pa.concat_tables([_of(host, *kinds), operated])
     else:
-        working, held_up = events, _of(host, *_ISSUED)
-        issued, launching, kernels = _of(events, *_ISSUED), nothing, operated
+        working, held_up = events, _of(host, *OPERATION_KINDS)
+        issued, launching, kernels = _of(events, *OPERATION_KINDS), nothing, operated
     optimizer = _of(working, "optimizer")
     found = {
         "compute": pa.concat_tables(
@@ -197,7 +196,7 @@ def _by_stream(work: pa.Table, waits: pa.Table) -> Intervals:
 
 def _not_in(host: pa.Table, shown: npt.NDArray[np.int64]) -> pa.Table:
     """Operations that no device lane shows: the host carried them out (gloo, barriers)."""
-    issued = _of(host, *_ISSUED)
+    issued = _of(host, *OPERATION_KINDS)
     limits = pc.min_max(issued["correlation"])
     if not limits["min"].is_valid:
         return issued
