@@ -12,7 +12,8 @@ TRIALS        ?= 200
 EVENTS        ?= 1e5,1e6,1e7
 RANKS         ?= 8,64,1024
 # Processes at once, of tests and of mypy. Many tests wait for processes or a browser; files stay
-# together, so that a browser or a recorded run is shared by the tests of its file.
+# together, so that a browser or a recorded run is shared by the tests of its file, in the order
+# that tests/conftest.py gives them.
 JOBS          ?= 2
 
 # Containers like to set it. Each of the thousand processes that the tests start would then compile
@@ -62,7 +63,7 @@ browser: ## install Chromium for the browser tests, if there is none
 frameworks: $(FRAMEWORKS) ## add Lightning, Transformers, DeepSpeed, Megatron-Core and torchtitan
 
 test: env frameworks browser ## run all tests (ARGS="-k timeline" selects)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: env ## ruff, mypy --strict, import-linter, oxlint, changelog
 	$(BIN)/ruff check .

@@ -24,6 +24,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 """Tests that a shell started in the background ignore Ctrl-C, and so would what they start."""
 
 
+_SHORT = Path(__file__).parent / "dashboard"
+"""Most files here compute for seconds; those elsewhere start processes and browsers, and wait."""
+_LAST_LONG = 0.85
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mix files that wait with files that compute, for one core has both at a time; the last ones
+    are short, so that no process is left alone with a long one.
+    """
+    files = list(dict.fromkeys(item.path for item in items))
+    short = [path for path in files if path.is_relative_to(_SHORT)]
+    long = [path for path in files if not path.is_relative_to(_SHORT)]
+    place = {path: at / len(short) for at, path in enumerate(short)}
+    place |= {path: _LAST_LONG * at / len(long) for at, path in enumerate(long)}
+    items.sort(key=lambda item: place[item.path])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how a test failed that passed when it ran again (`--reruns`, in .ci/run)."""
     again = terminalreporter.getreports("rerun")

@@ -36,10 +36,13 @@ CASES = {case.name: case for case in all_cases()}
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("stragglers")
-    training = ("-m", "benchmarks.stragglers.training")
-    # Fresh: the collection of garbage is timed, and must have all of it to look at.
-    torchrun(4, *training, directory, *NAMES, *CLEAN, fresh=True)
+    _record(directory, *NAMES, *CLEAN)
     return directory
+
+
+def _record(directory: Path, *names: str) -> None:
+    # Fresh: the collection of garbage is timed, and must have all of it to look at.
+    torchrun(4, "-m", "benchmarks.stragglers.training", directory, *names, fresh=True)
 
 
 def _found(runs: Path, case: Case) -> Stragglers:
@@ -57,9 +60,23 @@ def test_what_was_injected_is_found_where_it_was(runs: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLEAN)
-def test_a_clean_run_has_no_lasting_straggler(runs: Path, name: str) -> None:
-    found = _found(runs, CASES[name]).found
-    assert [straggler.text for straggler in found if straggler.cause in LASTING] == []
+def test_a_clean_run_has_no_lasting_straggler(runs: Path, tmp_path: Path, name: str) -> None:
+    """A machine with other work may slow one rank for all of a recording, and then the next one is
+    asked: what is wrong with the analysis names the same rank again.
+    """
+    lasting = _lasting(runs, name)
+    if lasting:
+        _record(tmp_path, name)
+        lasting &= _lasting(tmp_path, name)
+    assert lasting == set()
+
+
+def _lasting(runs: Path, name: str) -> set[tuple[object, ...]]:
+    return {
+        (found.cause, found.rank, found.stage, found.src, found.group)
+        for found in _found(runs, CASES[name]).found
+        if found.cause in LASTING
+    }
 
 
 def test_the_matrix_is_as_large_as_promised() -> None:
