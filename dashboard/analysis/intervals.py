@@ -46,8 +46,18 @@ def _merged(begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> Interva
 
 def intersect(a: Intervals, b: Intervals) -> Intervals:
     """The time that lies in both sets (each sorted and disjoint)."""
+    return common(a, b)[0]
+
+
+def common(a: Intervals, b: Intervals) -> tuple[Intervals, Intervals, Intervals]:
+    """The time that lies in both sets (each sorted and disjoint; of a set, intervals that touch
+    may be told apart), and of which interval of `a` and of `b` each part of it is, shape (n,).
+
+    `[[0, 10]]` and `[[2, 4], [8, 12]]` → `[[2, 4], [8, 10]]`, `[0, 0]` and `[0, 1]`
+    """
     if len(a) == 0 or len(b) == 0:
-        return EMPTY
+        nothing = np.zeros(0, np.int64)
+        return EMPTY, nothing, nothing
     low = np.searchsorted(b[:, 1], a[:, 0], side="right")
     high = np.searchsorted(b[:, 0], a[:, 1], side="left")
     counts = np.maximum(high - low, 0)
@@ -61,7 +71,7 @@ def intersect(a: Intervals, b: Intervals) -> Intervals:
     found = np.empty((len(left), 2), np.int64)
     np.maximum(a[:, 0][left], b[:, 0][right], out=found[:, 0])
     np.minimum(a[:, 1][left], b[:, 1][right], out=found[:, 1])
-    return found
+    return found, left, right
 
 
 def subtract(a: Intervals, b: Intervals) -> Intervals:

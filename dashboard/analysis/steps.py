@@ -23,7 +23,8 @@ def step_windows(
 
     Only steps that every readable rank completed, so that ranks can be laid side by side.
     """
-    wanted = [step for step in run.steps if steps is None or step in steps]
+    asked = None if steps is None else set(steps)
+    wanted = [step for step in run.steps if asked is None or step in asked]
     columns = ("step", "start", "duration")
     events = run.events(ranks=ranks, steps=wanted, kinds=("step",), columns=columns)
     return in_order(events)

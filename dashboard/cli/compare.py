@@ -13,10 +13,8 @@ from rich.console import Console
 
 from dashboard.analysis.comparing.compare import STEP_TIME, Comparison
 from dashboard.analysis.comparing.gates import parse_gate, violation
+from dashboard.analysis.comparing.questions import questions
 from dashboard.analysis.comparing.trend import Trend, trend
-from dashboard.analysis.pipeline.bubbles_by_rank import bubbles_by_rank
-from dashboard.analysis.time_spent.accounting import account
-from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.cli.elsewhere import Where, where_options
 from dashboard.cli.opening import open_run
 from dashboard.cli.options import RunLocation, chosen_steps, json_option, steps_option
@@ -25,7 +23,6 @@ from dashboard.run import Run
 from tracer.errors import UsageError
 
 FINDING: Final = 1
-_TOGETHER: Final = (account, bubbles_by_rank, time_by_operation)
 _OPERATIONS: Final = 8
 """Rows that fit below the categories on one screen; --json has all."""
 
@@ -89,11 +86,13 @@ def compare(
     checks = [parse_gate(said) for said in gates]
     elsewhere = Where(**where)
     runs, again = ([open_run(path) for path in those] for those in (paths, repeats))
+    chosen = _chosen(runs, steps)
+    asked = questions(runs, chosen, repeats=again)
     for run in (*runs, *again):
-        elsewhere.work(run, _TOGETHER)
+        elsewhere.work(run, [asked[run].sums])
     found = trend(
         runs,
-        _chosen(runs, steps),
+        chosen,
         repeats=again,
         relevant=None if least is None else least / 100,
     )

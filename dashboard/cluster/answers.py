@@ -17,20 +17,20 @@ from dashboard.cluster.pieces import EVENTS_HERE, EVENTS_PER_TASK, Piece, bundle
 from dashboard.cluster.places import Advance, InProcess, Place
 from dashboard.cluster.replays import BY_REPLAY, add_findings, add_flops, add_replays
 from dashboard.cluster.summaries import (
-    SUMMARIZED,
-    Analysis,
     asks_for_bubbles,
     bubbles_of,
     finished,
     given,
+    is_summarized,
     joined_summaries,
+    of_ranks,
     pipeline_parts_of,
     stacked_bubbles,
     summarize,
     summary_of,
     whole,
 )
-from dashboard.cluster.tasks import Task, tree
+from dashboard.cluster.tasks import Analysis, Task, tree
 from dashboard.runs import Recording
 from dashboard.runs.reopening import opening_of
 
@@ -59,7 +59,7 @@ class Elsewhere:
         self._run = run
         self._place = place
         self._here = isinstance(place, InProcess)
-        self._together = [a for a in together if a in SUMMARIZED or not self._here]
+        self._together = [a for a in together if is_summarized(a) or not self._here]
         self._steps_per_task = steps_per_task
         self._watch = watch
         self._known: dict[tuple[Analysis, tuple[int, ...]], Any] = {}
@@ -76,7 +76,7 @@ class Elsewhere:
 
     def _asked(self, steps: tuple[int, ...]) -> dict[Analysis, Any]:
         run = self._run
-        asked = [analysis for analysis in self._together if analysis in SUMMARIZED]
+        asked = [analysis for analysis in self._together if is_summarized(analysis)]
         shared = run if self._here else opening_of(run)
         tasks = {"run": Task(call=given, arguments=(shared,))}
         alone: dict[Analysis, str] = {}
@@ -96,7 +96,7 @@ class Elsewhere:
         if replays is not None and findings in by_replay:
             alone[findings] = add_findings(tasks, steps, replays, ends.bubbles)
         for analysis in self._together:
-            if analysis not in SUMMARIZED and analysis not in alone:
+            if not is_summarized(analysis) and analysis not in alone:
                 alone[analysis] = name = f"whole-{analysis.__name__}"
                 tasks[name] = Task(call=whole, arguments=(analysis, steps), needs=("run",))
         wanted = [*alone.values(), *ends.names()]
@@ -106,7 +106,7 @@ class Elsewhere:
         if ends.summary is not None:
             bubbles = None if ends.bubbles is None else done[ends.bubbles]
             matched = [done[name] for name in ends.matched]
-            found |= finished(run, done[ends.summary], bubbles, matched)
+            found |= finished(run, asked, done[ends.summary], bubbles, matched)
         return found
 
 
@@ -132,19 +132,19 @@ def _partitioned(
     pieces: Sequence[Piece],
 ) -> _Ends:
     """Add the tasks for all ranks."""
-    names = tuple(analysis.__name__ for analysis in asked)
     groups = pipelines(run)
     for number, piece in enumerate(pieces):
-        arguments = (piece.ranks, piece.steps, steps, names)
+        told = tuple(of_ranks(analysis, piece.ranks) for analysis in asked)
+        arguments = (piece.ranks, piece.steps, steps, told)
         tasks[f"part-{number}"] = Task(call=summarize, arguments=arguments, needs=("run",))
     leaves = []
     for number in range(len(pieces)):
         leaves.append(f"summary-{number}")
         tasks[leaves[-1]] = Task(call=summary_of, needs=(f"part-{number}",), picks=True)
-    wants_bubbles = asks_for_bubbles(names)
+    wants_bubbles = asks_for_bubbles(asked)
     actions = _add_picks_of_actions(tasks, pieces, groups) if wants_bubbles else []
     summary = tree(tasks, "joined", leaves, joined_summaries)
-    matched = add_shares(tasks, run, pieces, names) if asks_for_bandwidth(names) else []
+    matched = add_shares(tasks, run, pieces, asked) if asks_for_bandwidth(asked) else []
     if not wants_bubbles:
         return _Ends(summary=summary, matched=matched)
     of_pipelines = []

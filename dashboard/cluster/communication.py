@@ -7,7 +7,7 @@ are joined with those of other shares; the operations themselves only where some
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ from dashboard.analysis.operations import operations
 from dashboard.analysis.reduction import FAN_IN
 from dashboard.cluster.opened import opened
 from dashboard.cluster.pieces import Piece
-from dashboard.cluster.tasks import Task, tree
+from dashboard.cluster.tasks import Analysis, Task, tree
 from dashboard.runs import Recording
 from dashboard.runs.reopening import Opening
 
@@ -50,13 +50,13 @@ class Matched:
     rows: pa.Table | None
 
 
-def asks_for_bandwidth(asked: Collection[str]) -> bool:
-    """Whether these names of analyses are among those that need what is matched here."""
-    return measure_bandwidth.__name__ in asked or bandwidth_summary.__name__ in asked
+def asks_for_bandwidth(asked: Collection[Analysis]) -> bool:
+    """Whether these analyses are among those that need what is matched here."""
+    return measure_bandwidth in asked or bandwidth_summary in asked
 
 
 def add_shares(
-    tasks: dict[str, Task], run: Recording, pieces: Sequence[Piece], asked: Sequence[str]
+    tasks: dict[str, Task], run: Recording, pieces: Sequence[Piece], asked: Collection[Analysis]
 ) -> list[str]:
     """Add the tasks of all shares; the names of those that have them matched. pieces: those that
     the tasks `part-0` and so on summarize.
@@ -66,7 +66,7 @@ def add_shares(
         for rank in piece.ranks:
             of_rank.setdefault(rank, []).append(number)
     matched = []
-    with_rows = measure_bandwidth.__name__ in asked
+    with_rows = measure_bandwidth in asked
     for place, share in enumerate(shares(run)):
         told = []
         for number in sorted({number for rank in share.ranks for number in of_rank[rank]}):
@@ -103,13 +103,13 @@ def communication_of(
     return shared(partial_communication(found.filter(mine)), asking(run, rank))
 
 
-def bandwidths(matched: Sequence[Matched]) -> dict[Callable[..., Any], Any]:
+def bandwidths(matched: Sequence[Matched]) -> dict[Analysis, Any]:
     """The answers that all shares together give."""
     if not matched:
         return {}
     summary = summary_of(added([part.totals for part in matched]))
     rows = [part.rows for part in matched if part.rows is not None]
-    found: dict[Callable[..., Any], Any] = {bandwidth_summary: summary}
+    found: dict[Analysis, Any] = {bandwidth_summary: summary}
     if rows:
         found[measure_bandwidth] = Bandwidth(operations=in_order(rows), summary=summary)
     return found

@@ -37,8 +37,7 @@ from dashboard.analysis.whole_run.flops import (
     flops_part,
 )
 from dashboard.cluster.opened import opened
-from dashboard.cluster.summaries import Analysis
-from dashboard.cluster.tasks import Task
+from dashboard.cluster.tasks import Analysis, Task
 from dashboard.runs import Recording
 from dashboard.runs.reopening import Opening
 

@@ -7,14 +7,15 @@ it meets: actions to their pipeline, and operations of communication to their sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import pyarrow as pa
 
 from dashboard.analysis.communication.bandwidth import bandwidth_summary, measure_bandwidth
 from dashboard.analysis.communication.partial_communication import PartialCommunication, joined
+from dashboard.analysis.comparing.compared_sums import ComparedSums, SumIn, joined_sums
 from dashboard.analysis.pipeline.actions import action_table
 from dashboard.analysis.pipeline.bubbles import (
     Bubbles,
@@ -38,7 +39,6 @@ from dashboard.analysis.time_spent.spent_by_rank import (
     spent_by_rank,
     spent_of,
 )
-from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.cluster.communication import (
     Matched,
     add_told,
@@ -47,11 +47,10 @@ from dashboard.cluster.communication import (
     communication_of,
 )
 from dashboard.cluster.opened import opened
+from dashboard.cluster.tasks import Analysis
 from dashboard.runs import Recording
 from dashboard.runs.part import part_of
 from dashboard.runs.reopening import Opening
-
-Analysis: TypeAlias = Callable[..., Any]
 
 SUMMARIZED: Final[tuple[Analysis, ...]] = (
     account,
@@ -60,9 +59,8 @@ SUMMARIZED: Final[tuple[Analysis, ...]] = (
     bubbles_by_rank,
     measure_bandwidth,
     bandwidth_summary,
-    time_by_operation,
 )
-"""The analyses that are put together from parts."""
+"""The analyses that are put together from parts; `SumIn` is one, too."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -80,7 +78,7 @@ class Summary:
 
     accounting: Accounting | None = None
     spent: SpentByRank | None = None
-    by_operation: pa.Table | None = None
+    compared: ComparedSums | None = None
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -98,11 +96,11 @@ def summarize(
     ranks: tuple[int, ...],
     steps: tuple[int, ...],
     chosen: tuple[int, ...],
-    asked: Collection[str],
+    asked: Collection[Analysis],
     opening: Opening | Recording,
 ) -> Found:
-    """Some ranks, one after the other, in `steps`, of the `chosen` steps of the run; `asked`: names
-    of `SUMMARIZED`.
+    """Some ranks, one after the other, in `steps`, of the `chosen` steps of the run; `asked`: those
+    that are put together from parts.
     """
     run = opened(opening)
     summaries: list[Summary] = []
@@ -128,15 +126,13 @@ def summarize(
     )
 
 
-def _summary(part: Recording, steps: Collection[int], asked: Collection[str]) -> Summary:
-    asks_for_rows, asks_for_sums = (a.__name__ in asked for a in (account, spent_by_rank))
-    accounting = account(part, steps) if asks_for_rows or asks_for_sums else None
+def _summary(part: Recording, steps: Collection[int], asked: Collection[Analysis]) -> Summary:
+    accounting = account(part, steps) if account in asked or spent_by_rank in asked else None
+    sums = next((analysis for analysis in asked if isinstance(analysis, SumIn)), None)
     return Summary(
-        accounting=accounting if asks_for_rows else None,
-        spent=spent_of(accounting) if accounting is not None and asks_for_sums else None,
-        by_operation=(
-            time_by_operation(part, steps) if time_by_operation.__name__ in asked else None
-        ),
+        accounting=accounting if account in asked else None,
+        spent=spent_of(accounting) if accounting is not None and spent_by_rank in asked else None,
+        compared=None if sums is None else sums(part, steps),
     )
 
 
@@ -154,17 +150,27 @@ def joined_summaries(*parts: Summary) -> Summary:
     """Of several parts, in order of rank, and of step within a rank."""
     accounting = [part.accounting for part in parts if part.accounting is not None]
     spent = [part.spent for part in parts if part.spent is not None]
-    by_operation = [part.by_operation for part in parts if part.by_operation is not None]
+    compared = [part.compared for part in parts if part.compared is not None]
     return Summary(
         accounting=_joined_accounting(accounting) if accounting else None,
         spent=joined_spent(spent) if spent else None,
-        by_operation=_stacked(by_operation) if by_operation else None,
+        compared=joined_sums(compared) if compared else None,
     )
 
 
-def asks_for_bubbles(asked: Collection[str]) -> bool:
-    """Whether these names of analyses are among those that need what pipelines come to."""
-    return measure_bubbles.__name__ in asked or bubbles_by_rank.__name__ in asked
+def is_summarized(analysis: Analysis) -> bool:
+    """Whether it is put together from parts."""
+    return analysis in SUMMARIZED or isinstance(analysis, SumIn)
+
+
+def of_ranks(analysis: Analysis, ranks: Collection[int]) -> Analysis:
+    """What of an analysis a part with these ranks is told."""
+    return analysis.among(ranks) if isinstance(analysis, SumIn) else analysis
+
+
+def asks_for_bubbles(asked: Collection[Analysis]) -> bool:
+    """Whether these analyses are among those that need what pipelines come to."""
+    return measure_bubbles in asked or bubbles_by_rank in asked
 
 
 def bubbles_of(
@@ -200,16 +206,17 @@ def stacked_bubbles(*parts: Bubbles | BubblesByRank) -> Bubbles | BubblesByRank:
 
 def finished(
     run: Recording,
+    asked: Collection[Analysis],
     summary: Summary,
     bubbles: Bubbles | BubblesByRank | None,
     matched: Sequence[Matched],
 ) -> dict[Analysis, Any]:
-    """The answers by analysis."""
+    """The answers by analysis; `asked`: those that are put together from parts."""
     found: dict[Analysis, Any] = {
         account: summary.accounting,
         spent_by_rank: summary.spent,
-        time_by_operation: summary.by_operation,
         **bandwidths(matched),
+        **{analysis: summary.compared for analysis in asked if isinstance(analysis, SumIn)},
     }
     if isinstance(bubbles, Bubbles):
         found[measure_bubbles] = joined_bubbles(run, [bubbles])
@@ -227,10 +234,6 @@ def whole(analysis: Analysis, steps: tuple[int, ...], opening: Opening) -> Any:
 def given(opening: Opening | Recording) -> Opening | Recording:
     """The task that hands the run to the others."""
     return opening
-
-
-def _stacked(tables: Sequence[pa.Table]) -> pa.Table:
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 def _joined_accounting(parts: Sequence[Accounting]) -> Accounting:

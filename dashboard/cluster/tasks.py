@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 
 from dashboard.analysis.reduction import FAN_IN
 
+Analysis: TypeAlias = Callable[..., Any]
+"""What a run is asked: a function of the run and of steps, or what is called like one."""
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Task:

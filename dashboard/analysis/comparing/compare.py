@@ -13,16 +13,20 @@ recordings cannot tell what differs each time that a job is started.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dashboard.analysis.comparing.communication_differences import communication_differences
+from dashboard.analysis.comparing.communication_differences import (
+    communicated,
+    communication_differences,
+)
 from dashboard.analysis.comparing.compared_steps import pick_steps, steps_of_repeat
+from dashboard.analysis.comparing.compared_sums import ComparedSums, strata
 from dashboard.analysis.comparing.corresponding_ranks import Matching, Weights, match
 from dashboard.analysis.comparing.mean_difference import (
     FEWEST_STEPS,
@@ -32,14 +36,13 @@ from dashboard.analysis.comparing.mean_difference import (
     difference_from_repeats,
     mean_difference,
 )
+from dashboard.analysis.comparing.questions import Question, Questions, questions
 from dashboard.analysis.comparing.run_differences import Difference, run_differences
-from dashboard.analysis.comparing.sums_by_key import keys_of, sums_by_key
-from dashboard.analysis.pipeline.bubbles_by_rank import bubbles_by_rank
+from dashboard.analysis.pipeline.bubble_ratios import bubble_ratios
 from dashboard.analysis.results import Result
 from dashboard.analysis.run_names import distinct_names
-from dashboard.analysis.time_spent.accounting import account
+from dashboard.analysis.sums_by_step import Key
 from dashboard.analysis.time_spent.claims import CATEGORIES
-from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ _NUMBERS: Final = [
     ("significant", pa.bool_()),
 ]
 _OPERATION: Final = ("category", "kind", "name", "stage")
+_NS_PER_MS: Final = 1e6
 _CATEGORIES: Final = pa.schema([("category", pa.string()), *_NUMBERS])
 _OPERATIONS: Final = pa.schema(
     [
@@ -134,6 +138,7 @@ def compare(
     relevant: float | None = None,
     families: int = 1,
     names: tuple[str, str] | None = None,
+    asked: Questions | None = None,
 ) -> Comparison:
     """The differences from run `a` to run `b`, in all steps or those of `steps`.
 
@@ -143,6 +148,7 @@ def compare(
     families: of how many comparisons this is one, so that all of them together mark something by
         chance in at most 5 % of cases.
     names: of `a` and `b`, if not those that tell the two apart.
+    asked: the `questions` of all comparisons of which this is one.
 
     Raises:
         UsageError: the same recording is given as two repeats.
@@ -156,9 +162,13 @@ def compare(
     for name, chosen in ((name_a, steps_a), (name_b, steps_b)):
         if len(chosen) < FEWEST_STEPS:
             notes.append(f"{name} has {len(chosen)} steps to compare: no interval can be given")
+    asked = questions((a, b), steps, repeats=repeats) if asked is None else asked
     sides = _Sides(
-        a=[(run, steps_of_repeat(run, steps_a), match(run, b).a) for run in (a, *repeats)],
-        b=(b, steps_b, matching.b),
+        a=[
+            _side(run, steps_of_repeat(run, steps_a), match(run, b).a, asked)
+            for run in (a, *repeats)
+        ],
+        b=_side(b, steps_b, matching.b, asked),
         relevant=(RELEVANT_BEYOND_REPEATS if repeats else RELEVANT)
         if relevant is None
         else relevant,
@@ -185,14 +195,20 @@ def compare(
         ratios=pa.Table.from_pylist(ratios, schema=_RATIOS),
         differences=(
             *run_differences(a, b),
-            *communication_differences(a, b, steps_a, steps_b),
+            *_communication_differences(sides.a[0], sides.b),
         ),
         notes=(*notes, *_of_the_intervals(steps_a, steps_b, len(repeats)), *_of_marks(sides)),
     )
 
 
-_Side: TypeAlias = tuple["Recording", Sequence[int], Weights]
-"""A recording, its steps, and the weights of its ranks."""
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _Side:
+    """A recording, its steps, its sums, and by stratum of these what a rank weighs."""
+
+    run: Recording
+    steps: Sequence[int]
+    sums: ComparedSums
+    weights: Mapping[int, float]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -229,10 +245,19 @@ _TIMES: Final = 1 + len(CATEGORIES)
 """Columns of a headline that are times; the bubble ratio follows where there is a pipeline."""
 
 
-def step_samples(run: Recording, steps: Sequence[int]) -> Samples:
+def step_samples(run: Recording, steps: Sequence[int], asked: Questions | None = None) -> Samples:
     """Step times, the mean over the ranks, ms; shape (steps, 1)."""
     everyone = dict.fromkeys(run.ranks, 1 / len(run.ranks))
-    return _times(run, steps, everyone)[:, :1]
+    if asked is None:
+        asked = {run: Question(sums=strata(run.ranks, []), steps=tuple(steps))}
+    return _times(_side(run, steps, everyone, asked))[:, :1]
+
+
+def _side(run: Recording, steps: Sequence[int], weights: Weights, asked: Questions) -> _Side:
+    question = asked[run]
+    return _Side(
+        run=run, steps=steps, sums=question.of(run), weights=question.sums.weights(weights)
+    )
 
 
 def _once_each(repeats: Sequence[Recording], b: Recording) -> None:
@@ -284,8 +309,8 @@ def _of_marks(sides: _Sides) -> tuple[str, ...]:
 def _headlines(sides: _Sides) -> list[dict[str, Any]]:
     """Rows of the step time, the categories (ms), and the bubble ratio where all have one."""
     every = (*sides.a, sides.b)
-    samples = [_times(*side) for side in every]
-    found = [_bubble_ratio(run, steps) for run, steps, _ in every]
+    samples = [_times(side) for side in every]
+    found = [bubble_ratios(side.run, side.sums.pipelines, side.steps) for side in every]
     known = [ratio for ratio in found if ratio is not None]
     if len(known) == len(every):
         samples = [np.column_stack(pair) for pair in zip(samples, known, strict=True)]
@@ -296,35 +321,21 @@ def _headlines(sides: _Sides) -> list[dict[str, Any]]:
     return sides.rows(samples, whole)
 
 
-def _times(run: Recording, steps: Sequence[int], weights: Weights) -> Samples:
+def _times(side: _Side) -> Samples:
     """Weighted means over ranks, ms; shape (steps, 1 + categories)."""
-    keys = [(name,) for name in CATEGORIES]
-    samples = sums_by_key(run.answer(account, steps).table, steps, weights, keys, ("category",))
+    samples = _samples(side, [(name,) for name in CATEGORIES], lambda key: key[:1])
     return np.column_stack([samples.sum(axis=1), samples])
 
 
-def _bubble_ratio(run: Recording, steps: Sequence[int]) -> Samples | None:
-    """Per step the mean over pipelines; None where a step has no pipeline."""
-    found = run.answer(bubbles_by_rank, steps).steps
-    means = found.group_by("step").aggregate([("bubble_fraction_of_window", "mean")])
-    by_step = dict(zip(*(means.column(i).to_pylist() for i in range(2)), strict=True))
-    if not steps or any(by_step.get(step) is None for step in steps):
-        return None
-    return np.array([by_step[step] for step in steps])
-
-
 def _operations(sides: _Sides, matching: Matching, marked: Collection[str]) -> pa.Table:
+    def operation(key: Key) -> Key:
+        return key if matching.same_stages else (*key[:-1], None)
+
     every = (*sides.a, sides.b)
-    tables = [run.answer(time_by_operation, steps) for run, steps, _ in every]
-    if not matching.same_stages:
-        tables = [_without_stage(table) for table in tables]
-    keys = sorted({key for table in tables for key in keys_of(table, _OPERATION)}, key=str)
+    keys = sorted({operation(key) for side in every for key in _with_time(side)}, key=str)
     if not keys:
         return _OPERATIONS.empty_table()
-    samples = [
-        sums_by_key(table, steps, weights, keys, _OPERATION)
-        for table, (_, steps, weights) in zip(tables, every, strict=True)
-    ]
+    samples = [_samples(side, keys, operation) for side in every]
     rows = [
         dict(zip(_OPERATION, key, strict=True)) | row
         for key, row in zip(keys, sides.rows(samples, 0.0), strict=True)
@@ -336,9 +347,34 @@ def _operations(sides: _Sides, matching: Matching, marked: Collection[str]) -> p
     return pa.Table.from_pylist(rows, schema=_OPERATIONS)
 
 
-def _without_stage(table: pa.Table) -> pa.Table:
-    index = table.schema.get_field_index("stage")
-    return table.set_column(index, "stage", pa.nulls(table.num_rows, pa.int32()))
+def _with_time(side: _Side) -> Iterator[Key]:
+    """Category, kind, name and stage of what took time in the steps of a side."""
+    time = side.sums.time
+    took = np.flatnonzero(time.within(side.steps).sum(axis=1))
+    yield from (time.keys[row][1:] for row in took.tolist())
+
+
+def _samples(side: _Side, keys: Sequence[Key], key_of: Callable[[Key], Key]) -> Samples:
+    """Weighted means over ranks, ms; shape (steps, keys). key_of: of category, kind, name and
+    stage, the one of `keys` that they count for.
+    """
+    time = side.sums.time
+    place = {key: number for number, key in enumerate(keys)}
+    values = time.within(side.steps)
+    samples = np.zeros((len(side.steps), len(keys)))
+    for (stratum, *operation), row in zip(time.keys, values, strict=True):
+        key = key_of(tuple(operation))
+        if key in place:
+            samples[:, place[key]] += side.weights[stratum] / _NS_PER_MS * row
+    return samples
+
+
+def _communication_differences(a: _Side, b: _Side) -> tuple[Difference, ...]:
+    if not a.steps or not b.steps:
+        return ()
+    return communication_differences(
+        *(communicated(side.sums.calls, side.steps, len(side.run.ranks)) for side in (a, b))
+    )
 
 
 def _rows(a: Samples, b: Samples, found: MeanDifference | None) -> list[dict[str, Any]]:

@@ -32,8 +32,8 @@ def warm_steps(run: Recording, steps: Collection[int] | None = None) -> tuple[in
 
 def steps_of_repeat(run: Recording, steps_a: Sequence[int]) -> tuple[int, ...]:
     """The steps of a recording of A that A's are compared with; all warm ones if it has none."""
-    warm = warm_steps(run)
-    return tuple(step for step in run.steps if step in set(steps_a)) or warm
+    wanted = set(steps_a)
+    return tuple(step for step in run.steps if step in wanted) or warm_steps(run)
 
 
 def _warm(

@@ -31,7 +31,9 @@ FEWEST_REPEATS: Final = 2
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 10_000
 _RESAMPLES_AT_ONCE: Final = 500
-"""Of 20,000 steps that takes 80 MB."""
+_DRAWS_AT_ONCE: Final = 2_000_000
+"""Resamples × steps: twice 16 MB, however many steps there are. Of fewer, BLAS would wait longer
+for its threads than it computes."""
 _SEED: Final = 20_260_101
 """Fixed, so that the same two runs always give the same interval."""
 _MOST_CORRELATED: Final = 0.9
@@ -133,9 +135,10 @@ def _resampled(samples: Samples, random: np.random.Generator) -> Samples:
     deviations = samples - samples.mean(axis=0)
     means = sum(np.roll(deviations, -by, axis=0) for by in range(length)) / length
     chances = np.full(steps, 1 / steps)
+    at_once = min(max(_DRAWS_AT_ONCE // steps, 1), _RESAMPLES_AT_ONCE)
     parts = [
-        random.multinomial(blocks, chances, size=_RESAMPLES_AT_ONCE) @ means
-        for _ in range(RESAMPLES // _RESAMPLES_AT_ONCE)
+        random.multinomial(blocks, chances, size=min(at_once, RESAMPLES - done)) @ means
+        for done in range(0, RESAMPLES, at_once)
     ]
     found: Samples = np.concatenate(parts) / blocks * _widening(deviations, length, blocks, random)
     return found

@@ -12,6 +12,7 @@ import pyarrow as pa
 from dashboard.analysis.comparing.compare import Comparison, compare, step_samples
 from dashboard.analysis.comparing.compared_steps import warm_steps
 from dashboard.analysis.comparing.mean_difference import mean_difference
+from dashboard.analysis.comparing.questions import Questions, questions
 from dashboard.analysis.results import Result
 from dashboard.analysis.run_names import distinct_names
 
@@ -61,6 +62,7 @@ def trend(
     """
     first, *others = runs
     first_name, *names = distinct_names(runs)
+    asked = questions(runs, steps, repeats=repeats)
     comparisons = tuple(
         compare(
             first,
@@ -70,14 +72,15 @@ def trend(
             relevant=relevant,
             families=len(others),
             names=(first_name, name),
+            asked=asked,
         )
         for run, name in zip(others, names, strict=True)
     )
-    rows = [_alone(first, first_name, steps)]
+    rows = [_alone(first, first_name, steps, asked)]
     for run, comparison in zip(others, comparisons, strict=True):
         total = comparison.categories.to_pylist()[0]
         rows.append(
-            _alone(run, comparison.b, steps)
+            _alone(run, comparison.b, steps, asked)
             | {
                 "delta_ms": total["delta_ms"],
                 "delta_low_ms": total["low_ms"],
@@ -88,13 +91,15 @@ def trend(
     return Trend(table=pa.Table.from_pylist(rows, schema=_TABLE), comparisons=comparisons)
 
 
-def _alone(run: Recording, name: str, steps: Collection[int] | None) -> dict[str, Any]:
+def _alone(
+    run: Recording, name: str, steps: Collection[int] | None, asked: Questions
+) -> dict[str, Any]:
     """The interval of one mean is that of its difference from a run that takes no time."""
     chosen = warm_steps(run, steps)
     row: dict[str, Any] = {"run": name, "steps": len(chosen)}
     if not chosen:
         return row
-    samples = step_samples(run, chosen)
+    samples = step_samples(run, chosen, asked)
     mean = float(samples.mean())
     found = mean_difference(np.zeros_like(samples), samples)
     if found is None:

@@ -128,12 +128,18 @@ def pipelines(run: Recording) -> dict[str, tuple[int, ...]]:
     """
     groups: dict[str, list[int]] = {}
     for rank in sorted(run.ranks, key=lambda rank: (_place(run, rank) or 0, rank)):
-        coordinates = run.facts[rank].coordinates
-        others = {k: v for k, v in coordinates.items() if role_of(k) != "pp"}
-        groups.setdefault(",".join(f"{k}={v}" for k, v in others.items()), []).append(rank)
+        groups.setdefault(pipeline_of(run, rank), []).append(rank)
     if len(groups) == 1:
         return {"pipeline": tuple(next(iter(groups.values())))}
     return {name or "pipeline": tuple(ranks) for name, ranks in sorted(groups.items())}
+
+
+def pipeline_of(run: Recording, rank: int) -> str:
+    """What ranks of one pipeline have in common, and no others: `dp=0,tp=1`, empty without others
+    than `pp`.
+    """
+    coordinates = run.facts[rank].coordinates
+    return ",".join(f"{k}={v}" for k, v in coordinates.items() if role_of(k) != "pp")
 
 
 def places(run: Recording) -> dict[int, int]:

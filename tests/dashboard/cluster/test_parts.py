@@ -6,9 +6,11 @@ import multiprocessing
 import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -18,11 +20,13 @@ from benchmarks.simulated.writing import write_run as write_simulated
 from collectors.importers.imported_run import imported_run
 from dashboard import Run, open_run
 from dashboard.analysis.communication.bandwidth import measure_bandwidth
+from dashboard.analysis.comparing.compared_sums import SumIn
+from dashboard.analysis.comparing.questions import questions
+from dashboard.analysis.comparing.trend import trend
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
 from dashboard.analysis.pipeline.bubbles_by_rank import bubbles_by_rank
 from dashboard.analysis.time_spent.accounting import account
 from dashboard.analysis.time_spent.spent_by_rank import spent_by_rank
-from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 from dashboard.cluster import Elsewhere, InProcess, Place, Processes
 from dashboard.cluster.tasks import Task, tree
 from dashboard.runs import packed
@@ -32,7 +36,7 @@ from tests.support.toy import Event, RankFacts, write_run
 from tests.test_repo.markdown import ROOT
 
 SAMPLES = ROOT / "sample_traces"
-ROWS = (account, measure_bubbles, measure_bandwidth, time_by_operation)
+ROWS = (account, measure_bubbles, measure_bandwidth)
 ANALYSES = (*ROWS, spent_by_rank, bubbles_by_rank)
 STEPS, STEP = 4, 100
 
@@ -40,16 +44,28 @@ STEPS, STEP = 4, 100
 def _tables(run: Run) -> Mapping[str, list[dict[str, Any]]]:
     found = {}
     for analysis in ANALYSES:
-        answer = run.answer(analysis)
-        tables = {"": answer} if isinstance(answer, pa.Table) else answer.tables()
+        tables = run.answer(analysis).tables()
         found |= {f"{analysis.__name__}.{name}": t.to_pylist() for name, t in tables.items()}
-    return found
+    return found | {"sums": _plain(run.answer(_sums(run)))}
+
+
+def _sums(run: Run) -> SumIn:
+    """Strata of every other rank."""
+    return SumIn(tuple((rank, rank % 2) for rank in run.ranks))
+
+
+def _plain(found: Any) -> Any:
+    """What may be compared of dataclasses of arrays."""
+    if is_dataclass(found):
+        return [_plain(getattr(found, field.name)) for field in fields(found)]
+    return found.tolist() if isinstance(found, np.ndarray) else found
 
 
 def _by_parts(path: Path, steps: int, place: Place | None = None, **options: Any) -> Any:
     run = open_run(path)
     place = InProcess() if place is None else place
-    run.elsewhere = Elsewhere(run, place, ANALYSES, steps_per_task=steps, **options)
+    together = (*ANALYSES, _sums(run))
+    run.elsewhere = Elsewhere(run, place, together, steps_per_task=steps, **options)
     return _tables(run)
 
 
@@ -209,6 +225,17 @@ def test_a_process_that_is_lost_loses_nothing() -> None:
 
     assert _by_parts(path, 8, Processes(2), watch=watch) == _tables(open_run(path))
     assert lost
+
+
+@pytest.mark.parametrize("place", [InProcess(), Processes(2)], ids=["here", "workers"])
+def test_comparisons_by_parts_are_those_of_whole_runs(place: Place) -> None:
+    names = ("pp4-1f1b-balanced", "pp4-1f1b-slow-stage", "pp2-tp2-1f1b")
+    whole = trend([open_run(SAMPLES / name) for name in names])
+    runs = [open_run(SAMPLES / name) for name in names]
+    asked = questions(runs)
+    for run in runs:
+        run.elsewhere = Elsewhere(run, place, [asked[run].sums], steps_per_task=5)
+    assert trend(runs).to_json() == whole.to_json()
 
 
 def test_only_some_steps_are_asked_for() -> None:
