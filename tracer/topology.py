@@ -9,7 +9,7 @@ default group is `world`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
@@ -64,6 +64,8 @@ class Topology:
         self.rank = rank
         self.world_size = world_size
         self.version = 0
+        self.on_growth: list[Callable[[], None]] = []
+        """Called after every addition, for what has been made of what was known before."""
         self.groups: dict[str, Group] = {}
         self.stages: set[int] = set()
         self.mesh: Mesh | None = None
@@ -79,7 +81,7 @@ class Topology:
         known = self.groups.get(name)
         if known is None:
             known = self.groups[name] = Group(name, dim, members)
-            self.version += 1
+            self._grow()
         return known
 
     def note_stage(self, stage: int, pipeline_ranks: Sequence[int]) -> None:
@@ -87,7 +89,7 @@ class Topology:
         self._pipeline_groups.add(tuple(sorted(pipeline_ranks)))
         if stage not in self.stages:
             self.stages.add(stage)
-            self.version += 1
+            self._grow()
 
     def note_mesh(self, mesh: Any) -> None:
         """Remember a `DeviceMesh` with named dimensions.
@@ -109,7 +111,7 @@ class Topology:
             shape=tuple(mesh.mesh.shape),
             coordinates={r: tuple(p) for r, p in zip(ranks, positions, strict=True)},
         )
-        self.version += 1
+        self._grow()
 
     def note_group(self, dimension: str, ranks: Sequence[int]) -> None:
         """The group of these global ranks goes by `dimension`, whoever made it; first named wins.
@@ -125,7 +127,7 @@ class Topology:
         """Remember the pipeline schedule; the last one built is the run's."""
         if schedule != self.schedule:
             self.schedule = schedule
-            self.version += 1
+            self._grow()
 
     @property
     def coordinates(self) -> dict[str, int]:
@@ -145,6 +147,11 @@ class Topology:
             name: GroupFacts(dim=group.dim, ranks=group.ranks)
             for name, group in list(self.groups.items())
         }
+
+    def _grow(self) -> None:
+        self.version += 1
+        for forget in self.on_growth:
+            forget()
 
     def _note_mesh_groups(self, ranks: Any, names: Sequence[str]) -> None:
         """For each dimension the ranks that differ from this one in that dimension alone."""

@@ -22,46 +22,18 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.distributed import distributed_c10d
 
+from collectors.live.collectives import COLLECTIVES, collective_hook
 from collectors.live.objects import hook_object_collectives
 from collectors.live.operations import Operations
 from collectors.live.patches import OperatorFunction, Patches
-from collectors.live.payload import payload
+from collectors.live.payload import nth, payload
 from tracer.recorder import Recorder
 from tracer.rings import NONE, Operation
 from tracer.schema import Kind
 from tracer.topology import Topology
 
-_NO_PAYLOAD: Final = -1
 _COLLECTIVE: Final = int(Kind.COLLECTIVE)
 _WAIT: Final = int(Kind.WAIT)
-_COLLECTIVES: Final[dict[str, tuple[str, int]]] = {
-    "allreduce": ("all_reduce", 0),
-    "allreduce_coalesced": ("all_reduce", 0),
-    "broadcast": ("broadcast", 0),
-    "reduce": ("reduce", 0),
-    "allgather": ("all_gather", 0),
-    "allgather_coalesced": ("all_gather", 0),
-    "_allgather_base": ("all_gather", 0),
-    "all_gather_single": ("all_gather", 0),
-    "all_gather_single_coalesced": ("all_gather", 0),
-    "allgather_into_tensor_coalesced": ("all_gather", 0),
-    "reduce_scatter": ("reduce_scatter", 1),
-    "_reduce_scatter_base": ("reduce_scatter", 1),
-    "reduce_scatter_single": ("reduce_scatter", 1),
-    "reduce_scatter_single_coalesced": ("reduce_scatter", 1),
-    "reduce_scatter_tensor_coalesced": ("reduce_scatter", 1),
-    "alltoall": ("all_to_all", 1),
-    "alltoall_base": ("all_to_all", 1),
-    "all_to_all_single": ("all_to_all", 1),
-    "gather": ("gather", 1),
-    "scatter": ("scatter", 0),
-    "barrier": ("barrier", _NO_PAYLOAD),
-}
-"""Method of ProcessGroup → op, and the index of the argument that is the payload."""
-
-_SHARES: Final = frozenset({"gather", "scatter"})
-"""Their payload is one rank's share, since only the root has the whole; the total is n shares."""
-
 _FUNCTIONAL: Final[dict[str, str]] = {
     "all_reduce": "all_reduce",
     "all_reduce_": "all_reduce",
@@ -91,7 +63,7 @@ class Communication:
     def install(self, recorder: Recorder, topology: Topology) -> None:
         """Hook the two layers and the waits."""
         operations = Operations(recorder, topology)
-        recorder.on_flush += [operations.works.forget_oldest, operations.tensors.forget_oldest]
+        recorder.on_flush.append(operations.forget_oldest)
         self._hook_process_groups(operations)
         hook_object_collectives(self._patches, operations)
         self._patches.replace(dist.Work, "wait", _wait_hook(operations))
@@ -103,8 +75,8 @@ class Communication:
 
     def _hook_process_groups(self, operations: Operations) -> None:
         methods = {
-            method: _collective_hook(operations, op, argument)
-            for method, (op, argument) in _COLLECTIVES.items()
+            method: collective_hook(operations, op, argument)
+            for method, (op, argument) in COLLECTIVES.items()
         } | {
             "send": _message_hook(operations, Kind.SEND, names_peer=True),
             "recv": _message_hook(operations, Kind.RECV, names_peer=True),
@@ -128,48 +100,6 @@ def _operators(name: str) -> list[Any]:
     return [packet, *(getattr(packet, overload) for overload in packet.overloads())]
 
 
-def _collective_hook(operations: Operations, op: str, argument: int) -> Callable[[Any], Any]:
-    recorder = operations.recorder
-    clock = recorder.clock
-    name = recorder.names.intern(op)
-    counts_shares = op in _SHARES
-    works = operations.works
-    place = argument + 1  # behind the group
-
-    def wrap(original: Any) -> Any:
-        # The group is not named, since putting it in front of the others again copies them.
-        def traced(*args: Any, **kwargs: Any) -> Any:
-            if not recorder.active:
-                return original(*args, **kwargs)
-            try:
-                mark = None if recorder.device is None else recorder.device.mark()
-                start = clock()
-            except Exception as error:
-                recorder.fault(error)
-                mark, start = None, NONE
-            work = original(*args, **kwargs)
-            try:
-                end = clock()
-                group = args[0]
-                if argument < 0:
-                    buffers = None
-                else:
-                    buffers = args[place] if len(args) > place else _nth(args, kwargs, place)
-                copies = group.size() if counts_shares else 1
-                operation = operations.collective(name, group, buffers, copies, start, end)
-                if work is not None and operation is not None:
-                    works[id(work)] = (operation,)
-                    if mark is not None and recorder.device is not None:
-                        recorder.device.issued(mark, _COLLECTIVE, operation)
-            except Exception as error:
-                recorder.fault(error)
-            return work
-
-        return traced
-
-    return wrap
-
-
 def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Callable[[Any], Any]:
     recorder = operations.recorder
     clock = recorder.clock
@@ -189,8 +119,8 @@ def _message_hook(operations: Operations, kind: Kind, *, names_peer: bool) -> Ca
             work = original(*args, **kwargs)
             try:
                 end = clock()
-                tensors = _nth(args, kwargs, 1)
-                peer = _nth(args, kwargs, 2) if names_peer else -1
+                tensors = nth(args, kwargs, 1)
+                peer = nth(args, kwargs, 2) if names_peer else -1
                 tag = recorder.message_tags.pop(id(tensors[0]), None)
                 moved = payload(tensors)
                 operation = operations.message(kind, name, args[0], peer, moved, tag, start, end)
@@ -298,7 +228,7 @@ def _functional_hook(operations: Operations, op: str) -> Callable[[Any], Any]:
                 operations.inside.discard(thread)
             try:
                 end = clock()
-                buffers = _nth(args, kwargs, 0)
+                buffers = nth(args, kwargs, 0)
                 if not _holds_no_data(buffers):
                     named = kwargs["group_name"] if "group_name" in kwargs else args[-1]
                     group = _process_group(named)
@@ -326,7 +256,7 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
             if not recorder.active:
                 return original(*args, **kwargs)
             try:
-                pending = _waited_tensor(operations, _nth(args, kwargs, 0))
+                pending = _waited_tensor(operations, nth(args, kwargs, 0))
                 if pending:
                     mark = None if recorder.device is None else recorder.device.mark()
                     start = clock()
@@ -354,11 +284,6 @@ def _wait_tensor_hook(operations: Operations) -> Callable[[Any], Any]:
 
 def _waited_tensor(operations: Operations, tensor: Any) -> tuple[Operation, ...]:
     return () if _holds_no_data(tensor) else operations.tensors.pop(_storage(tensor), ())
-
-
-def _nth(args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> Any:
-    """An argument by position, wherever the caller put it (callers keep the declared order)."""
-    return args[index] if index < len(args) else tuple(kwargs.values())[index - len(args)]
 
 
 def _process_group(named: Any) -> dist.ProcessGroup:

@@ -60,7 +60,7 @@ def _hook(operations: Operations, kind: Kind, name: str) -> Callable[[Any], Any]
             except Exception as error:
                 recorder.fault(error)
                 start = NONE
-            parts = operations.merging[thread] = []
+            parts = operations.merge(thread)
             try:
                 return original(*args, **kwargs)
             finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from threading import get_ident
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -43,26 +43,8 @@ class _Known:
         self.batch: list[Operation] | None = None
 
 
-class Pending(dict[int, tuple[Operation, ...]]):
-    """Operations by a handle that somebody may wait on, once: whoever waits takes them out."""
-
-    def forget_oldest(self) -> None:
-        """Bound what nobody waits on. Called now and then, off the hot path."""
-        for handle in list(self)[: max(0, len(self) - _MOST_PENDING)]:
-            self.pop(handle, None)
-
-
-class _Dtypes(dict[torch.dtype | None, tuple[int, int]]):
-    """Interned element types and the bytes of an element; no payload has none."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__({None: (NONE, 0)})
-        self._recorder = recorder
-
-    def __missing__(self, dtype: torch.dtype) -> tuple[int, int]:
-        index = self._recorder.dtypes.intern(str(dtype).removeprefix("torch."))
-        self[dtype] = found = index, dtype.itemsize
-        return found
+Pending: TypeAlias = dict[int, tuple[Operation, ...]]
+"""Operations by a handle that somebody may wait on, once: whoever waits takes them out."""
 
 
 class Part(NamedTuple):
@@ -78,11 +60,12 @@ class Operations:
     """Records calls and waits of communication for one tracer."""
 
     __slots__ = (
-        "_dtypes",
         "_known",
         "_topology",
+        "dtypes",
         "inside",
         "merging",
+        "plain",
         "recorder",
         "tensors",
         "works",
@@ -92,11 +75,18 @@ class Operations:
         self.recorder = recorder
         self._topology = topology
         self._known: dict[int, _Known] = {}
-        self.works = Pending()
+        # Dictionaries and no kinds of them: Python finds its way through those in fewer calls.
+        self.plain: dict[int, Group] = {}
+        """By a process group's id: the groups of which a collective is counted and recorded as it
+        comes, since nothing is merged and nothing coalesces. Found by `note_plain`.
+        """
+        topology.on_growth.append(self.plain.clear)
+        self.works: Pending = {}
         """Operations by the id of the `Work` that somebody may wait on."""
-        self.tensors = Pending()
+        self.tensors: Pending = {}
         """Operations by the storage of the tensor that somebody may wait for (functional)."""
-        self._dtypes = _Dtypes(recorder)
+        self.dtypes: dict[torch.dtype | None, tuple[int, int]] = {}
+        """Interned element types, and the bytes of an element; None is not among them."""
         self.merging: dict[int, list[Part]] = {}
         """By thread: the operations that are parts of one that is recorded as a whole."""
         self.inside: set[int] = set()
@@ -116,19 +106,18 @@ class Operations:
 
         None if it is a part of another one, which is recorded as a whole.
 
-        One tensor's payload and the append are written out here and not called. Between two
-        collectives the training works for so long that our code is in no cache any more, so that
-        each function which is one more to fetch costs several times what it costs in a loop.
+        One tensor's payload and the append are written out here and not called, and once more in
+        collectives.py, which says why.
         """
         if type(buffers) is list and len(buffers) == 1:
             buffers = buffers[0]
         if type(buffers) is torch.Tensor:
             elements = buffers.numel() * copies
-            dtype, item = self._dtypes[buffers.dtype]
+            dtype, item = self.dtypes.get(buffers.dtype) or self._element(buffers.dtype)
             size = elements * item
         else:
             size, elements, of_type = payload(buffers, copies)
-            dtype, _ = self._dtypes[of_type]
+            dtype, _ = self._element(of_type)
         known = self._known.get(id(group))
         if known is None or known.version != self._topology.version:
             known = self._look_up(group)
@@ -151,7 +140,6 @@ class Operations:
             NONE,
             dtype,
         )
-        # `Recorder.emit_operation` written out: one call less for each collective.
         if recorder.active and not recorder.paused:
             try:
                 lap = recorder.local.lap
@@ -208,7 +196,7 @@ class Operations:
             recorder.next_correlation(),
             NONE,
             peer,
-            self._dtypes[dtype][0],
+            self._element(dtype)[0],
         )
         recorder.emit_operation(kind, start, end - start, operation)
         if known.batch is not None:
@@ -241,7 +229,7 @@ class Operations:
             recorder.next_correlation(),
             NONE,
             first.peer,
-            self._dtypes[dtype][0],
+            self._element(dtype)[0],
         )
         recorder.emit_operation(kind, start, end - start, operation)
 
@@ -252,9 +240,52 @@ class Operations:
         whole.append(part)
         return True
 
+    def note_plain(self, group: dist.ProcessGroup) -> None:
+        """Have the collectives of this group take the short way, if they are plain now.
+
+        Whatever makes them otherwise takes the group out of `plain` once it is so. Therefore it is
+        looked at again: another thread may have done that in between.
+        """
+        if self._is_plain(group):
+            self.plain[id(group)] = self._known[id(group)].group
+            if not self._is_plain(group):
+                self.plain.clear()
+
+    def _is_plain(self, group: dist.ProcessGroup) -> bool:
+        known = self._known.get(id(group))
+        return (
+            known is not None
+            and known.version == self._topology.version
+            and known.batch is None
+            and not self.merging
+        )
+
+    def merge(self, thread: int) -> list[Part]:
+        """From now on what this thread issues is part of one operation: the list of them."""
+        parts = self.merging[thread] = []
+        self.plain.clear()
+        return parts
+
+    def forget_oldest(self) -> None:
+        """Bound what nobody waits on. Called now and then, off the hot path."""
+        for pending in (self.works, self.tensors):
+            for handle in list(pending)[: max(0, len(pending) - _MOST_PENDING)]:
+                pending.pop(handle, None)
+
+    def _element(self, dtype: torch.dtype | None) -> tuple[int, int]:
+        """The interned element type, and the bytes of an element; no payload has none."""
+        if dtype is None:
+            return NONE, 0
+        found = self.dtypes.get(dtype)
+        if found is None:
+            index = self.recorder.dtypes.intern(str(dtype).removeprefix("torch."))
+            found = self.dtypes[dtype] = index, dtype.itemsize
+        return found
+
     def open_batch(self, group: dist.ProcessGroup) -> None:
         """From now on the group only collects operations, and one wait will stand for all."""
         self._look_up(group).batch = []
+        self.plain.clear()
 
     def close_batch(self, group: dist.ProcessGroup, work: dist.Work | None) -> None:
         """The group has issued what it collected; `work` is what somebody may wait on."""
@@ -278,10 +309,14 @@ class Operations:
         named.index = self.recorder.groups.intern(named.name)
         made = _Known(
             named,
-            weakref.ref(group, lambda _: self._known.pop(address, None)),
+            weakref.ref(group, lambda _: self._forget(address)),
             in_group_order,
             self._topology.version,
         )
         made.batch = known.batch if known is not None else None
         self._known[address] = made
         return made
+
+    def _forget(self, address: int) -> None:
+        self.plain.pop(address, None)
+        self._known.pop(address, None)

@@ -16,6 +16,11 @@ Payload: TypeAlias = tuple[int, int, torch.dtype | None]
 NO_PAYLOAD: Final[Payload] = (0, 0, None)
 
 
+def nth(args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> Any:
+    """An argument by position, wherever the caller put it (callers keep the declared order)."""
+    return args[index] if index < len(args) else tuple(kwargs.values())[index - len(args)]
+
+
 def payload(buffers: Any, copies: int = 1) -> Payload:
     """The payload of a tensor, of (nested) lists of tensors, or of nothing (None), `copies` times
     over.
