@@ -12,11 +12,26 @@ the pairs; `_low` and `_high` are its 95 % interval, which takes the pairs for i
 * The others can only be switched by starting and stopping them, so their parts are some steps.
 * Ours can be switched at any time, and its parts are 50 collectives, a fifth of a step of 100 ms:
   what it adds is small, and most of a virtual machine's noise is slower than that. Without it means
-  that the hook is out as well. Three costs lie outside these parts and are added, while some
+  that the hook is out as well; the first collectives after a switch, of which Python looks the
+  method up anew, are in neither part. Three costs lie outside these parts and are added, while some
   seconds of steps are recorded without a gap: `t.step()`, all threads but the training's (the
-  writer's above all), and what the training's own thread takes longer in a step in which the writer
-  works, since both take turns at the interpreter lock: the median over the parts leaves that out,
-  as few parts meet a flush. `_beside` is the second alone. The interval is of the parts alone.
+  writer's above all: `_beside`), and what the training's own thread takes longer while another one
+  works, since both take turns at the interpreter lock (`_turns`). The interval is of the parts
+  alone.
+
+Each pair has its operand at another place. Where it lies, and where the allocator then puts the
+products of the one and the other part, changes a product by up to a percent, in one process always
+the same way: of one version that told 1.5, 3.7 and 6.7 us per collective, and 3.2, 3.7 and 4.3 from
+different places.
+
+What the training takes longer is compared with what it took just before and just after, since steps
+of 100 ms differ by more from each other: four of them that met a flush told a cost of two percent
+of all steps once, and none the next time.
+
+`vs_` is what the other adds over what ours adds, both over all rounds; each round measures all of
+them, so that a phase of the machine hits both sides. `vs_…_low` and `_high` are the low end of the
+one interval over the high end of the other, and the reverse: wider than 95 %. (The median of each
+round's own ratio would flatter ours: where it is small by chance, the ratio is large by more.)
 """
 
 from __future__ import annotations
@@ -24,12 +39,11 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from resource import RUSAGE_THREAD, getrusage
+from random import randrange
 from statistics import median
 from typing import Any
 
@@ -38,11 +52,14 @@ import torch.distributed as dist
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._figures import median_interval, median_ns, show
+from benchmarks._ours import Step, record_steps, show_ours
 from benchmarks._witness import call_between, thread_that_wakes
 from tracer import Tracer
 from tracer.streams import read_stream
 
-ROUNDS = 5
+ROUNDS = 6
+"""The least of which the interval of a median is one."""
+
 OPERATIONS = 250
 """Collectives per step, each an event: none of them is waited for separately."""
 
@@ -51,38 +68,26 @@ EVENTS = 500
 
 STEP_NS = 100_000_000
 
-PART = 50
-"""Collectives at most between switching our recording on or off."""
+STRETCH_S = 2.0
+"""How long all steps are recorded in a round: a whole number of flushes, one a second."""
 
-STRETCH_S = 4.0
-"""How long all steps are recorded: a whole number of flushes, one a second."""
+_ENDS = "", "_low", "_high"
 
-_AT_WORK_NS = 50_000
-"""Of processor time that others take in a step from which on it counts as met by a flush."""
-
-Step = Callable[[int], None]
-"""Does the work of a step, or of the part of it that has so many collectives."""
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What is added to a step, in percent, with its interval and the number of pairs."""
-
-    percent: float
-    low: float
-    high: float
-    pairs: int
-
-    def show(self, name: str) -> None:
-        """Print the three as figures."""
-        for end, value in (("", self.percent), ("_low", self.low), ("_high", self.high)):
-            show(f"overhead.{name}_percent{end}", value, "percent", self.pairs)
+_HOLES, _HOLE, _LINE = 20, 20_000, 16
+"""At most so many tensors of so many elements before an operand; elements of a cache line."""
 
 
 def peers(directory: Path, rounds: int = ROUNDS) -> None:
     """Print what each adds to small steps and to steps of 100 ms, and bytes per event."""
     share = min(1.0, rounds / ROUNDS)
-    left, tensor = torch.ones(64, 64), torch.ones(16)
+    seconds = STRETCH_S * share
+    tensor, left, holes = torch.ones(16), torch.ones(64, 64), list[torch.Tensor]()
+
+    def elsewhere() -> None:
+        nonlocal left, holes
+        holes = [torch.empty(randrange(1, _HOLE)) for _ in range(randrange(1, _HOLES))]
+        begin = _LINE * randrange(_LINE)
+        left = torch.ones(64 * 64 + _LINE * _LINE)[begin : begin + 64 * 64].view(64, 64)
 
     def multiply() -> None:
         left @ left
@@ -120,113 +125,41 @@ def peers(directory: Path, rounds: int = ROUNDS) -> None:
         ("small_step", small, 20, 600, 60),
         ("step_100ms", long, OPERATIONS, 200, 5),
     ):
-        ours = _ours(
-            directory / name,
-            work,
-            operations,
-            pairs=round(pairs * share),
-            seconds=STRETCH_S * share,
-        )
-        ours.show(name)
-        several = max(2, round(steps * share))
-        for peer, added in _theirs(directory, work, operations, several, rounds).items():
-            added.show(f"{name}_{peer}")
+        ours, theirs = [], defaultdict[str, list[float]](list)
+        for number in range(rounds):
+            at = directory / f"{name}-{number}"
+            ours.append(
+                record_steps(
+                    at, work, operations, elsewhere, pairs=pairs // ROUNDS, seconds=seconds
+                )
+            )
+            several = max(2, round(steps * share))
+            for peer, percents in _theirs(directory, work, operations, elsewhere, several):
+                theirs[peer] += percents
+        middle, low, high = show_ours(name, ours)
+        for peer, percents in theirs.items():
             versus = f"vs_{peer}" if name == "step_100ms" else f"vs_{peer}_{name}"
-            times = added.percent / ours.percent
-            show(f"overhead.{versus}", times, "times ours", added.pairs)
+            values = median(percents), *median_interval(percents)
+            for end, value, other_end in zip(_ENDS, values, (middle, high, low), strict=True):
+                show(f"overhead.{name}_{peer}_percent{end}", value, "percent", len(percents))
+                if other_end > 0:
+                    show(f"overhead.{versus}{end}", value / other_end, "times ours", len(percents))
     least = STEP_NS / EVENTS - median_ns(all_reduce, samples=15, calls=300)
     _bytes(directory, lambda: step(EVENTS, round(least / one)), share)
 
 
 def _theirs(
-    directory: Path, step: Step, operations: int, steps: int, rounds: int
-) -> dict[str, Added]:
-    """What each peer adds, in two pairs per round, of so many steps with it and without."""
-    found = {}
+    directory: Path, step: Step, operations: int, elsewhere: Callable[[], None], steps: int
+) -> Iterator[tuple[str, list[float]]]:
+    """What each peer adds, in percent, in two pairs of so many steps with it and without."""
     for peer, way in _peers(directory).items():
         percents = []
-        for number in range(2 * rounds):
+        for number in range(2):
+            elsewhere()
             pair = (way, _bare) if number % 2 else (_bare, way)
             taken = {one: _step_ns(one(f"{number}"), step, operations, steps) for one in pair}
             percents.append(100 * (taken[way] / taken[_bare] - 1))
-        found[peer] = Added(median(percents), *median_interval(percents), len(percents))
-    return found
-
-
-def _ours(directory: Path, step: Step, operations: int, *, pairs: int, seconds: float) -> Added:
-    """What recording adds, `seconds` of it being recorded without a gap."""
-    part = min(operations, PART)
-    bare = vars(dist.ProcessGroup)["allreduce"]
-    without, differences = [], []
-    with Tracer(directory) as t:
-        hooked = vars(dist.ProcessGroup)["allreduce"]
-        for number in range(pairs):
-            taken = [0, 0]
-            for active in (True, False) if number % 2 else (False, True):
-                t.recorder.active = active
-                dist.ProcessGroup.allreduce = hooked if active else bare
-                start = time.thread_time_ns()
-                step(part)
-                taken[active] = time.thread_time_ns() - start
-            without.append(taken[False])
-            differences.append(taken[True] - taken[False])
-        t.recorder.active = True
-        dist.ProcessGroup.allreduce = hooked
-        _recorded(t, step, operations, seconds / 4)  # so that flushes have come to their pace
-        with _writer(t, directory.name):
-            outside, beside = _recorded(t, step, operations, seconds)
-    parts = operations / part
-    whole = parts * median(without)
-    show(f"overhead.{directory.name}_beside_percent", 100 * beside / whole, "percent", 1)
-
-    def percent(difference: float) -> float:
-        return 100 * (parts * difference + outside + beside) / whole
-
-    low, high = map(percent, median_interval(differences))
-    return Added(percent(median(differences)), low, high, pairs)
-
-
-def _recorded(t: Tracer, step: Step, operations: int, seconds: float) -> tuple[float, float]:
-    """Processor ns per recorded step that the parts leave out, of this thread and of the others.
-
-    Of this one: `t.step()`, and what it takes longer in steps in which another one worked.
-    """
-    own, ends, others = [], [], []
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        process, thread = time.process_time_ns(), time.thread_time_ns()
-        step(operations)
-        worked = time.thread_time_ns()
-        t.step()
-        ended = time.thread_time_ns()
-        own.append(worked - thread)
-        ends.append(ended - worked)
-        others.append(time.process_time_ns() - process - (ended - thread))
-    alone = [taken for taken, more in zip(own, others, strict=True) if more < _AT_WORK_NS]
-    turns = [taken for taken, more in zip(own, others, strict=True) if more >= _AT_WORK_NS]
-    # Where every step meets a flush, or none does, nothing tells them apart.
-    longer = sum(turns) - len(turns) * median(alone) if alone and turns else 0.0
-    return median(ends) + longer / len(own), sum(others) / len(own)
-
-
-@contextmanager
-def _writer(t: Tracer, name: str) -> Iterator[None]:
-    """Print what a flush took meanwhile: processor time, and how often the writer thread slept
-    within it, as for the interpreter lock.
-    """
-    notes: list[tuple[int, int]] = []
-
-    def note() -> None:
-        notes.append((time.thread_time_ns(), getrusage(RUSAGE_THREAD).ru_nvcsw))
-
-    t.recorder.on_flush.append(note)
-    yield
-    t.recorder.on_flush.remove(note)
-    flushes = [(b[0] - a[0], b[1] - a[1] - 1) for a, b in pairwise(notes)]  # one sleep is between
-    if flushes:
-        taken, sleeps = (median(column) for column in zip(*flushes, strict=True))
-        show(f"overhead.{name}_flush_ms", taken / 1e6, "ms", len(flushes))
-        show(f"overhead.{name}_flush_sleeps", sleeps, "sleeps", len(flushes))
+        yield peer, percents
 
 
 def _step_ns(way: Any, step: Step, operations: int, steps: int) -> float:

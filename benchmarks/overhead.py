@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from benchmarks._figures import median_ns, show, timed_ns
+from benchmarks._peers import ROUNDS as ROUNDS_OF_PEERS
 from benchmarks._peers import peers
 from tracer import Tracer
 from tracer.batches import record_batch
@@ -36,7 +37,9 @@ SAMPLES = Path(__file__).resolve().parents[1] / "sample_traces"
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of peers.")
+@click.option(
+    "--rounds", default=ROUNDS_OF_PEERS, show_default=True, type=click.IntRange(1), help="Of peers."
+)
 def main(rounds: int) -> None:
     """Print every figure."""
     with tempfile.TemporaryDirectory() as directory:

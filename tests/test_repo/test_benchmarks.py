@@ -19,6 +19,7 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks._figures import median_interval
+from benchmarks._ours import flushes_met, longer
 from benchmarks._results import GOALS, goal_of
 from tests.test_repo.markdown import ROOT
 
@@ -87,6 +88,23 @@ def test_the_interval_of_a_median() -> None:
     assert median_interval([7, 3, 10, 1, 9, 2, 8, 4, 6, 5]) == (2, 9)
     assert median_interval([3, 1, 6, 2, 5, 4]) == (1, 6)
     assert median_interval([3, 1, 2]) == (1, 3)
+
+
+def test_what_a_flush_takes_from_the_training_is_compared_with_its_neighbours() -> None:
+    """Of 4, 4, 7, 6, 4, 5, of which the third and fourth met it: 13 - (4 + 4 + 4 + 5) / 2 = 4.5."""
+    assert longer([4, 4, 7, 6, 4, 5], [(2, 3)]) == [4.5]
+    assert longer([4, 7, 6, 4, 5], [(1, 2)]) == []  # it has one piece before it, and two are needed
+    assert longer([1, 5, 1, 1, 9, 1], [(1, 1), (4, 4)]) == [4, 8]
+    assert longer([1, 5, 1, 9, 1], [(1, 1), (3, 3)]) == [4, 8]
+    assert longer([5, 9, 1], [(0, 0), (1, 1)]) == []
+
+
+def test_a_flush_goes_on_after_it_slept() -> None:
+    work = 1_000_000
+    slept = [0] * 12
+    assert flushes_met([0, work, 0, 0, work, *slept, work, work]) == [(1, 4), (17, 18)]
+    assert flushes_met([work]) == [(0, 0)]
+    assert flushes_met([0, 10]) == flushes_met([]) == []
 
 
 def test_figures_are_saved_after_the_machine_and_the_versions(tmp_path: Path) -> None:
