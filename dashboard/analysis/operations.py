@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.dimensions import Role, role_of
+from dashboard.runs.words import have, where
+from tracer.arrays import word_array
 from tracer.schema import OPERATION_KINDS
 
 if TYPE_CHECKING:
@@ -60,9 +62,8 @@ def operations(
     wait       all_reduce corr=7  12..20         wait_start=12 wait_end=20 end=20
     """
     events = run.events(ranks=ranks, steps=steps, kinds=OPERATION_KINDS, columns=_COLUMNS)
-    kind = events["kind"].cast(pa.string())
-    on_host = pc.starts_with(events["lane"].cast(pa.string()), "host:")
-    is_wait = pc.equal(kind, "wait")
+    on_host = where(events["lane"], lambda lanes: pc.starts_with(lanes, "host:"))
+    is_wait = have(events["kind"], ("wait",))
     calls = events.filter(pc.and_(on_host, pc.invert(is_wait)))
     if within is not None:
         calls = calls.filter(_starts_within(calls, within))
@@ -81,14 +82,13 @@ def operations(
     end = np.where(transfer_end >= 0, transfer_end, np.maximum(wait_end, call_end))
     # Between its call and its wait a rank does something else, and cannot see an end.
     by_wait = (wait_end == end) & (wait_start > call_end)
-    group = calls["group"].cast(pa.string())
     return pa.table(
         {
             "rank": calls["rank"],
             "step": calls["step"],
             "op": calls["name"].cast(pa.string()),
-            "dim": pc.list_element(pc.split_pattern(pc.fill_null(group, ""), ":"), 0),
-            "group": group,
+            "dim": _dimensions(calls["group"]),
+            "group": calls["group"].cast(pa.string()),
             "seq": calls["seq"],
             "peer": calls["peer"],
             "bytes": calls["bytes"],
@@ -112,6 +112,16 @@ def _starts_within(calls: pa.Table, within: Sequence[tuple[int, int]]) -> pa.Arr
     for begin, end in within:
         found |= (start >= begin) & (start <= end)
     return pa.array(found)
+
+
+def _dimensions(groups: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Of each row's group; empty where it has none. Each word is looked at once."""
+    chunks = []
+    for chunk in groups.chunks:
+        words = chunk.dictionary.to_pylist()
+        dims = word_array([(word or "").partition(":")[0] for word in words])
+        chunks.append(pc.fill_null(dims.take(chunk.indices), ""))
+    return pa.chunked_array(chunks, pa.string())
 
 
 def category_of(dim: str) -> str:

@@ -47,18 +47,30 @@ def numbered(*columns: npt.NDArray[np.integer]) -> tuple[Ints, Ints]:
 
     `[5, 3, 5], [1, 2, 1]` → `[1, 0]` and `[1, 0, 1]`
     """
+    code = codes(*columns)
+    _, first, of = np.unique(code, return_index=True, return_inverse=True)
+    return first, of
+
+
+def codes(*columns: npt.NDArray[np.integer]) -> Ints:
+    """A number for each row: equal rows have the same one, and it grows with the first column, then
+    with the next.
+
+    `[5, 3, 5], [1, 2, 1]` → `[4, 1, 4]`
+    """
     code = np.zeros(len(columns[0]), np.int64)
     size = 1
     for column in columns:
         low = int(column.min(initial=0))
         width = int(column.max(initial=0)) - low + 1
         if size * width > _CODES:
-            known, code = np.unique(code, return_inverse=True)
-            size = len(known)
+            (known, code), (values, column) = (
+                np.unique(numbers, return_inverse=True) for numbers in (code, column)
+            )
+            size, low, width = len(known), 0, len(values)
         code = code * width + (column - low)
         size *= width
-    _, first, of = np.unique(code, return_index=True, return_inverse=True)
-    return first, of
+    return code
 
 
 def words_numbered(words: pa.ChunkedArray) -> tuple[list[Any], Ints]:

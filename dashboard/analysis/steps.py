@@ -23,11 +23,16 @@ def step_windows(
 
     Only steps that every readable rank completed, so that ranks can be laid side by side.
     """
-    asked = None if steps is None else set(steps)
-    wanted = [step for step in run.steps if asked is None or step in asked]
+    wanted = wanted_steps(run, steps)
     columns = ("step", "start", "duration")
     events = run.events(ranks=ranks, steps=wanted, kinds=("step",), columns=columns)
     return in_order(events)
+
+
+def wanted_steps(run: Recording, steps: Collection[int] | None) -> list[int]:
+    """The complete steps of the run, or those of them that are among `steps`; in order."""
+    wanted = frozenset(run.steps if steps is None else steps)
+    return [step for step in run.steps if step in wanted]
 
 
 def in_order(windows: pa.Table) -> pa.Table:

@@ -33,7 +33,6 @@ from dashboard.analysis.communication.partial_communication import (
     partial_communication,
 )
 from dashboard.analysis.communication.shares import asking, in_turns, shared, shares
-from dashboard.analysis.operations import operations
 from dashboard.analysis.reduction import FAN_IN
 from dashboard.cluster.opened import opened
 from dashboard.cluster.pieces import Piece
@@ -93,14 +92,13 @@ def add_told(
 
 
 def communication_of(
-    run: Recording, part: Recording, rank: int, steps: Sequence[int], chosen: Sequence[int]
+    run: Recording, issued: pa.Table, rank: int, steps: Sequence[int]
 ) -> dict[int, PartialCommunication]:
     """What a part of a rank tells each share: the operations that it issued in `steps`; they may
-    end in any of the `chosen` ones.
+    end in other steps. issued: the `operations` of the part.
     """
-    found = operations(part, chosen)
-    mine = pc.is_in(found["step"], pa.array(sorted(steps), pa.int32()))
-    return shared(partial_communication(found.filter(mine)), asking(run, rank))
+    mine = pc.is_in(issued["step"], pa.array(sorted(steps), pa.int32()))
+    return shared(partial_communication(issued.filter(mine)), asking(run, rank))
 
 
 def bandwidths(matched: Sequence[Matched]) -> dict[Analysis, Any]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from dashboard.analysis.communication.bandwidth import bandwidth_summary, measure_bandwidth
 from dashboard.analysis.communication.partial_communication import PartialCommunication, joined
 from dashboard.analysis.comparing.compared_sums import ComparedSums, SumIn, joined_sums
+from dashboard.analysis.operations import operations
 from dashboard.analysis.pipeline.actions import action_table
 from dashboard.analysis.pipeline.bubbles import (
     Bubbles,
@@ -23,7 +24,7 @@ from dashboard.analysis.pipeline.bubbles import (
     joined_bubbles,
     measure_bubbles,
     pipeline_bubbles,
-    receives,
+    receives_of,
 )
 from dashboard.analysis.pipeline.bubbles_by_rank import (
     BubblesByRank,
@@ -106,18 +107,20 @@ def summarize(
     summaries: list[Summary] = []
     actions: dict[int, PipelinePart] = {}
     told: dict[int, list[PartialCommunication]] = {}
+    meets_others = asks_for_bubbles(asked) or asks_for_bandwidth(asked)
     for rank in ranks:
         part = part_of(run, rank, steps)
         summaries.append(_summary(part, steps, asked))
+        issued = operations(part, chosen if meets_others else ())
         if asks_for_bubbles(asked):
             actions[rank] = PipelinePart(
                 rank=rank,
                 actions=action_table(part, steps),
-                received=receives(part, rank, chosen),
+                received=receives_of(issued),
             )
         if asks_for_bandwidth(asked):
-            add_told(told, communication_of(run, part, rank, steps, chosen))
-        del part
+            add_told(told, communication_of(run, issued, rank, steps))
+        del part, issued
         pa.default_memory_pool().release_unused()
     return Found(
         summary=joined_summaries(*summaries),

@@ -185,6 +185,11 @@ def recalled(
             return events(rank)
         return prepared(rank, whole(rank, columns, keep, batches))
 
+    def recorded(rank: int, columns: Collection[str], batches: Collection[int]) -> pa.Table:
+        stream = whole(rank, columns, lambda rows: rows, batches)
+        unchanged(stream)
+        return stream.table
+
     def contents(rank: int) -> Contents | None:
         if is_damaged(rank):
             return None
@@ -196,7 +201,7 @@ def recalled(
         names = ["rank", *columns]
 
         def hand_over(rows: pa.Table) -> pa.Table:
-            take(on_common_clock(rows, rank, known.clock.maps[rank], known.begin).select(names))
+            take(placed(rank, rows).select(names))
             return pa.Table.from_batches([], schema=rows.schema)
 
         if is_damaged(rank):
@@ -220,7 +225,10 @@ def recalled(
 
     def prepared(rank: int, stream: StreamContent) -> pa.Table:
         unchanged(stream)
-        return on_common_clock(stream.table, rank, known.clock.maps[rank], known.begin)
+        return placed(rank, stream.table)
+
+    def placed(rank: int, rows: pa.Table) -> pa.Table:
+        return on_common_clock(rows, rank, known.clock.maps[rank], known.begin)
 
     def unchanged(stream: StreamContent) -> None:
         facts = stream.path.stat()
@@ -241,6 +249,8 @@ def recalled(
             part,
             in_parts,
             contents,
+            recorded,
+            placed,
             event_count=known.event_count,
             kept_bytes=kept_bytes,
         ),

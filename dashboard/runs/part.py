@@ -24,6 +24,7 @@ from dashboard.runs.contents import Contents
 from dashboard.runs.packed_tables import PackedTables
 from dashboard.runs.recording import Recording
 from dashboard.runs.stream_tables import StreamTables
+from dashboard.runs.unpacked import Unpacked
 from dashboard.runs.words import have, where
 from tracer.arrays import bool_array, number_array, numpy_numbers
 from tracer.schema import EVENT_SCHEMA, OPERATION_KINDS, WORK_KINDS
@@ -116,13 +117,18 @@ def _ways_to_read(
     tables = run.tables
     contents = tables.contents(rank) if isinstance(tables, StreamTables) else None
     if isinstance(tables, StreamTables) and contents is not None:
-        read: Callable[[Collection[str], Sequence[int]], pa.Table] = partial(tables.batches, rank)
-        with_steps: Callable[[Collection[int]], Sequence[int]] = contents.with_steps
-        where_lies: Callable[[_Span], set[int]] = partial(
-            _batches_around, run, tables, rank, contents
+        unpacked = tables.unpacked(rank, COLUMNS, contents)
+        return (
+            lambda steps: unpacked.with_batches(contents.with_steps(steps)),
+            lambda span: (
+                unpacked.with_batches(())
+                if span is None
+                else _batches_around(run, tables, rank, contents, unpacked, span)
+            ),
         )
-    elif isinstance(tables, PackedTables):
-        read, with_steps = partial(tables.groups, rank), tables.rank(rank).groups_with
+    if isinstance(tables, PackedTables):
+        read: Callable[[Collection[str], Sequence[int]], pa.Table] = partial(tables.groups, rank)
+        with_steps = tables.rank(rank).groups_with
         where_lies = partial(_groups_around, tables, rank, is_imported=is_imported)
     else:
         table = _all(run, rank)
@@ -134,11 +140,16 @@ def _ways_to_read(
 
 
 def _batches_around(
-    run: Recording, tables: StreamTables, rank: int, contents: Contents, span: _Span
-) -> set[int]:
-    """The record batches in which all lies that is chosen."""
+    run: Recording,
+    tables: StreamTables,
+    rank: int,
+    contents: Contents,
+    unpacked: Unpacked,
+    span: _Span,
+) -> pa.Table:
+    """The record batches in which all lies that is chosen: most have been read for their steps."""
     near = contents.within(run.clock.maps[rank], run.begin + span[0], run.begin + span[1])
-    events = tables.batches(rank, OF_TIMES, near)
+    events = unpacked.with_batches(near)
     shared = shared_of(events, _reaching_into(events, span))
     further = set(contents.with_correlations(numpy_numbers(shared, null=0))).difference(near)
     belonging = [
@@ -146,7 +157,7 @@ def _batches_around(
         for batches in contents.some_at_a_time(further)
         if pc.any(belongs(tables.batches(rank, OF_OPERATIONS, batches), shared)).as_py()
     ]
-    return {*near, *itertools.chain(*belonging), *contents.deciding}
+    return unpacked.with_batches({*near, *itertools.chain(*belonging), *contents.deciding})
 
 
 def _groups_around(tables: PackedTables, rank: int, span: _Span, *, is_imported: bool) -> set[int]:
@@ -177,6 +188,7 @@ def _groups_around(tables: PackedTables, rank: int, span: _Span, *, is_imported:
 
 def _span(events: pa.Table, steps: Collection[int]) -> _Span | None:
     """From the first start to the last end of the events of these steps; None if there are none."""
+    events = events.select(TIMES)
     mine = events.filter(pc.is_in(events["step"], number_array(np.array(sorted(steps), np.int32))))
     if mine.num_rows == 0:
         return None

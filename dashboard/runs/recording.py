@@ -185,7 +185,9 @@ class Recording:
     @from_the_system()
     def _ask(self, analysis: Callable[..., Any], steps: tuple[int, ...]) -> Any:
         found = None if self.elsewhere is None else self.elsewhere(analysis, steps)
-        return analysis(self, steps) if found is None else found
+        found = analysis(self, steps) if found is None else found
+        pa.default_memory_pool().release_unused()  # or the next one takes memory besides
+        return found
 
     @cached_property
     def _answers(self) -> Callable[[Callable[..., Any], tuple[int, ...]], Any]:

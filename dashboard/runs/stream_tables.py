@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Final
 
 import pyarrow as pa
@@ -10,11 +11,16 @@ import pyarrow as pa
 from dashboard.runs.columns import Test
 from dashboard.runs.contents import Contents
 from dashboard.runs.opened import KEPT_BYTES, LazyTables
+from dashboard.runs.unpacked import Unpacked
 from dashboard.runs.words import chosen
 from tracer.streams import Keep
 
 ReadPart = Callable[[int, Collection[str], Keep, Collection[int] | None], pa.Table]
 """Of a rank these columns, of those rows that are kept, of these record batches or all."""
+ReadBatches = Callable[[int, Collection[str], Collection[int]], pa.Table]
+"""Of a rank these columns of these record batches, as they lie in the file."""
+Place = Callable[[int, pa.Table], pa.Table]
+"""Puts what lies in a rank's file on the common clock, in order of start."""
 Take = Callable[[pa.Table], None]
 ReadInParts = Callable[[int, Collection[str], Take], None]
 ReadContents = Callable[[int], Contents | None]
@@ -37,6 +43,8 @@ class StreamTables(LazyTables):
         read_part: ReadPart,
         read_in_parts: ReadInParts,
         read_contents: ReadContents,
+        read_batches: ReadBatches,
+        place: Place,
         *,
         event_count: int,
         kept_bytes: int = KEPT_BYTES,
@@ -45,6 +53,8 @@ class StreamTables(LazyTables):
         self._read_part = read_part
         self._read_in_parts = read_in_parts
         self._read_contents = read_contents
+        self._read_batches = read_batches
+        self._place = place
         self._contents: dict[int, Contents | None] = {}
         self._bytes_of_all = event_count * _EVENT_BYTES
         self._asked: set[int] = set()
@@ -80,7 +90,18 @@ class StreamTables(LazyTables):
 
     def batches(self, rank: int, columns: Collection[str], batches: Collection[int]) -> pa.Table:
         """`rank` and these columns of these record batches, in order of start."""
-        return self._read_part(rank, columns, lambda rows: rows, batches).select(["rank", *columns])
+        found = self._place(rank, self._read_batches(rank, columns, batches))
+        return found.select(["rank", *columns])
+
+    def unpacked(self, rank: int, columns: Collection[str], contents: Contents) -> Unpacked:
+        """The same for who asks for more when he has seen some: at least those that are asked for,
+        with these columns.
+        """
+        return Unpacked(
+            contents.rows,
+            partial(self._read_batches, rank, columns),
+            partial(self._place, rank),
+        )
 
     @property
     def _all_find_room(self) -> bool:

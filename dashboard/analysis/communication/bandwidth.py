@@ -33,6 +33,7 @@ from dashboard.analysis.communication.partial_communication import (
 from dashboard.analysis.operations import operations
 from dashboard.analysis.reduction import reduced
 from dashboard.analysis.results import Result
+from dashboard.analysis.steps import wanted_steps
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -73,7 +74,7 @@ class Bandwidth(Result):
 
 def measure_bandwidth(run: Recording, steps: Collection[int] | None = None) -> Bandwidth:
     """Measure all communication that lies in a step (or in those of `steps`)."""
-    wanted = [step for step in run.steps if steps is None or step in steps]
+    wanted = wanted_steps(run, steps)
     parts = (partial_communication(operations(run, wanted, ranks=[rank])) for rank in run.ranks)
     return bandwidth_of(run, reduced(parts, joined))
 

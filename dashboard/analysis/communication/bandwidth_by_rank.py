@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.communication.bandwidth import BUS_FACTORS, P2P, measure_bandwidth
 from dashboard.analysis.operations import operations
+from dashboard.analysis.steps import wanted_steps
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -58,7 +59,7 @@ def member_times(run: Recording, steps: Collection[int] | None = None) -> pa.Tab
     many members), and in ns `seen`, from the rank's own start to its completion, and `free`, from
     the last arrival on.
     """
-    wanted = [step for step in run.steps if steps is None or step in steps]
+    wanted = wanted_steps(run, steps)
     members = _members(operations(run, wanted))
     shared = run.answer(measure_bandwidth, steps).operations
     shared = shared.filter(pc.greater(pc.fill_null(shared["bytes"], 0), 0))

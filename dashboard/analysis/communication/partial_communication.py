@@ -17,6 +17,8 @@ from typing import Final, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dashboard.analysis.equal_rows import equal_rows
+
 P2P: Final = "p2p"
 UNKNOWN_GROUP: Final = "unknown"
 
@@ -79,6 +81,8 @@ def partial_communication(operations: pa.Table) -> PartialCommunication:
 
 def joined(parts: Sequence[PartialCommunication]) -> PartialCommunication:
     """Several parts as one: by rank, and by step within a rank."""
+    if len(parts) == 1:
+        return parts[0]
     return PartialCommunication(
         collectives=_collectives(pa.concat_tables([part.collectives for part in parts])),
         sends=_once(pa.concat_tables([part.sends for part in parts])),
@@ -126,11 +130,10 @@ def _collectives(rows: pa.Table) -> pa.Table:
     tp:0-1 #4, first 10, last 10, culprit 0         tp:0-1 #4, first 10, last 12, culprit 1
     tp:0-1 #4, first 12, last 12, culprit 1
     """
-    summed = _grouped(rows, _COLLECTIVE, _OF_COLLECTIVE)
-    latest = _grouped(rows.sort_by("last"), _COLLECTIVE, {"culprit": "last"})
-    order = [(key, "ascending") for key in _COLLECTIVE]
-    culprits = latest.sort_by(order)["culprit"]
-    return summed.sort_by(order).append_column("culprit", culprits)
+    found = equal_rows(rows, _COLLECTIVE)
+    merged = found.merged(_OF_COLLECTIVE)
+    culprits = found.of_last("culprit", by="last")
+    return merged.append_column("culprit", culprits)
 
 
 def _ends(table: pa.Table, source: str, destination: str) -> pa.Table:
@@ -148,10 +151,5 @@ def _ends(table: pa.Table, source: str, destination: str) -> pa.Table:
 
 
 def _once(ends: pa.Table) -> pa.Table:
-    return _grouped(ends, _MESSAGE, _OF_END)
-
-
-def _grouped(table: pa.Table, keys: Sequence[str], how: dict[str, str]) -> pa.Table:
-    grouped = table.group_by(list(keys), use_threads=False).aggregate(list(how.items()))
-    names = [*keys, *(f"{name}_{function}" for name, function in how.items())]
-    return grouped.select(names).rename_columns([*keys, *how])
+    found = equal_rows(ends, _MESSAGE)
+    return ends if found.are_single else found.by_first().merged(_OF_END)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.analysis.dimensions import coordinate, role_of
+from dashboard.analysis.steps import wanted_steps
 from dashboard.runs.words import where
 from tracer.schema import COMPUTE_KINDS
 
@@ -64,7 +65,7 @@ def pipeline_actions(
     Before (events)                   After
     F0 host:main 0-2, device:7 1-11   F0 1-11
     """
-    wanted = [step for step in run.steps if steps is None or step in steps]
+    wanted = wanted_steps(run, steps)
     return {step: [] for step in wanted} | dict(by_step(action_table(run, wanted, ranks)))
 
 

@@ -12,6 +12,7 @@ from dashboard.analysis.pipeline.actions import action_table, pipelines
 from dashboard.analysis.pipeline.bubbles import COOL_DOWN, STALL, WARM_UP
 from dashboard.analysis.pipeline.gaps import Gaps, gaps_of
 from dashboard.analysis.rows_by_key import Ints
+from dashboard.analysis.steps import wanted_steps
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -31,7 +32,7 @@ def bubble_spans(run: Recording, steps: Collection[int] | None = None) -> pa.Tab
     """rank, step, part (`warm_up`, `stall` or `cool_down`), start and duration (ns from the run's
     start) of every bubble, as `measure_bubbles` counts them; in order of start.
     """
-    wanted = [step for step in run.steps if steps is None or step in steps]
+    wanted = wanted_steps(run, steps)
     found = [_SPANS.empty_table()]
     for ranks in pipelines(run).values():
         gaps = gaps_of(action_table(run, wanted, ranks), ranks)

@@ -25,6 +25,7 @@ from dashboard.analysis.pipeline.plan_bound import plan_bounds
 from dashboard.analysis.pipeline.theory import Theory, theory_of
 from dashboard.analysis.results import Result
 from dashboard.analysis.rows_by_key import Ints, numbered, rows_by_key, sums
+from dashboard.analysis.steps import wanted_steps
 
 if TYPE_CHECKING:
     from dashboard.runs import Recording
@@ -93,7 +94,7 @@ class Bubbles(Result):
 
 def measure_bubbles(run: Recording, steps: Collection[int] | None = None) -> Bubbles:
     """Measure every complete step (or those of `steps`) of every pipeline of the run."""
-    wanted = [step for step in run.steps if steps is None or step in steps]
+    wanted = wanted_steps(run, steps)
     return joined_bubbles(
         run,
         [
@@ -234,7 +235,11 @@ def _ratio(part: Ints, whole: Ints) -> pa.Array:
 
 def receives(run: Recording, rank: int, steps: Collection[int] | None = None) -> Receives:
     """The spans in which the rank waited for a message, in order of end, and from whom."""
-    table = operations(run, steps, ranks=[rank])
+    return receives_of(operations(run, steps, ranks=[rank]))
+
+
+def receives_of(table: pa.Table) -> Receives:
+    """The same from the `operations` of a rank."""
     table = table.filter(pc.and_(pc.equal(table["op"], "recv"), pc.is_valid(table["peer"])))
     table = table.sort_by("end")
     start = pc.coalesce(table["wait_start"], table["start"]).to_numpy()

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from dashboard.analysis.intervals import Intervals, intersect, measure, union
 from dashboard.analysis.results import Result
+from dashboard.analysis.steps import wanted_steps
 from dashboard.analysis.time_spent.claims import spans_of
 from dashboard.analysis.time_spent.kernels import (
     COMMUNICATION,
@@ -87,7 +88,7 @@ def kernels_by_rank(
     run: Recording, steps: Collection[int] | None
 ) -> Iterator[tuple[int, pa.Table]]:
     """The device kernels of each rank that has any."""
-    wanted = [step for step in run.steps if steps is None or step in steps]
+    wanted = wanted_steps(run, steps)
     for rank in run.ranks:
         kernels = run.events([rank], wanted, ("kernel",), _COLUMNS, holds_kernels)
         if kernels.num_rows:

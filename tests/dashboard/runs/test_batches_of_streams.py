@@ -222,3 +222,27 @@ def test_a_longer_rank_has_no_more_of_it_unpacked(
         around_stretches(run, 0, [range(count - 1)])
         assert len(rows) == 4  # spans, operations, what these reach over, all columns
     assert most == {20: 70, 200: 70}
+
+
+def test_a_batch_of_a_part_is_unpacked_once(
+    runs: list[tuple[Run, Run]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all columns; what may belong to it is looked at for its operations before."""
+    read, unpacked = read_stream, list[tuple[int, ...]]()
+
+    def noted(*what: Any, **how: Any) -> StreamContent:
+        if how["batches"] is not None and "name" in how["columns"]:
+            unpacked.append(tuple(how["batches"]))
+        return read(*what, **how)
+
+    for _, parted in runs:
+        assert isinstance(parted.tables, StreamTables)
+        parted.tables.contents(0)
+    monkeypatch.setattr(opening, "read_stream", noted)
+    for _, parted in runs:
+        for steps in ([0], [2, 5], [3, 4, 6]):
+            unpacked.clear()
+            part_of(parted, 0, steps)
+            batches = [batch for some in unpacked for batch in some]
+            assert batches
+            assert len(set(batches)) == len(batches)
