@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from collectors.importers.kineto_columns import Ints
-from tracer.arrays import numpy_numbers
+from collectors.importers.kineto_columns import NONE, Ints
+from tracer.arrays import number_array, numpy_numbers
+
+_CLOSE: Final = 512
+"""Numbers that lie so close together are counted from the least one, which is faster than to look
+each of thousands up."""
 
 
 class Grown:
@@ -83,21 +87,40 @@ class Words:
         self.words: list[Any] = []
         self._numbers: dict[Any, int] = {}
 
-    def number(self, word: Any) -> int:
-        """The number of a word."""
+    def numbers(self, words: Sequence[Any], places: Ints) -> Ints:
+        """The numbers of the words at these places; new ones are numbered in the order of their
+        use.
+
+        `["b", "a", "c"]` at 1, 0, 1 → 0 1 0, of `["a", "b"]`
+        """
+        known = np.array([self._numbers.get(word, NONE) for word in words], np.int64)
+        found = known.take(places)
+        new = np.flatnonzero(found == NONE)
+        if len(new):
+            used, first = np.unique(places[new], return_index=True)
+            for place in used[np.argsort(first)].tolist():
+                known[place] = self._number(words[place])
+            found = known.take(places)
+        return found
+
+    def _number(self, word: Any) -> int:
         found = self._numbers.get(word)
         if found is None:
             found = self._numbers[word] = len(self.words)
             self.words.append(word)
         return found
 
-    def numbers(self, words: pa.DictionaryArray) -> Ints:
-        """The numbers of words without nulls; new ones are numbered in the order of their use."""
-        used = words.indices.dictionary_encode()
-        distinct = words.dictionary.take(used.dictionary).to_pylist()
-        numbers = np.array([self.number(word) for word in distinct], np.int64)
-        found: Ints = numbers[numpy_numbers(used.indices)]
-        return found
+
+def coded(values: Ints) -> tuple[Ints, Ints]:
+    """Numbers that each stand once, all of `values` among them, and the place of each value there.
+
+    `7 9 7` → `7 8 9`, `0 2 0`
+    """
+    least, most = (int(values.min()), int(values.max())) if len(values) else (0, -1)
+    if most - least < _CLOSE:
+        return np.arange(least, most + 1), values - least
+    encoded = number_array(values).dictionary_encode()
+    return numpy_numbers(encoded.dictionary), numpy_numbers(encoded.indices)
 
 
 @dataclass(slots=True)

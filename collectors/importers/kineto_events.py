@@ -9,7 +9,8 @@ import json
 import re
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from collectors.importers.chrome_json import Event
-from collectors.importers.growing_columns import Calls, Carried, Spans, Words
+from collectors.importers.growing_columns import Calls, Carried, Spans, Words, coded
 from collectors.importers.kineto_columns import (
     METADATA,
     NO_TIME,
@@ -29,19 +30,27 @@ from collectors.importers.kineto_columns import (
     whole,
 )
 from collectors.torch_names import operation_named
-from tracer.arrays import bool_array, number_array, numpy_numbers
+from tracer.arrays import numpy_numbers
 from tracer.errors import DamagedTrace
 
 _MOST_EVENTS: Final = 100_000_000
 """Of one file: some 1.2 GB of columns. A step of a large model has some 100,000."""
 
-_COPIES: Final = frozenset(("gpu_memcpy", "gpu_memset", "memcpy", "memset"))
-"""Categories; the names without `gpu_` are of torch before 1.11."""
-_KERNELS: Final = _COPIES | {"kernel"}
-_LAUNCHES: Final = frozenset(
-    ("cuda_runtime", "cuda_driver", "runtime", "driver", "hip_runtime", "privateuse1_runtime")
-)
-_OPERATORS: Final = frozenset(("cpu_op", "operator"))
+_KERNEL, _COPY, _LAUNCH, _OPERATOR, _ANNOTATION, _OTHER = range(1, 7)
+_KINDS: Final = {
+    "kernel": _KERNEL,
+    **dict.fromkeys(("gpu_memcpy", "gpu_memset"), _COPY),
+    **dict.fromkeys(("memcpy", "memset"), _COPY),  # of torch before 1.11
+    **dict.fromkeys(("cuda_runtime", "cuda_driver", "runtime", "driver"), _LAUNCH),
+    **dict.fromkeys(("hip_runtime", "privateuse1_runtime"), _LAUNCH),
+    **dict.fromkeys(("cpu_op", "operator"), _OPERATOR),
+    "user_annotation": _ANNOTATION,
+}
+"""Categories."""
+_SPAN, _DESCRIPTION, _INSTANT = range(1, 4)
+_PHASES: Final = {"X": _SPAN, "M": _DESCRIPTION, "i": _INSTANT}
+_STEP, _GLOO, _CALL, _PARAMETERS, _CARRIES, _THREAD_NAME, _MEMORY = (1 << bit for bit in range(7))
+"""What a name says, as bits."""
 TOLD: Final = (
     *(METADATA, "dtype", "In msg nelems", "Out msg nelems", "Src Rank", "Dst Rank", "Group size"),
     *("Process Group Name", "Process Group Description", "Process Group Ranks"),
@@ -49,11 +58,9 @@ TOLD: Final = (
 """Arguments that say what an operation is."""
 WAITS: Final = ("wait", "wait_tensor")
 """How names of waits end."""
-_STEP: Final = re.compile(r"ProfilerStep\s*#\s*(\d{1,9})")
-_COMMUNICATION: Final = re.compile(r"c10d::|_c10d_functional::")
+_NUMBERED: Final = re.compile(r"ProfilerStep\s*#\s*(\d{1,9})")
 
-
-_Tests = Callable[[Callable[[str], bool]], Bools]
+Marks = npt.NDArray[np.uint8]
 
 
 class KinetoEvents:
@@ -97,51 +104,61 @@ class KinetoEvents:
         Raises:
             DamagedTrace: they are too many.
         """
-        phase, category, name = map(_tests, (events.phase, events.category, events.name))
-        self._spans(events, phase("X".__eq__), category, name)
-        named = phase("M".__eq__) & name("thread_name".__eq__)
+        names = events.name.dictionary.to_pylist()
+        marks = _by_word(map(_marks_of, names), events.name)
+        phases = events.phase.dictionary.to_pylist()
+        phase = _by_word((_PHASES.get(word, 0) for word in phases), events.phase)
+        self._spans(events, phase == _SPAN, names, marks)
+        named = (phase == _DESCRIPTION) & _have(marks, _THREAD_NAME)
         self._name_threads(events, np.flatnonzero(named))
-        memory = phase("i".__eq__) & name("[memory]".__eq__)
+        memory = (phase == _INSTANT) & _have(marks, _MEMORY)
         self._note_memory(events, np.flatnonzero(memory & (events.start != NO_TIME)))
 
     def end(self) -> None:
         """Nothing more of the file comes: what only reading it needs is let go."""
         self._texts, self._are_operations, self._operations = Words(), [], set()
 
-    def _spans(self, events: EventColumns, is_span: Bools, category: _Tests, name: _Tests) -> None:
-        self._events += int(is_span.sum())
+    def _spans(
+        self, events: EventColumns, is_span: Bools, names: Sequence[str], marks: Marks
+    ) -> None:
+        count = int(is_span.sum())
+        self._events += count
         if self._events > _MOST_EVENTS:
             raise DamagedTrace(f"more than {_MOST_EVENTS:,} events in one file")
         self.is_coarse |= bool((events.is_coarse & is_span).any())
         timed = is_span & (events.start != NO_TIME) & (events.duration >= 0)
-        self._leave_out("events without a time", int((is_span & ~timed).sum()))
+        self._leave_out("events without a time", count - int(timed.sum()))
 
-        kernels = timed & category(_KERNELS.__contains__)
-        launches = timed & category(_LAUNCHES.__contains__)
-        operators = timed & category(_OPERATORS.__contains__)
-        annotations = timed & category("user_annotation".__eq__)
-        self._leave_out_others(events, timed & ~(kernels | launches | operators | annotations))
+        categories = events.category.dictionary.to_pylist()
+        kind = _by_word((_KINDS.get(word, _OTHER) for word in categories), events.category)
+        kind *= timed
+        copies = kind == _COPY
+        kernels = copies | (kind == _KERNEL)
+        launches, operators, annotations = (
+            kind == each for each in (_LAUNCH, _OPERATOR, _ANNOTATION)
+        )
+        self._leave_out_others(categories, events.category, np.flatnonzero(kind == _OTHER))
 
         lanes = np.full(len(events), NONE, np.int64)
-        lanes[timed & ~kernels] = self.tids.numbers(_encoded(events.thread[timed & ~kernels]))
+        on_host = np.flatnonzero(timed & ~kernels)
+        threads, of_thread = coded(events.thread[on_host])
+        lanes[on_host] = self.tids.numbers(threads.tolist(), of_thread)
         lanes[kernels] = self._stream_numbers(events, np.flatnonzero(kernels))
 
-        steps = annotations & name(lambda word: _STEP.fullmatch(word) is not None)
-        gloo = annotations & name(lambda word: word.startswith("gloo:"))
+        steps = annotations & _have(marks, _STEP)
+        gloo = annotations & _have(marks, _GLOO)
         self._leave_out("gloo", int(gloo.sum()))
         calls = annotations & ~steps & ~gloo & events.is_described
         annotations &= ~(steps | gloo | calls)
-        is_call = name(lambda word: _COMMUNICATION.match(word) is not None)
-        calls |= operators & (events.is_described | is_call)
-        operators &= ~name("record_param_comms".__eq__)
+        calls |= operators & (events.is_described | _have(marks, _CALL))
+        operators &= ~_have(marks, _PARAMETERS)
 
         self._note_steps(events, np.flatnonzero(steps), lanes)
-        self._note_calls(events, np.flatnonzero(calls), lanes, category(_OPERATORS.__contains__))
-        named = name(lambda word: word.startswith(("nccl", "rccl")))
-        self._note_collective_kernels(events, kernels, named)
-        kept = kernels | launches | operators | annotations
-        names = np.full(len(events), NONE, np.int64)
-        names[kept] = self.names.numbers(events.name.filter(bool_array(kept)))
+        self._note_calls(events, np.flatnonzero(calls), lanes, kind == _OPERATOR)
+        self._note_collective_kernels(events, kernels, _have(marks, _CARRIES))
+        kept = np.flatnonzero(kernels | launches | operators | annotations)
+        name = np.full(len(events), NONE, np.int64)
+        name[kept] = self.names.numbers(names, numpy_numbers(events.name.indices)[kept])
         nothing = np.full(len(events), NONE, np.int64)
         for spans, chosen, keys in (
             (self.kernels, kernels, events.correlation),
@@ -150,10 +167,9 @@ class KinetoEvents:
             (self.annotations, annotations, nothing),
         ):
             rows = np.flatnonzero(chosen)
-            columns = (events.start, events.duration, names, lanes, keys)
+            columns = (events.start, events.duration, name, lanes, keys)
             spans.add(*(column.take(rows) for column in columns))
-        copies = category(_COPIES.__contains__)[kernels]
-        self.is_copy.frombytes(copies.astype("b").tobytes())
+        self.is_copy.frombytes(copies[kernels].tobytes())
 
     def _stream_numbers(self, events: EventColumns, rows: Ints) -> Ints:
         """Of kernels; old ones name their device as process and their stream as thread."""
@@ -164,25 +180,18 @@ class KinetoEvents:
         ):
             device[row] = whole(arguments.get("device", event.get("pid")))
             stream[row] = whole(arguments.get("stream", event.get("tid")))
-        devices, streams = _encoded(device), _encoded(stream)
-        several = max(len(streams.dictionary), 1)
-        pairs = numpy_numbers(devices.indices) * np.int64(several) + numpy_numbers(streams.indices)
-        used = _encoded(pairs)
-        numbers = [
-            self.streams.number(
-                (
-                    devices.dictionary[pair // several].as_py(),
-                    streams.dictionary[pair % several].as_py(),
-                )
-            )
-            for pair in used.dictionary.to_pylist()
-        ]
-        found: Ints = np.array(numbers, np.int64)[numpy_numbers(used.indices)]
-        return found
+        devices, of_device = coded(device)
+        streams, of_stream = coded(stream)
+        several = max(len(streams), 1)
+        pairs, of_pair = coded(of_device * several + of_stream)
+        named = zip(
+            devices[pairs // several].tolist(), streams[pairs % several].tolist(), strict=True
+        )
+        return self.streams.numbers(list(named), of_pair)
 
     def _note_steps(self, events: EventColumns, rows: Ints, lanes: Ints) -> None:
         for row in rows.tolist():
-            step = _STEP.fullmatch(events.name[row].as_py())
+            step = _NUMBERED.fullmatch(events.name[row].as_py())
             if step is not None:
                 start, duration = int(events.start[row]), int(events.duration[row])
                 self.steps.append((int(step[1]), start, duration, int(lanes[row])))
@@ -217,7 +226,10 @@ class KinetoEvents:
         """The numbers of what the events say; what is new is parsed."""
         if not len(rows):
             return rows
-        numbers = self._texts.numbers(events.described(rows))
+        described = events.described(rows)
+        numbers = self._texts.numbers(
+            described.dictionary.to_pylist(), numpy_numbers(described.indices)
+        )
         new = [_told(json.loads(text)) for text in self._texts.words[len(self.said) :]]
         self.said += new
         self._are_operations += map(is_operation, new)
@@ -239,13 +251,12 @@ class KinetoEvents:
                 bytes_ = whole(arguments.get("Total Allocated"))
                 self.memory.extend((start, bytes_, whole(arguments.get("Total Reserved"))))
 
-    def _leave_out_others(self, events: EventColumns, rows: Bools) -> None:
-        if not rows.any():
-            return
-        counts = Words()
-        numbers = counts.numbers(events.category.filter(bool_array(rows)))
-        for word, count in zip(counts.words, np.bincount(numbers).tolist(), strict=False):
-            self._leave_out(word, count)
+    def _leave_out_others(
+        self, categories: Sequence[str], category: pa.DictionaryArray, rows: Ints
+    ) -> None:
+        counts = np.bincount(numpy_numbers(category.indices)[rows])
+        for place in np.flatnonzero(counts).tolist():
+            self._leave_out(categories[place], int(counts[place]))
 
     def _leave_out(self, what: str, count: int) -> None:
         if count and (what in self.left_out or len(self.left_out) < 100):
@@ -268,17 +279,25 @@ def is_operation(event: Event) -> bool:
     return operation_named(name) is not None and not name.endswith(WAITS)
 
 
-def _tests(words: pa.DictionaryArray) -> _Tests:
-    """Which words pass a test, that each different one is put to once."""
-    distinct, indices = words.dictionary.to_pylist(), numpy_numbers(words.indices)
+@lru_cache(maxsize=1 << 12)
+def _marks_of(name: str) -> int:
+    """Of a name all that it says. A step has a number; what asks process groups is of c10d."""
+    return (
+        _STEP * (_NUMBERED.fullmatch(name) is not None)
+        + _GLOO * name.startswith("gloo:")
+        + _CALL * name.startswith(("c10d::", "_c10d_functional::"))
+        + _PARAMETERS * (name == "record_param_comms")
+        + _CARRIES * name.startswith(("nccl", "rccl"))
+        + _THREAD_NAME * (name == "thread_name")
+        + _MEMORY * (name == "[memory]")
+    )
 
-    def are(test: Callable[[str], bool]) -> Bools:
-        passed = np.array([test(word) for word in distinct], np.bool_)
-        found: Bools = passed.take(indices) if passed.any() else np.zeros(len(indices), np.bool_)
-        return found
 
-    return are
+def _have(marks: Marks, mark: int) -> Bools:
+    found: Bools = (marks & np.uint8(mark)) != 0
+    return found
 
 
-def _encoded(numbers: npt.NDArray[np.int64]) -> pa.DictionaryArray:
-    return number_array(numbers).dictionary_encode()
+def _by_word(said: Iterable[int], words: pa.DictionaryArray) -> Marks:
+    """What is said of each row's word, by what is `said` of the different ones in turn."""
+    return np.array([*said], np.uint8).take(numpy_numbers(words.indices))
