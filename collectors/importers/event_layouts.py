@@ -38,13 +38,17 @@ from collectors.importers.known_layouts import (
     WHOLES,
     KnownLayouts,
     Layout,
+    Pattern,
     layout_of,
+    pattern_of,
+    shortened,
 )
 from tracer.arrays import bool_array, number_array, numpy_numbers, word_array
 from tracer.schema import LONGEST_KERNEL
 
 _OFTEN: Final = 4
-"""A layout is worked out when so many events have had it."""
+"""A layout is worked out when so many events have had it; at once where only its numbers have other
+lengths than those of one that is known: that takes no longer than to parse an event."""
 _MOST: Final = 1 << 13
 """Layouts that are remembered, beyond which all are forgotten; and others that are counted."""
 _MOST_READ: Final = 16
@@ -53,7 +57,7 @@ _AT_ONCE: Final = 1 << 18
 """Bytes that are made alike while they are in the processor's cache."""
 _ROWS_AT_ONCE: Final = 1 << 11
 """Events whose numbers are read while they are in the cache."""
-_BACK: Final = bytes((byte + ord("0")) % 256 if byte else ord("1") for byte in range(256))
+_BACK: Final = bytes((byte + ord("0")) % 256 if byte > 9 else ord("1") for byte in range(256))
 """Bytes that `_alike` made → those of the text, digits as 1."""
 _TEN: Final = np.array([10**power for power in range(FRACTION_DIGITS + 1)], np.int64)
 
@@ -64,9 +68,10 @@ class Layouts:
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}  # in `_known`, NONE where an event is not plain
         self._rare: dict[bytes, int] = {}  # how many events had them
+        self._patterns: dict[bytes, Pattern | None] = {}  # None where an event is not plain
         self._known = KnownLayouts([])
         self._room = np.empty(0, np.uint8)
-        self._kept = np.empty(_AT_ONCE, np.uint8)
+        self._nines = np.full(_AT_ONCE, 9, np.uint8)  # numpy takes seven times as long with one 9
 
     def columns(self, pieces: pa.StringArray) -> tuple[Bools, EventColumns | None]:
         """Which of the pieces, of one event each (event_pieces.py), have a layout, and the columns
@@ -97,24 +102,21 @@ class Layouts:
         return is_known, found.columns(pieces, rows)
 
     def _alike(self, content: npt.NDArray[np.uint8]) -> pa.Buffer:
-        """The bytes, each less by that of `0`, and all digits 0: sums that a processor does with
-        many bytes at once; in the same room every time, since new memory takes longer than that.
+        """The bytes, each less by that of `0`, and all digits 9: two sums that a processor does
+        with many bytes at once; in the same room every time, since new memory takes longer.
         """
         if len(self._room) < len(content):
             self._room = np.empty(len(content), np.uint8)
         for begin in range(0, len(content), _AT_ONCE):
             room = self._room[begin : min(begin + _AT_ONCE, len(content))]
-            kept = self._kept[: len(room)]
             np.subtract(content[begin : begin + _AT_ONCE], np.uint8(ord("0")), out=room)
-            np.less(room, np.uint8(10), out=kept.view(np.bool_))
-            kept -= np.uint8(1)
-            room &= kept
+            np.maximum(room, self._nines[: len(room)], out=room)
         return pa.py_buffer(self._room[: len(content)])
 
     def _numbers_of(self, forms: list[bytes], counts: Ints) -> Ints:
         """The number of the layout of each form in `_known`, `NONE` where it has none."""
         if len(self._numbers) > _MOST:
-            self._numbers, self._known = {}, KnownLayouts([])
+            self._numbers, self._patterns, self._known = {}, {}, KnownLayouts([])
         found: list[int] = []
         new: list[Layout] = []
         for form, count in zip(forms, counts.tolist(), strict=True):
@@ -122,18 +124,27 @@ class Layouts:
             if number is None:
                 number = NONE
                 count += self._rare.pop(form, 0)
-                if count >= _OFTEN:
-                    layout = layout_of(form.translate(_BACK))
+                may_wait = len(self._rare) < _MOST and len(form) <= LONGEST
+                text = form.translate(_BACK) if may_wait or count >= _OFTEN else b""
+                short = shortened(text)
+                if count >= _OFTEN or short in self._patterns:
+                    layout = self._layout_of(text, short)
                     if layout is not None:
                         number = len(self._known.layouts) + len(new)
                         new.append(layout)
                     self._numbers[form] = number
-                elif len(self._rare) < _MOST and len(form) <= LONGEST:
+                elif may_wait:
                     self._rare[form] = count
             found.append(number)
         if new:
             self._known = self._known.and_more(new)
         return np.array(found, np.int64)
+
+    def _layout_of(self, text: bytes, short: bytes) -> Layout | None:
+        if short not in self._patterns:
+            self._patterns[short] = pattern_of(short)
+        pattern = self._patterns[short]
+        return None if pattern is None else layout_of(text, pattern)
 
 
 class _Rows:
@@ -180,26 +191,38 @@ class _Rows:
         at = [self._at + above, self._at, (self._at + self._digits + 1)[:, times]]
         digits = np.concatenate([self._digits - above, above, after[:, times]], axis=1)
         read = np.flatnonzero(digits.take(self._used, axis=0).any(axis=0))
-        places, digits = np.concatenate(at, axis=1)[:, read], digits[:, read]
+        places = np.concatenate(at, axis=1)[:, read]
+        shifts = (64 - 8 * digits[:, read]).astype(np.uint64)
         eights = np.ndarray((self._content.size - 7,), "<u8", self._content, strides=(1,))
         numbers = np.empty((len(read), len(self._number)), np.int64)
         for low in range(0, len(self._number), _ROWS_AT_ONCE):
             rows = slice(low, low + _ROWS_AT_ONCE)
             place = places.take(self._number[rows], axis=0)
             place += self._begins[rows, np.newaxis]
-            of_rows = digits.take(self._number[rows], axis=0)
+            of_rows = shifts.take(self._number[rows], axis=0)
             numbers[:, rows] = _of_digits(eights[place], of_rows).T
         return dict(zip(read.tolist(), numbers, strict=True))
 
     def _whole(self, which: int) -> Ints:
-        return np.where(self._digits[:, which][self._number], self._number_of(which), NONE)
+        return self._where_named(which, self._number_of(which), NONE)
 
     def _time(self, which: int) -> tuple[Ints, Bools]:
         """ns, and whether they are lost."""
+        if not self._known.are_short_times[self._used, which].all():
+            return self._long_time(which)
+        ns = self._number_of(which) * 1_000
+        after = self._after_point(which)
+        if after is not None:
+            power = _TEN[3 - np.clip(self._fraction[:, which], 0, 3)]
+            ns += after * power.take(self._number)
+        return self._where_named(which, ns, NO_TIME), np.zeros(len(ns), np.bool_)
+
+    def _long_time(self, which: int) -> tuple[Ints, Bools]:
+        """The same as a double in µs has it, rounded as the parser rounds."""
         digits, fraction = self._digits[:, which][self._number], self._fraction[:, which]
         has_point, power = (fraction >= 0)[self._number], _TEN[np.maximum(fraction, 0)]
-        whole = self._number_of(which)
-        us = whole * power[self._number] + self._read.get(2 * len(self._at[0]) + which, np.int64(0))
+        whole, after = self._number_of(which), self._after_point(which)
+        us = whole * power[self._number] + (0 if after is None else after)
         parts = us / power[self._number]
         long = np.flatnonzero(has_point & (digits + fraction[self._number] > WHOLE_DIGITS))
         if len(long):
@@ -209,6 +232,16 @@ class _Rows:
             parts[long] = numpy_numbers(self._texts(begins, ends).cast(pa.float64()))
         ns = np.where(has_point, np.rint(parts * 1_000).astype(np.int64), whole * 1_000)
         return np.where(digits, ns, NO_TIME), has_point & (parts >= COARSE_US)
+
+    def _where_named(self, which: int, values: Ints, nothing: int) -> Ints:
+        """The values of rows that have that number, and `nothing` of the others."""
+        is_named = self._digits[:, which] > 0
+        if is_named[self._used].all():
+            return values
+        return np.where(is_named.take(self._number), values, nothing)
+
+    def _after_point(self, which: int) -> Ints | None:
+        return self._read.get(2 * len(self._at[0]) + which)
 
     def _number_of(self, which: int) -> Ints:
         nothing = np.zeros(len(self._number), np.int64)
@@ -248,20 +281,18 @@ class _Rows:
         )
 
 
-def _of_digits(texts: npt.NDArray[np.uint64], digits: Ints) -> Ints:
-    """The numbers that the first digits of eight bytes make, none to eight of them, all at once:
-    neighbours become one number of two digits, then of four, then of eight. In place: new memory
-    takes longer than the sums.
+def _of_digits(texts: npt.NDArray[np.uint64], shifts: npt.NDArray[np.uint64]) -> Ints:
+    """The numbers that the first digits of eight bytes make, all at once, where so many bits are
+    shifted out that none to eight of them are left: neighbours become one number of two digits,
+    then of four, then of eight. In place: new memory takes longer than the sums.
     """
-    texts <<= (64 - 8 * digits).view(np.uint64)
-    texts &= np.uint64(0x0F0F0F0F0F0F0F0F)
-    for ten, bits, mask in (
-        (10, 8, 0x00FF00FF00FF00FF),
-        (100, 16, 0x0000FFFF0000FFFF),
-        (10_000, 32, 0x00000000FFFFFFFF),
+    texts <<= shifts
+    for mask, factor, bits in (
+        (0x0F0F0F0F0F0F0F0F, 10 * (1 << 8) + 1, 8),
+        (0x00FF00FF00FF00FF, 100 * (1 << 16) + 1, 16),
+        (0x0000FFFF0000FFFF, 10_000 * (1 << 32) + 1, 32),
     ):
-        right = texts >> np.uint64(bits)
-        texts *= np.uint64(ten)
-        texts += right
         texts &= np.uint64(mask)
+        texts *= np.uint64(factor)
+        texts >>= np.uint64(bits)
     return texts.view(np.int64)

@@ -22,6 +22,8 @@ SEPARATOR: Final = re.compile(r'[ \t\r\n]*(,[ \t\r\n]*\{[ \t\r\n]*"[A-Za-z_]+")'
 
 _AT_ONCE: Final = 1 << 18
 """Bytes that are looked through at once: what was found in all takes as much memory as they do."""
+_WORD: Final = 8
+"""Bytes that are compared at once."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -57,7 +59,7 @@ def cut(content: memoryview, separator: bytes) -> Pieces | None:
         return found
     found.put_together()
     whole = bytes(content[: found.end]).decode("utf-8", "replace").encode()
-    behind = content[found.end : found.end + len(separator)]
+    behind = content[found.end : found.end + max(len(separator), _WORD)]
     copy = _cut(memoryview(bytearray(whole + behind)), separator)
     return None if copy is None else replace(copy, end=found.end)
 
@@ -77,14 +79,20 @@ def _cut(content: memoryview, separator: bytes) -> Pieces | None:
 def _places(view: npt.NDArray[np.uint8], separator: bytes) -> npt.NDArray[np.int64]:
     """Where the separator begins, in order; it cannot overlap itself."""
     brace = separator.index(b"{")
-    within = view[brace : max(len(view) - len(separator) + brace + 1, brace)]
-    at_once = (
-        begin + np.flatnonzero(within[begin : begin + _AT_ONCE] == ord("{"))
-        for begin in range(0, len(within), _AT_ONCE)
-    )
-    places = np.concatenate([np.empty(0, np.int64), *at_once])
-    for offset, byte in enumerate(separator):
-        places = places[view[places + offset] == byte]
+    within = view[brace : max(len(view) - max(len(separator), _WORD) + brace + 1, brace)]
+    is_brace = np.empty(min(len(within), _AT_ONCE), np.bool_)  # new memory takes as long again
+    found = [np.empty(0, np.int64)]
+    for begin in range(0, len(within), _AT_ONCE):
+        part = within[begin : begin + _AT_ONCE]
+        np.equal(part, ord("{"), out=is_brace[: len(part)])
+        found.append(begin + np.flatnonzero(is_brace[: len(part)]))
+    places = np.concatenate(found)
+    words = np.ndarray((max(len(view) - _WORD + 1, 0),), "<u8", view, strides=(1,))
+    for begin in range(0, len(separator), _WORD):
+        start = min(begin, max(len(separator) - _WORD, 0))
+        word = separator[start : start + _WORD]
+        bits = np.uint64((1 << 8 * len(word)) - 1)
+        places = places[words[places + start] & bits == int.from_bytes(word, "little")]
     return places
 
 

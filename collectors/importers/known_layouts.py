@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,9 @@ WHOLE_DIGITS: Final = 15
 """So many a double holds exactly, and a division of it by a power of ten is rounded as the parser
 rounds; longer times are left to Arrow's parser."""
 FRACTION_DIGITS: Final = 8
+_SHORT_DIGITS: Final = 12
+"""With so many before the point, and three after it, a double of µs times 1,000 is less than half
+a ns away from the ns that are written there, and is rounded to these."""
 _MOST_NUMBERS: Final = 32
 """Of several digits, in an event that has a layout."""
 
@@ -31,6 +35,7 @@ _TOKEN: Final = re.compile(
     rb'[ \t\r\n]*("[^"\\]*"|-?(1+)(?:\.(1+))?(?![1.eE])|true|false|null|[{}\[\]:,])'
 )
 _SPACE: Final = b" \t\r\n"
+_RUN: Final = re.compile(b"1+")
 
 Token = re.Match[bytes]
 
@@ -62,6 +67,7 @@ class KnownLayouts:
     Attributes:
         at, digits, fraction: as in `Layout.numbers`, one row per layout.
         named: first and last byte of its name, where that has digits.
+        are_short_times: of `TIMES`, whether they are whole ns that doubles hold exactly.
     """
 
     def __init__(self, layouts: list[Layout]) -> None:
@@ -71,6 +77,8 @@ class KnownLayouts:
         self.at, self.digits, self.fraction = numbers.transpose(2, 0, 1).copy()
         self.named = np.array([layout.named for layout in layouts], np.int64).reshape(-1, 2)
         self.are_described = np.array([layout.is_described for layout in layouts], np.bool_)
+        digits, fraction = self.digits[:, : len(TIMES)], self.fraction[:, : len(TIMES)]
+        self.are_short_times = (fraction < 0) | ((fraction <= 3) & (digits <= _SHORT_DIGITS))
         self._several = np.array([len(layout.firsts) for layout in layouts], np.int64)
         self._firsts = np.zeros((len(layouts), _MOST_NUMBERS), np.int64)
         for layout, row in zip(layouts, self._firsts, strict=True):
@@ -80,8 +88,9 @@ class KnownLayouts:
         """These, and others with the numbers that follow."""
         found = KnownLayouts(layouts)
         found.layouts = self.layouts + layouts
-        for name in ("at", "digits", "fraction", "named", "are_described", "_several", "_firsts"):
-            setattr(found, name, np.concatenate([getattr(self, name), getattr(found, name)]))
+        for name, more in vars(found).items():
+            if name != "layouts":
+                setattr(found, name, np.concatenate([getattr(self, name), more]))
         return found
 
     def have_leading_zero(
@@ -97,11 +106,39 @@ class KnownLayouts:
         return found
 
 
-def layout_of(form: bytes) -> Layout | None:
-    """The layout of an event whose digits are all 1; None if it is not plain."""
-    tokens = _tokens(form)
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Pattern:
+    """What layouts share that differ in how many digits their numbers have: of any run of digits,
+    one is there. Runs are named by their place among all of them.
+
+    Attributes:
+        phase, category, name: as in `Layout`.
+        named: first and last byte of a name with digits, else 0 and 0.
+        runs: where each of them is.
+        numbers: runs before and after the point of `TIMES` and `WHOLES` (-1: none).
+        wholes: runs before the points of all numbers.
+    """
+
+    phase: str
+    category: str
+    name: str
+    named: tuple[int, int]
+    runs: list[int]
+    numbers: list[tuple[int, int]]
+    wholes: list[int]
+    is_described: bool
+
+
+def shortened(form: bytes) -> bytes:
+    """What events of one pattern have in common, of an event whose digits are all 1."""
+    return _RUN.sub(b"1", form)
+
+
+def pattern_of(short: bytes) -> Pattern | None:
+    """The pattern of an event of which one digit of each run is left; None if it is not plain."""
+    tokens = _tokens(short)
     try:
-        event = json.loads(form.decode()) if tokens is not None else None
+        event = json.loads(short.decode()) if tokens is not None else None
     except (ValueError, RecursionError):
         return None
     places = _places(tokens or [])
@@ -110,6 +147,8 @@ def layout_of(form: bytes) -> Layout | None:
     phase, category, name = (event.get(key, "") for key in ("ph", "cat", "name"))
     if not all(isinstance(word, str) for word in (phase, category, name)):
         return None
+    runs = [run.start() for run in _RUN.finditer(short)]
+    number_of = {place: number for number, place in enumerate(runs)} | {-1: -1}
     numbers = [_number(places.get(place), is_time=True) for place in TIMES]
     numbers += [_number(places.get(place), is_time=False) for place in WHOLES.values()]
     if "1" in phase + category or None in numbers:
@@ -117,17 +156,49 @@ def layout_of(form: bytes) -> Layout | None:
     named = (0, 0)
     if "1" in name:
         named, name = (places["name",].start(1) + 1, places["name",].end(1) - 1), ""
-    firsts = [token.start(2) for token in tokens or [] if len(token[2] or b"") > 1]
-    if len(firsts) > _MOST_NUMBERS:
-        return None
-    return Layout(
+    return Pattern(
         phase=phase,
         category=category.lower(),
         name=name[:LONGEST_KERNEL],
         named=named,
+        runs=runs,
+        numbers=[(number_of[whole], number_of[after]) for whole, after in filter(None, numbers)],
+        wholes=[number_of[token.start(2)] for token in tokens or [] if token[2]],
+        is_described=METADATA in arguments_of(event),
+    )
+
+
+def layout_of(form: bytes, pattern: Pattern) -> Layout | None:
+    """The layout of an event of that pattern, whose digits are all 1; None if it has numbers that
+    are too long, or too many.
+    """
+    if len(form.rstrip(_SPACE)) > LONGEST:
+        return None
+    spans = [run.span() for run in _RUN.finditer(form)]
+    lengths = [end - begin for begin, end in spans]
+    numbers = []
+    for whole, after in pattern.numbers:
+        digits = lengths[whole] if whole >= 0 else 0
+        fraction = lengths[after] if after >= 0 else -1
+        most = WHOLE_DIGITS if fraction < 0 else WHOLE_DIGITS - 1
+        if digits > most or fraction > FRACTION_DIGITS:
+            return None
+        numbers.append((spans[whole][0] if whole >= 0 else 0, digits, fraction))
+    firsts = [spans[run][0] for run in pattern.wholes if lengths[run] > 1]
+    if len(firsts) > _MOST_NUMBERS:
+        return None
+    begin, end = (
+        byte + sum(lengths[: (before := bisect_left(pattern.runs, byte))]) - before
+        for byte in pattern.named
+    )
+    return Layout(
+        phase=pattern.phase,
+        category=pattern.category,
+        name=pattern.name,
+        named=(begin, end),
         numbers=np.array(numbers, np.int32),
         firsts=np.array(firsts, np.int32),
-        is_described=METADATA in arguments_of(event),
+        is_described=pattern.is_described,
     )
 
 
@@ -160,19 +231,16 @@ def _places(tokens: list[Token]) -> dict[tuple[str, ...], Token] | None:
     return found
 
 
-def _number(token: Token | None, *, is_time: bool) -> tuple[int, int, int] | None:
-    """First byte, digits, digits after the point; (0, 0, -1) if it is none that counts, None if
-    somebody else should look at it.
+def _number(token: Token | None, *, is_time: bool) -> tuple[int, int] | None:
+    """First byte, and first byte after the point, -1 where there is none, or no number that counts;
+    None if somebody else should look at it.
     """
-    nothing = (0, 0, -1)
+    nothing = (-1, -1)
     if token is None:
         return nothing
     if token[2] is None:  # text, which may be a number, or something that is none
         return None if token[1][:1] == b'"' and b"1" in token[1] else nothing
-    digits, fraction = len(token[2]), -1 if token[3] is None else len(token[3])
-    if not is_time and (fraction >= 0 or token[1][:1] == b"-"):
+    is_negative = token[1][:1] == b"-"
+    if not is_time and (token[3] is not None or is_negative):
         return nothing
-    most = WHOLE_DIGITS if fraction < 0 else WHOLE_DIGITS - 1
-    if token[1][:1] == b"-" or digits > most or fraction > FRACTION_DIGITS:
-        return None
-    return token.start(2), digits, fraction
+    return None if is_negative else (token.start(2), token.start(3))

@@ -32,7 +32,7 @@ from collectors.importers.kineto_columns import NO_TIME, NONE, EventColumns, of_
 from collectors.importers.kineto_events import KinetoEvents, is_operation
 from collectors.importers.kineto_pieces import PieceReader
 from tests.test_repo.markdown import ROOT
-from tracer.arrays import word_array
+from tracer.arrays import number_array, word_array
 from tracer.errors import DamagedTrace
 
 RECORDED = sorted((ROOT / "tests/data/kineto").rglob("*.json.gz"))
@@ -218,6 +218,33 @@ def test_alike_events_are_read_by_their_layout() -> None:
     assert columns.json(rows).to_pylist() == [event % value for value in (*values[:2], values[3])]
 
 
+LENGTHS = st.integers(1, 13).flatmap(lambda digits: st.integers(0, 10**digits - 1))
+
+
+@given(st.lists(st.tuples(LENGTHS, st.integers(1, 9), LENGTHS, LENGTHS), min_size=1, max_size=9))
+@example([(999_999_999_999, 3, 999, 1), (9_351_221_616_419, 3, 167, 10), (0, 9, 5, 12_345_678)])
+def test_numbers_of_other_lengths_have_a_layout_at_once(
+    found: list[tuple[int, int, int, int]],
+) -> None:
+    """Where four alike events were met before; times are those of Python's parser."""
+    text = '{"ph": "X", "name": "%s gemm%s", "ts": %s.%s, "tid": %s, "args": {"Seq": %s}}'
+    pieces = word_array(
+        [
+            text % (seq, after, whole, f"{after:0>{digits}}"[-digits:], after, seq)
+            for whole, digits, after, seq in [(1, 2, 3, 4)] * 4 + found
+        ]
+        + [text % (0, 0, 0, 0, 0, 0)]
+    )
+    expected = of_events([json.loads(piece) for piece in pieces.to_pylist()])
+    has_layout, columns = Layouts().columns(pieces)
+    assert has_layout[4:-1].tolist() == [digits <= 8 for _, digits, *_ in found]
+    assert columns is not None
+    rows = np.flatnonzero(has_layout)
+    assert columns.name.to_pylist() == expected.name.take(number_array(rows)).to_pylist()
+    for name in ("start", "duration", "is_coarse", "thread", "seq", "external"):
+        assert getattr(columns, name).tolist() == getattr(expected, name)[rows].tolist()
+
+
 NUMBERS = st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(0, 1 << 40), st.floats(0, 1e6))
 WORDS = st.one_of(st.sampled_from(ODD_WORDS), st.text(max_size=8))
 ARGUMENTS = st.one_of(
@@ -300,6 +327,14 @@ def test_pieces_are_the_objects_that_were_written(words: list[str], indent: int)
     assert json.loads(content[pieces.end :]) == objects[-1]
     pieces.put_together()
     assert content == text.encode()
+
+
+def test_no_piece_is_lost_where_bytes_are_no_text() -> None:
+    content = bytearray(b'{"a":"\xff"},{"a":1},{"a":2},{"a":3}')
+    pieces = cut(memoryview(content), b',{"a"')
+    assert pieces is not None
+    assert pieces.texts.to_pylist() == ['{"a":"\ufffd"} ', '{"a":1} ', '{"a":2} ']
+    assert content[pieces.end :] == b'{"a":3}'
 
 
 WHOLE = st.integers(-(2**63), 2**63 - 1) | st.integers(-1, 300)
