@@ -95,9 +95,14 @@ class InProcess:
         """See `Place`."""
         with Shelf() as results:
             work = _Work(tasks, wanted, results)
+            before = None
             for name in work.waiting():
+                # Memory goes back where another kind of work begins: the next piece of the same
+                # kind takes as much again, and each page that comes back is to be cleared anew.
+                if tasks[name].call is not before:
+                    before = tasks[name].call
+                    pa.default_memory_pool().release_unused()
                 advance(work.keep(name, tasks[name](*work.needed(name))))
-                pa.default_memory_pool().release_unused()  # it keeps what each task had at most
             return work.wanted()
 
 

@@ -121,7 +121,6 @@ def summarize(
         if asks_for_bandwidth(asked):
             add_told(told, communication_of(run, issued, rank, steps))
         del part, issued
-        pa.default_memory_pool().release_unused()
     return Found(
         summary=joined_summaries(*summaries),
         pipeline=actions,
