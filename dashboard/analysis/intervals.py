@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Intervals: TypeAlias = npt.NDArray[np.int64]
+_Rows: TypeAlias = npt.NDArray[np.int64]
 
 EMPTY: Intervals = np.empty((0, 2), np.int64)
 
@@ -49,15 +51,31 @@ def intersect(a: Intervals, b: Intervals) -> Intervals:
     return common(a, b)[0]
 
 
-def common(a: Intervals, b: Intervals) -> tuple[Intervals, Intervals, Intervals]:
-    """The time that lies in both sets (each sorted and disjoint; of a set, intervals that touch
-    may be told apart), and of which interval of `a` and of `b` each part of it is, shape (n,).
+def common(a: Intervals, b: Intervals) -> tuple[Intervals, _Rows, _Rows]:
+    """The time that lies in both sets, and of which interval of `a` and of `b` each part of it is,
+    shape (n,), in this order. `a` is sorted and disjoint, `b` sorted by start: its intervals may
+    overlap and lie in each other, and time in several of them is told for each. Intervals that
+    touch may be told apart.
 
-    `[[0, 10]]` and `[[2, 4], [8, 12]]` → `[[2, 4], [8, 10]]`, `[0, 0]` and `[0, 1]`
+    `[[0, 10]]` and `[[2, 9], [3, 4], [8, 12]]` → `[[2, 9], [3, 4], [8, 10]]`, `[0, 0, 0]` and
+    `[0, 1, 2]`
     """
     if len(a) == 0 or len(b) == 0:
         nothing = np.zeros(0, np.int64)
         return EMPTY, nothing, nothing
+    if bool((b[1:, 1] >= b[:-1, 1]).all()):
+        return _common(a, b)
+    parts = []
+    for rows in _ascending(b[:, 1]):
+        found, left, right = _common(a, b[rows])
+        parts.append((found, left, rows[right]))
+    found, left, right = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.lexsort((right, left))
+    return found[order], left[order], right[order]
+
+
+def _common(a: Intervals, b: Intervals) -> tuple[Intervals, _Rows, _Rows]:
+    """The same where the ends of `b` ascend, too."""
     low = np.searchsorted(b[:, 1], a[:, 0], side="right")
     high = np.searchsorted(b[:, 0], a[:, 1], side="left")
     counts = np.maximum(high - low, 0)
@@ -72,6 +90,23 @@ def common(a: Intervals, b: Intervals) -> tuple[Intervals, Intervals, Intervals]
     np.maximum(a[:, 0][left], b[:, 0][right], out=found[:, 0])
     np.minimum(a[:, 1][left], b[:, 1][right], out=found[:, 1])
     return found, left, right
+
+
+def _ascending(ends: _Rows) -> list[_Rows]:
+    """Rows in groups, as few as may be, in each of which the ends ascend.
+
+    `[9, 4, 12, 5]` → `[0, 2]` and `[1, 3]`
+    """
+    groups: list[list[int]] = []
+    last: list[int] = []  # of each group its last end, negated: these ascend
+    for row, end in enumerate(ends.tolist()):
+        place = bisect_left(last, -end)
+        if place == len(groups):
+            groups.append([])
+            last.append(0)
+        groups[place].append(row)
+        last[place] = -end
+    return [np.array(rows, np.int64) for rows in groups]
 
 
 def subtract(a: Intervals, b: Intervals) -> Intervals:

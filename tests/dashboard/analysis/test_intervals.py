@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from dashboard.analysis.intervals import (
     Intervals,
     clip,
+    common,
     complement,
     intersect,
     intervals,
@@ -51,6 +52,35 @@ def test_set_operations(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> N
     assert instants(union(made(a), made(b))) == x | y
     assert instants(intersect(made(a), made(b))) == x & y
     assert instants(subtract(made(a), made(b))) == x - y
+
+
+windows = st.lists(st.tuples(st.integers(0, 80), st.integers(1, 40)), max_size=8)
+
+
+@given(spans, windows)
+def test_what_is_common_with_windows_that_overlap_or_lie_in_each_other(
+    drawn: list[tuple[int, int]], windows: list[tuple[int, int]]
+) -> None:
+    a = made(drawn)
+    in_order = sorted(windows, key=lambda window: window[0])
+    b = np.array([(begin, begin + long) for begin, long in in_order], np.int64).reshape(-1, 2)
+    found, left, right = common(a, b)
+    pairs = [
+        (i, j, max(begin, start), min(end, until))
+        for i, (begin, end) in enumerate(a.tolist())
+        for j, (start, until) in enumerate(b.tolist())
+        if max(begin, start) < min(end, until)
+    ]
+    told = zip(left.tolist(), right.tolist(), *found.T.tolist(), strict=True)
+    assert list(told) == pairs
+
+
+def test_a_window_in_a_longer_one_on_paper() -> None:
+    """15-16 lies in the long window alone, though the short one begins and ends before."""
+    b = np.array([[10, 20], [11, 12], [20, 30]])
+    found, left, right = common(np.array([[0, 13], [15, 16], [19, 40]]), b)
+    assert found.tolist() == [[10, 13], [11, 12], [15, 16], [19, 20], [20, 30]]
+    assert (left.tolist(), right.tolist()) == ([0, 0, 1, 2, 2], [0, 1, 0, 0, 2])
 
 
 @given(spans, st.lists(st.tuples(st.integers(-5, 80), st.integers(0, 30)), min_size=1))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dashboard import Run, open_run
 from dashboard.analysis.time_spent.time_by_operation import OTHERWISE, time_by_operation
@@ -72,6 +73,26 @@ def test_an_operation_across_the_end_of_a_step_is_split(tmp_path: Path) -> None:
     assert (found[0, "data"], found[1, "data"], found[1, "idle"]) == (2, 3, 7)
 
 
+def test_steps_that_lie_in_each_other_or_overlap_have_all_of_their_time(tmp_path: Path) -> None:
+    """As in damaged streams: step 1 lies in step 0, and step 2 begins before that ends."""
+    events = {
+        0: [
+            Event(start=0, duration=100, kind="step", step=0),
+            Event(start=20, duration=10, kind="step", step=1),
+            Event(start=90, duration=30, kind="step", step=2),
+            Event(start=10, duration=40, kind="forward", name="F", step=0),
+            Event(start=95, duration=15, kind="backward", name="B", step=2),
+        ]
+    }
+    run = open_run(write_run(tmp_path / "a", events))
+    assert spent(run, "step", "kind") == {
+        (0, "forward"): 40, (0, "backward"): 5, (0, ""): 55,
+        (1, "forward"): 10,
+        (2, "backward"): 15, (2, ""): 15,
+    }  # fmt: skip
+    assert_agrees_with_the_accounting(run)
+
+
 def test_communication_that_compute_hides_has_no_time_of_the_device(tmp_path: Path) -> None:
     # The device works 0-40; a reduction is under way 30-60 on its communication stream, for which
     # the stream that works waits 40-60. The host launches 70-80; a barrier of the host alone 80-90.
@@ -118,6 +139,24 @@ def test_any_events_agree_with_the_accounting(
 ) -> None:
     assert_agrees_with_the_accounting(
         open_run(write_run(tmp_path_factory.mktemp("agrees"), {0: events}))
+    )
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(any_events(), st.lists(st.tuples(st.integers(-50, 420), st.integers(1, 300)), max_size=4))
+def test_any_windows_add_up_and_agree_with_the_accounting(
+    tmp_path_factory: pytest.TempPathFactory,
+    events: list[Event],
+    windows: list[tuple[int, int]],
+) -> None:
+    steps = [
+        Event(start=start, duration=long, kind="step", step=number)
+        for number, (start, long) in enumerate(windows, start=1)
+    ]
+    assert_agrees_with_the_accounting(
+        open_run(write_run(tmp_path_factory.mktemp("windows"), {0: [*events, *steps]}))
     )
 
 
