@@ -29,10 +29,13 @@ def communication_differences(a: dict[str, str], b: dict[str, str]) -> tuple[Dif
 
 
 def communicated(calls: SumsByStep, steps: Sequence[int], ranks: int) -> dict[str, str]:
-    """`dp all_reduce` → `2 calls, 8 MB`, per rank and step; calls: see `calls_by_step`."""
+    """`dp all_reduce` → `2 calls, 8 MB`, per rank and step; calls: see `calls_by_step`.
+
+    Summed up in Python's numbers: the bytes of all ranks and steps may be more than 64 bits hold.
+    """
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for (operation, measure), value in zip(
-        calls.keys, calls.within(steps).sum(axis=1).tolist(), strict=True
+        calls.keys, calls.within(steps).sum(axis=1, dtype=object).tolist(), strict=True
     ):
         found[operation][measure] = value
     each = ranks * len(steps)

@@ -350,7 +350,7 @@ def _operations(sides: _Sides, matching: Matching, marked: Collection[str]) -> p
 def _with_time(side: _Side) -> Iterator[Key]:
     """Category, kind, name and stage of what took time in the steps of a side."""
     time = side.sums.time
-    took = np.flatnonzero(time.within(side.steps).sum(axis=1))
+    took = np.flatnonzero(time.within(side.steps).any(axis=1))
     yield from (time.keys[row][1:] for row in took.tolist())
 
 

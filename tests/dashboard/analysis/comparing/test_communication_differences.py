@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dashboard import Run, open_run
+from dashboard.analysis.comparing.calls_by_step import BYTES, CALLS, SIZED
 from dashboard.analysis.comparing.communication_differences import (
     communicated,
     communication_differences,
 )
 from dashboard.analysis.comparing.questions import questions
+from dashboard.analysis.sums_by_step import SumsByStep
 from tests.support.toy import Event, RankFacts, write_run
 from tests.test_repo.markdown import ROOT
 
@@ -73,6 +76,29 @@ def test_what_one_run_lacks_and_what_has_no_size_is_said(tmp_path: Path) -> None
         "pp send, per rank and step: 1 calls, 1 MB → none",
     ]
     assert not {str(found) for found in a.compare(b, ()).differences} & set(said(a, b))
+
+
+def test_calls_of_the_host_count_once_where_a_device_ran_them(tmp_path: Path) -> None:
+    call = {"kind": "collective", "name": "all_reduce", "group": "dp:0-1", "bytes": 4 * MB}
+    rows = [
+        Event(start=0, duration=100, kind="step"),
+        Event(start=10, duration=1, seq=0, correlation=0, **call),
+        Event(start=12, duration=9, seq=0, correlation=0, lane="device:7", **call),
+    ]
+    facts = {rank: RankFacts(coordinates={"dp": rank}) for rank in (0, 1)}
+    run = open_run(write_run(tmp_path / "a", dict.fromkeys((0, 1), rows), facts=facts))
+    assert per_step(run, run.steps) == {"dp all_reduce": "1 calls, 4 MB"}
+
+
+def test_bytes_of_many_ranks_and_steps_are_more_than_64_bits_hold() -> None:
+    """560 GB of each of 1,024 ranks in each of 20,000 steps: 1.1e19, where int64 ends at 9.2e18."""
+    steps = range(20_000)
+    keys = [("dp all_gather", measure) for measure in (CALLS, SIZED, BYTES)]
+    of_step = np.array([160 * 1024, 160 * 1024, 560_000 * MB * 1024])
+    one = SumsByStep(
+        steps=np.array(steps), keys=tuple(keys), values=np.repeat(of_step[:, None], len(steps), 1)
+    )
+    assert communicated(one, steps, 1024) == {"dp all_gather": "160 calls, 5.6e+05 MB"}
 
 
 @settings(
