@@ -75,11 +75,13 @@ class PipelinePart:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Summary:
-    """Of some ranks in some steps; None where it was not asked for."""
+    """Of some ranks in some steps; None where it was not asked for. compared: of each `SumIn` that
+    was, in their order.
+    """
 
     accounting: Accounting | None = None
     spent: SpentByRank | None = None
-    compared: ComparedSums | None = None
+    compared: tuple[ComparedSums, ...] = ()
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -130,11 +132,10 @@ def summarize(
 
 def _summary(part: Recording, steps: Collection[int], asked: Collection[Analysis]) -> Summary:
     accounting = account(part, steps) if account in asked or spent_by_rank in asked else None
-    sums = next((analysis for analysis in asked if isinstance(analysis, SumIn)), None)
     return Summary(
         accounting=accounting if account in asked else None,
         spent=spent_of(accounting) if accounting is not None and spent_by_rank in asked else None,
-        compared=None if sums is None else sums(part, steps),
+        compared=tuple(sums(part, steps) for sums in _sums_in(asked)),
     )
 
 
@@ -152,11 +153,11 @@ def joined_summaries(*parts: Summary) -> Summary:
     """Of several parts, in order of rank, and of step within a rank."""
     accounting = [part.accounting for part in parts if part.accounting is not None]
     spent = [part.spent for part in parts if part.spent is not None]
-    compared = [part.compared for part in parts if part.compared is not None]
+    compared = zip(*(part.compared for part in parts), strict=True)
     return Summary(
         accounting=_joined_accounting(accounting) if accounting else None,
         spent=joined_spent(spent) if spent else None,
-        compared=joined_sums(compared) if compared else None,
+        compared=tuple(joined_sums(of_one) for of_one in compared),
     )
 
 
@@ -218,7 +219,7 @@ def finished(
         account: summary.accounting,
         spent_by_rank: summary.spent,
         **bandwidths(matched),
-        **{analysis: summary.compared for analysis in asked if isinstance(analysis, SumIn)},
+        **dict(zip(_sums_in(asked), summary.compared, strict=True)),
     }
     if isinstance(bubbles, Bubbles):
         found[measure_bubbles] = joined_bubbles(run, [bubbles])
@@ -236,6 +237,10 @@ def whole(analysis: Analysis, steps: tuple[int, ...], opening: Opening) -> Any:
 def given(opening: Opening | Recording) -> Opening | Recording:
     """The task that hands the run to the others."""
     return opening
+
+
+def _sums_in(asked: Collection[Analysis]) -> list[SumIn]:
+    return [analysis for analysis in asked if isinstance(analysis, SumIn)]
 
 
 def _joined_accounting(parts: Sequence[Accounting]) -> Accounting:

@@ -238,6 +238,17 @@ def test_comparisons_by_parts_are_those_of_whole_runs(place: Place) -> None:
     assert trend(runs).to_json() == whole.to_json()
 
 
+def test_sums_in_several_strata_at_once_are_told_apart() -> None:
+    path = SAMPLES / "pp4-1f1b-balanced"
+    whole, parts = open_run(path), open_run(path)
+    each = SumIn(tuple((rank, rank) for rank in whole.ranks))
+    both = (_sums(whole), each)
+    parts.elsewhere = Elsewhere(parts, InProcess(), both, steps_per_task=9)
+    for sums in both:
+        assert _plain(parts.answer(sums)) == _plain(whole.answer(sums))
+    assert _plain(parts.answer(each)) != _plain(parts.answer(both[0]))
+
+
 def test_only_some_steps_are_asked_for() -> None:
     path = SAMPLES / "pp4-1f1b-balanced"
     run, parts = open_run(path), open_run(path)
