@@ -68,7 +68,7 @@ def codes(*columns: npt.NDArray[np.integer]) -> Ints:
                 np.unique(numbers, return_inverse=True) for numbers in (code, column)
             )
             size, low, width = len(known), 0, len(values)
-        code = code * width + (column - low)
+        code = code * width + (column.astype(np.int64, copy=False) - low)
         size *= width
     return code
 

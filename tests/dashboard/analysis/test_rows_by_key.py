@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.analysis.rows_by_key import (
+    codes,
     medians,
     medians_of_others,
     numbered,
@@ -66,6 +67,19 @@ def test_more_combinations_than_a_number_holds_are_still_told_apart() -> None:
     wide = np.array([0, 2**40, 0, 2**40], np.int64)
     first, of = numbered(wide, wide, np.array([1, 1, 0, 1]))
     assert (first.tolist(), of.tolist()) == ([2, 0, 1], [1, 2, 0, 2])
+
+
+def test_numbers_of_any_size_are_told_apart_in_their_order() -> None:
+    """One column alone has more values than a code has room for."""
+    ends = np.array([2**63 - 1, -(2**63), 2**63 - 1, 0], np.int64)
+    assert codes(ends).argsort(kind="stable").tolist() == [1, 3, 0, 2]
+    first, of = numbered(np.array([1, 1, 0, 1]), ends, np.array([4, 5, 6, 7]))
+    assert (first.tolist(), of.tolist()) == ([2, 1, 3, 0], [3, 1, 0, 2])
+
+
+def test_narrow_columns_do_not_wrap() -> None:
+    narrow = np.array([-100, 100, 27], np.int8)
+    assert codes(np.array([0, 1, 1], np.int8), narrow).tolist() == [0, 401, 328]
 
 
 def test_words_of_several_chunks_and_of_none() -> None:
