@@ -157,6 +157,7 @@ def _batches_around(
         for batches in contents.some_at_a_time(further)
         if pc.any(belongs(tables.batches(rank, OF_OPERATIONS, batches), shared)).as_py()
     ]
+    del events  # or it lies beside what is sorted anew
     return unpacked.with_batches({*near, *itertools.chain(*belonging), *contents.deciding})
 
 
