@@ -46,6 +46,13 @@ def test_rows_on_paper() -> None:
     assert added([]).within((1, 2)).shape == (0, 2)
 
 
+def test_keys_without_anything_are_left_out() -> None:
+    found = made([("a", 7, 0), ("b", 3, 1), ("c", 3, -2), ("c", 7, 2), ("a", 3, 0)])
+    assert found.keys == (("b",), ("c",))
+    assert found.values.tolist() == [[1, 0], [-2, 2]]
+    assert found.steps.tolist() == [3, 7], "step 7 has been looked at"
+
+
 @given(st.lists(rows, min_size=1, max_size=6), st.integers(1, 5))
 def test_parts_add_up_in_any_grouping(drawn: list[list[Row]], split: int) -> None:
     parts = [made(part) for part in drawn]

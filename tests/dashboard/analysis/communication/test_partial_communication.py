@@ -78,6 +78,37 @@ def test_the_last_to_arrive_is_found_across_parts() -> None:
     assert row["seen"] == (9 - 3) + (9 - 5) + (9 - 1)
 
 
+def test_ends_whose_number_is_used_again_lie_where_they_were_first() -> None:
+    """Messages 5, 3, 5 and 1 from rank 1 to 0, as both ends tell them: by first row, not number."""
+    base = {"step": 0, "group": "tp:0-1", "bytes": 8, "watched_from": 0}
+    ends = {"send": {"rank": 1, "peer": 0}, "recv": {"rank": 0, "peer": 1}}
+    parts = [
+        partial_communication(
+            pa.Table.from_pylist(
+                [
+                    base | end | {"op": op, "seq": seq, "start": start, "end": start + 1}
+                    for op, end in ends.items()
+                    for seq, start in told
+                ],
+                schema=_SCHEMA,
+            )
+        )
+        for told in ([(5, 10), (3, 20), (5, 30)], [(1, 40), (3, 50)])
+    ]
+    for first in (parts[0].sends, parts[0].receives):
+        assert first.select(["seq", "start", "times"]).to_pylist() == [
+            {"seq": 5, "start": 10, "times": 2},
+            {"seq": 3, "start": 20, "times": 1},
+        ]
+    both = joined(parts)
+    for found in (both.sends, both.receives):
+        assert found.select(["seq", "start", "times"]).to_pylist() == [
+            {"seq": 5, "start": 10, "times": 2},
+            {"seq": 3, "start": 20, "times": 2},
+            {"seq": 1, "start": 40, "times": 1},
+        ]
+
+
 def test_a_tree_keeps_the_order_and_joins_few_at_a_time() -> None:
     widths = []
 

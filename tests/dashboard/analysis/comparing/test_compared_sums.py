@@ -156,6 +156,22 @@ def test_several_comparisons_look_through_each_run_once(
     ]  # fmt: skip
 
 
+def test_a_repeat_without_a_step_of_a_is_asked_for_all_of_its_own(tmp_path: Path) -> None:
+    """A has steps 0 to 5, the repeats 8 to 11 and 4 to 7, all of 100 us; a run's first is warm-up,
+    which counts where A has it as well.
+    """
+    a, b = (plain_run(tmp_path / name, [100] * 6, compute_us=60) for name in "ab")
+    again = []
+    for first in (8, 4):
+        steps = [Event(start=100 * n, duration=100, kind="step", step=first + n) for n in range(4)]
+        again.append(open_run(write_run(tmp_path / str(first), {0: steps}, scale=1000)))
+    asked = questions((a, b), repeats=again)
+    assert asked[a].steps == asked[b].steps == (1, 2, 3, 4, 5)
+    assert [asked[run].steps for run in again] == [(9, 10, 11), (4, 5)]
+    (found,) = trend([a, b], repeats=again).comparisons
+    assert found.categories["a_ms"][0].as_py() == pytest.approx(0.1)
+
+
 def test_a_rank_that_one_run_lacks_counts_for_the_run_alone(tmp_path: Path) -> None:
     rows = {
         rank: [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,49 @@ def test_pipelines_of_several_ranks_are_told_apart(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run")
     assert len(set(run.bubbles().steps["group"].to_pylist())) == 4
     assert ratios(run) == pytest.approx(measured(run), rel=1e-12)
+
+
+def test_pipelines_of_which_one_lacks_a_rank_or_has_no_action_in_a_step(tmp_path: Path) -> None:
+    """Each rank of pipeline tp=0 works 10 of 20, in step 0 alone; of tp=1 only rank 2 can be read,
+    which works 15 of 20 in step 0, and 10 of 20 in step 1.
+    """
+    work: dict[int, list[tuple[int, ...]]] = {
+        0: [(0, 10), ()],
+        1: [(10, 10), ()],
+        2: [(0, 10, 15, 5), (0, 5, 15, 5)],
+        3: [(), ()],
+    }
+    rows = {
+        rank: [
+            event
+            for step, spans in enumerate(of_steps)
+            for event in (
+                Event(start=100 * step, duration=100, kind="step", step=step),
+                *_work(100 * step, step, rank % 2, spans),
+            )
+        ]
+        for rank, of_steps in work.items()
+    }
+    facts = {
+        rank: RankFacts(coordinates={"pp": rank % 2, "tp": rank // 2}, stages=(rank % 2,))
+        for rank in rows
+    }
+    path = write_run(tmp_path / "run", rows, facts=facts)
+    (path / "rank-00003.arrows").unlink()
+    run = open_run(path)
+    assert run.ranks == (0, 1, 2)
+    assert ratios(run) == pytest.approx([((40 - 20) / 40 + (20 - 15) / 20) / 2, 10 / 20])
+    assert measured(run) == pytest.approx(ratios(run))
+
+
+def _work(begin: int, step: int, stage: int, spans: Sequence[int]) -> list[Event]:
+    """spans: starts and lengths in turn."""
+    return [
+        Event(
+            start=begin + start, duration=long, kind="forward", step=step, stage=stage, microbatch=n
+        )
+        for n, (start, long) in enumerate(zip(spans[::2], spans[1::2], strict=True))
+    ]
 
 
 actions = st.lists(
