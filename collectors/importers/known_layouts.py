@@ -49,7 +49,8 @@ class Layout:
         named: first and last byte of such a name, else 0 and 0.
         numbers: first byte, digits and digits after the point (-1: no point) of `TIMES` and
             `WHOLES`, one row each; no digits where there is no such number.
-        firsts: where whole parts of several digits begin: JSON allows no 0 there.
+        firsts: where whole parts of several digits begin: JSON allows no 0 there; and those of
+            negative whole numbers, which are no ids unless they are -0.
     """
 
     phase: str
@@ -96,7 +97,9 @@ class KnownLayouts:
     def have_leading_zero(
         self, content: npt.NDArray[np.uint8], begins: Ints, number: Ints, used: Ints
     ) -> Bools:
-        """Which rows have a number such as 007; their layouts are among those that are `used`."""
+        """Which rows have a number such as 007 or -0; their layouts are among those that are
+        `used`.
+        """
         at = self._firsts[:, : self._several[used].max()].take(number, axis=0)
         at += begins[:, np.newaxis]
         found = np.zeros(len(number), np.bool_)
@@ -117,6 +120,7 @@ class Pattern:
         runs: where each of them is.
         numbers: runs before and after the point of `TIMES` and `WHOLES` (-1: none).
         wholes: runs before the points of all numbers.
+        negative: those of them that are negative and have no point.
     """
 
     phase: str
@@ -126,6 +130,7 @@ class Pattern:
     runs: list[int]
     numbers: list[tuple[int, int]]
     wholes: list[int]
+    negative: frozenset[int]
     is_described: bool
 
 
@@ -153,6 +158,7 @@ def pattern_of(short: bytes) -> Pattern | None:
     numbers += [_number(places.get(place), is_time=False) for place in WHOLES.values()]
     if "1" in phase + category or None in numbers:
         return None
+    wholes = [token for token in tokens or [] if token[2]]
     named = (0, 0)
     if "1" in name:
         named, name = (places["name",].start(1) + 1, places["name",].end(1) - 1), ""
@@ -163,7 +169,8 @@ def pattern_of(short: bytes) -> Pattern | None:
         named=named,
         runs=runs,
         numbers=[(number_of[whole], number_of[after]) for whole, after in filter(None, numbers)],
-        wholes=[number_of[token.start(2)] for token in tokens or [] if token[2]],
+        wholes=[number_of[token.start(2)] for token in wholes],
+        negative=frozenset(number_of[token.start(2)] for token in wholes if _is_negative(token)),
         is_described=METADATA in arguments_of(event),
     )
 
@@ -184,7 +191,9 @@ def layout_of(form: bytes, pattern: Pattern) -> Layout | None:
         if digits > most or fraction > FRACTION_DIGITS:
             return None
         numbers.append((spans[whole][0] if whole >= 0 else 0, digits, fraction))
-    firsts = [spans[run][0] for run in pattern.wholes if lengths[run] > 1]
+    firsts = [
+        spans[run][0] for run in pattern.wholes if lengths[run] > 1 or run in pattern.negative
+    ]
     if len(firsts) > _MOST_NUMBERS:
         return None
     begin, end = (
@@ -240,7 +249,11 @@ def _number(token: Token | None, *, is_time: bool) -> tuple[int, int] | None:
         return nothing
     if token[2] is None:  # text, which may be a number, or something that is none
         return None if token[1][:1] == b'"' and b"1" in token[1] else nothing
-    is_negative = token[1][:1] == b"-"
-    if not is_time and (token[3] is not None or is_negative):
+    if not is_time and (token[3] is not None or _is_negative(token)):
         return nothing
-    return None if is_negative else (token.start(2), token.start(3))
+    return None if token[1][:1] == b"-" else (token.start(2), token.start(3))
+
+
+def _is_negative(token: Token) -> bool:
+    """Whether it is a whole number below 0, or -0."""
+    return token[1][:1] == b"-" and token[3] is None

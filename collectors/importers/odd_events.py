@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collectors.importers.kineto_columns import ARGUMENTS
 from tracer.arrays import number_array, numpy_numbers
 
 TIMES: Final = ("ts", "dur")
-WHOLE: Final = ("tid", "External id", "correlation", "device", "stream")
+WHOLE: Final = ("tid", *ARGUMENTS.values())
 WORDS: Final = ("ph", "cat", "name", "Collective name")
 OBJECTS: Final = ("args",)
 

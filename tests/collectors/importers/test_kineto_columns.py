@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from collectors.importers import (
     chrome_json,
     event_layouts,
+    kineto_columns,
     kineto_pieces,
 )
 from collectors.importers.chrome_json import ChromeTrace
@@ -148,7 +149,7 @@ ODD: dict[str, list[Any]] = {
     **dict.fromkeys(("cat", "name"), ODD_WORDS),
     "args": [None, [], 3, "x", {}, {"a": [[1, {"b": {}}]] * 50}],
     **dict.fromkeys(("args.External id", "args.correlation"), ODD_NUMBERS),
-    **dict.fromkeys(("args.stream", "args.device"), ODD_NUMBERS),
+    **dict.fromkeys(("args.stream", "args.device", "args.Seq"), ODD_NUMBERS),
     "args.Collective name": ODD_WORDS,
     "args.name": ["x", '"', {"ph": 1}],
 }
@@ -198,6 +199,26 @@ def test_whole_times_since_1970_keep_their_nanoseconds(
     in_pieces, one_by_one = reading.both(path, 1_000)
     assert in_pieces == one_by_one
     assert in_pieces["is_coarse"] == repr(is_coarse)
+
+
+WRITTEN = [
+    *("0", "7", "-0", "-1", "-2", "-10", "7.6", "-7.6", "7.0", "-0.0", "31e5", "3E+2", "1e-2"),
+    *('"12"', '"-0"', '"1.5"', '"x"', "true", "null", "[1]", '{"Seq": 1}', '7, "%s": 9'),
+]
+
+
+@pytest.mark.parametrize("key", ["tid", *kineto_columns.ARGUMENTS.values()])
+@pytest.mark.parametrize("often", [1, 1 << 40], ids=["layouts", "DuckDB"])
+def test_a_whole_number_is_that_of_the_parser_however_it_is_written(key: str, often: int) -> None:
+    """Columns are compared, since of some only what a few events say is kept."""
+    event = '{"ph": "X", "tid": %s}' if key == "tid" else '{"ph": "X", "args": {"%s": %%s}}' % key
+    texts = [event % number.replace("%s", key) for number in WRITTEN]
+    with patch.object(event_layouts, "_OFTEN", often), patch.object(kineto_pieces, "_FEW", 0):
+        columns = PieceReader().columns(word_array([*texts, " " * 16])[: len(texts)])
+    expected = of_events([json.loads(text) for text in texts])
+    assert columns is not None
+    for name in ("thread", *kineto_columns.ARGUMENTS):
+        assert getattr(columns, name).tolist() == getattr(expected, name).tolist()
 
 
 def test_alike_events_are_read_by_their_layout() -> None:
