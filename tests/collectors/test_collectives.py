@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import get_ident
+from itertools import count
+from threading import Thread, get_ident
 from typing import Any
+from unittest.mock import Mock, call
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 import torch.distributed as dist
@@ -13,7 +17,8 @@ import torch.distributed as dist
 from collectors.live.collectives import collective_hook
 from collectors.live.operations import Operations
 from tracer import Recorder
-from tracer.rings import Operation
+from tracer.rings import NONE, Operation
+from tracer.schema import Kind
 from tracer.topology import Topology
 
 Group = dist.ProcessGroup
@@ -69,20 +74,52 @@ def _various(hook: Call, group: Group) -> None:
     hook(group, [torch.empty(0)])
 
 
-def test_what_is_recorded_is_the_same_on_both_ways(
-    operations: Operations, group: Group, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _various(_hook(operations), group)
-    assert list(operations.plain) == [id(group)]
-    short = _recorded(operations)
-    monkeypatch.setattr(Operations, "note_plain", lambda self, group: None)
-    other = Operations(Recorder(), Topology(rank=0, world_size=1))
-    other.recorder.active = True
-    _various(_hook(other), group)
+def _all_fields(group: Group) -> tuple[npt.NDArray[np.void], list[Any], Operations]:
+    """The records of various collectives, and what the device is told of them: on a clock that
+    counts in sevens, and in a ring of two records.
+    """
+    recorder = Recorder(clock=count(100, 7).__next__, ring_capacity=2)
+    recorder.active, recorder.step, recorder.stage, recorder.microbatch = True, 5, 2, 3
+    recorder.device = device = Mock()
+    device.mark.side_effect = count(50).__next__
+    operations = Operations(recorder, Topology(rank=0, world_size=1))
+    hook = _hook(operations, result=_Handle())
+    records: list[npt.NDArray[np.void]] = []
 
-    assert other.plain == {}
-    assert short == _recorded(other)
-    assert short[:5] == [
+    def hook_and_drain(*args: Any, **kwargs: Any) -> None:
+        hook(*args, **kwargs)
+        records.extend(recorder.drain())
+
+    _various(hook_and_drain, group)
+    assert recorder.failure is None
+    return np.concatenate(records), device.mock_calls, operations
+
+
+def test_what_is_recorded_is_the_same_on_both_ways(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, told, operations = _all_fields(group)
+    assert list(operations.plain) == [id(group)]
+    monkeypatch.setattr(Operations, "note_plain", lambda self, group: None)
+    general, told_in_general, operations = _all_fields(group)
+    assert operations.plain == {}
+
+    assert short.tolist() == general.tolist()
+    assert told == told_in_general
+    assert len(short) == 11
+    assert len(told) == 2 * len(short)
+    assert dict(zip(short.dtype.names or (), short[3].tolist(), strict=True)) == {
+        **{"start": 142, "duration": 7, "step": 5, "lane": 0, "kind": Kind.COLLECTIVE},
+        **{"is_operation": 1, "name": 0, "stage": 2, "microbatch": 3, "group": 0, "seq": 3},
+        **{"bytes": 12, "count": 6, "correlation": 4, "flops": NONE, "peer": NONE, "dtype": 1},
+    }
+    assert told[6:8] == [call.mark(), call.issued(53, Kind.COLLECTIVE, short[3].tobytes()[24:])]
+
+
+def test_what_is_counted_of_various_tensors(operations: Operations, group: Group) -> None:
+    _various(_hook(operations), group)
+
+    assert _recorded(operations)[:5] == [
         ("all_reduce", "world:0", 0, 16, 4, "float32"),
         ("all_reduce", "world:0", 1, 16, 4, "float32"),
         ("all_reduce", "world:0", 2, 20, 5, "float32"),
@@ -101,6 +138,18 @@ def test_the_short_way_does_not_go_the_general_one(
 
     assert operations.recorder.failure is None
     assert [row[2] for row in _recorded(operations)] == [0, 1]
+
+
+def test_a_thread_may_begin_with_the_short_way(operations: Operations, group: Group) -> None:
+    hook = _hook(operations)
+    hook(group, [torch.ones(4)])
+    thread = Thread(target=hook, args=(group, [torch.ones(4)]), name="second")
+    thread.start()
+    thread.join()
+
+    assert operations.recorder.failure is None
+    assert [row[2] for row in _recorded(operations)] == [0, 1]
+    assert operations.recorder.lanes.words == ["host:main", "host:second"]
 
 
 @pytest.mark.parametrize("op", ["gather", "scatter"])

@@ -203,7 +203,7 @@ def test_whole_times_since_1970_keep_their_nanoseconds(
 
 WRITTEN = [
     *("0", "7", "-0", "-1", "-2", "-10", "7.6", "-7.6", "7.0", "-0.0", "31e5", "3E+2", "1e-2"),
-    *('"12"', '"-0"', '"1.5"', '"x"', "true", "null", "[1]", '{"Seq": 1}', '7, "%s": 9'),
+    *('"12"', '"-0"', '"1.5"', '"x"', "true", "null", "[1]", '{"Seq": 1}', '7, "KEY": 9'),
 ]
 
 
@@ -211,8 +211,8 @@ WRITTEN = [
 @pytest.mark.parametrize("often", [1, 1 << 40], ids=["layouts", "DuckDB"])
 def test_a_whole_number_is_that_of_the_parser_however_it_is_written(key: str, often: int) -> None:
     """Columns are compared, since of some only what a few events say is kept."""
-    event = '{"ph": "X", "tid": %s}' if key == "tid" else '{"ph": "X", "args": {"%s": %%s}}' % key
-    texts = [event % number.replace("%s", key) for number in WRITTEN]
+    event = '{"ph": "X", "KEY": NUMBER}' if key == "tid" else '{"ph": "X", "args": {"KEY": NUMBER}}'
+    texts = [event.replace("NUMBER", number).replace("KEY", key) for number in WRITTEN]
     with patch.object(event_layouts, "_OFTEN", often), patch.object(kineto_pieces, "_FEW", 0):
         columns = PieceReader().columns(word_array([*texts, " " * 16])[: len(texts)])
     expected = of_events([json.loads(text) for text in texts])
