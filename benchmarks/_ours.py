@@ -100,7 +100,7 @@ def record_steps(
         parts=operations / part,
         without=without,
         differences=differences,
-        ends=median(ends),
+        ends=mean(ends),
         turns=longer([own for own, _ in pieces], met),
         met=len(met) / len(ends),
         others=others,
@@ -167,7 +167,10 @@ def show_ours(name: str, rounds: list[Ours]) -> tuple[float, float, float]:
         show(f"overhead.{name}_flush_sleeps", sleeps, "sleeps", len(flushes))
     beside = 100 * mean(one.others for one in rounds) / whole
     show(f"overhead.{name}_beside_percent", beside, "percent", len(rounds))
-    show(f"overhead.{name}_turns_percent", 100 * _turns(rounds) / whole, "percent", len(rounds))
+    told = sum(len(one.turns) for one in rounds)
+    show(f"overhead.{name}_turns_told", told, "flushes", len(rounds))
+    if told:
+        show(f"overhead.{name}_turns_percent", 100 * _turns(rounds) / whole, "percent", told)
     middle = _percent(rounds, median(differences))
     added = middle, _percent(rounds, low), _percent(rounds, high)
     for end, value in zip(("", "_low", "_high"), added, strict=True):
@@ -187,6 +190,9 @@ def _whole(rounds: list[Ours]) -> float:
 
 
 def _turns(rounds: list[Ours]) -> float:
-    """Per step; by the median flush, since a few tell a mean that is mostly the machine's noise."""
+    """Per step; by the median flush, since a few tell a mean that is mostly the machine's noise.
+
+    None has been told where no flush had room on both sides: then 0, which `_turns_told` says.
+    """
     turns = [taken for one in rounds for taken in one.turns]
     return median(turns) * mean(one.met for one in rounds) if turns else 0.0

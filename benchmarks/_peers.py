@@ -4,6 +4,8 @@ Estimated is, for each of them, the processor time of the process per recorded s
 the same step with nothing of theirs at work, less one, in percent and in the steady state:
 starting, stopping and exporting lie outside. The collectives are those of torch's fake backend,
 which return at once: gloo's threads take turns in ways that vary by more than what is measured.
+Waits are in none of the figures of ours: what the fake backend hands out has a `wait` of its own,
+which is not the one that is hooked.
 
 All are measured in pairs of neighbours, one part with and one without, in an order that turns from
 pair to pair, so that what the machine does meanwhile hits both alike. A figure is the median over
