@@ -48,9 +48,11 @@ from tracer.schema import LONGEST_KERNEL
 
 _OFTEN: Final = 4
 """A layout is worked out when so many events have had it; at once where only its numbers have other
-lengths than those of one that is known: that takes no longer than to parse an event."""
+lengths than those of one that is known, and as many events share a layout on average: to work it
+out takes as long as to parse some events."""
 _MOST: Final = 1 << 13
-"""Layouts that are remembered, beyond which all are forgotten; and others that are counted."""
+"""Layouts that are remembered, beyond which all are forgotten; patterns; and forms without a layout
+of which events are counted."""
 _MOST_READ: Final = 16
 """Bytes that are read from where a number begins."""
 _AT_ONCE: Final = 1 << 18
@@ -115,8 +117,13 @@ class Layouts:
 
     def _numbers_of(self, forms: list[bytes], counts: Ints) -> Ints:
         """The number of the layout of each form in `_known`, `NONE` where it has none."""
+        come_again = len(forms) * _OFTEN <= int(counts.sum())
         if len(self._numbers) > _MOST:
-            self._numbers, self._patterns, self._known = {}, {}, KnownLayouts([])
+            self._numbers, self._rare, self._known = {}, {}, KnownLayouts([])
+        if len(self._patterns) > _MOST:
+            self._patterns = {}
+        if len(self._rare) >= _MOST and come_again:  # else they would be counted in vain
+            self._rare = {}
         found: list[int] = []
         new: list[Layout] = []
         for form, count in zip(forms, counts.tolist(), strict=True):
@@ -127,7 +134,7 @@ class Layouts:
                 may_wait = len(self._rare) < _MOST and len(form) <= LONGEST
                 text = form.translate(_BACK) if may_wait or count >= _OFTEN else b""
                 short = shortened(text)
-                if count >= _OFTEN or short in self._patterns:
+                if count >= _OFTEN or (come_again and short in self._patterns):
                     layout = self._layout_of(text, short)
                     if layout is not None:
                         number = len(self._known.layouts) + len(new)

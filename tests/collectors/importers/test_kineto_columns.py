@@ -247,18 +247,18 @@ LENGTHS = st.integers(1, 13).flatmap(lambda digits: st.integers(0, 10**digits - 
 def test_numbers_of_other_lengths_have_a_layout_at_once(
     found: list[tuple[int, int, int, int]],
 ) -> None:
-    """Where four alike events were met before; times are those of Python's parser."""
+    """Where many alike events were met before; times are those of Python's parser."""
     text = '{"ph": "X", "name": "%s gemm%s", "ts": %s.%s, "tid": %s, "args": {"Seq": %s}}'
     pieces = word_array(
         [
             text % (seq, after, whole, f"{after:0>{digits}}"[-digits:], after, seq)
-            for whole, digits, after, seq in [(1, 2, 3, 4)] * 4 + found
+            for whole, digits, after, seq in [(1, 2, 3, 4)] * 40 + found
         ]
         + [text % (0, 0, 0, 0, 0, 0)]
     )
     expected = of_events([json.loads(piece) for piece in pieces.to_pylist()])
     has_layout, columns = Layouts().columns(pieces)
-    assert has_layout[4:-1].tolist() == [digits <= 8 for _, digits, *_ in found]
+    assert has_layout[40:-1].tolist() == [digits <= 8 for _, digits, *_ in found]
     assert columns is not None
     rows = np.flatnonzero(has_layout)
     assert columns.name.to_pylist() == expected.name.take(number_array(rows)).to_pylist()
