@@ -16,9 +16,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import pyarrow as pa
-
 from dashboard.cluster.shelf import Shelf
+from dashboard.cluster.slack import give_back
 from dashboard.cluster.tasks import Ready, Tasks, users
 from tracer.errors import RankscopeError, TraceError, UsageError
 from tracer.text import plain_text
@@ -95,14 +94,9 @@ class InProcess:
         """See `Place`."""
         with Shelf() as results:
             work = _Work(tasks, wanted, results)
-            before = None
             for name in work.waiting():
-                # Memory goes back where another kind of work begins: the next piece of the same
-                # kind takes as much again, and each page that comes back is to be cleared anew.
-                if tasks[name].call is not before:
-                    before = tasks[name].call
-                    pa.default_memory_pool().release_unused()
                 advance(work.keep(name, tasks[name](*work.needed(name))))
+                give_back()
             return work.wanted()
 
 

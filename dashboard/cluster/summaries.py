@@ -48,6 +48,7 @@ from dashboard.cluster.communication import (
     communication_of,
 )
 from dashboard.cluster.opened import opened
+from dashboard.cluster.slack import give_back
 from dashboard.cluster.tasks import Analysis
 from dashboard.runs import Recording
 from dashboard.runs.part import part_of
@@ -123,6 +124,7 @@ def summarize(
         if asks_for_bandwidth(asked):
             add_told(told, communication_of(run, issued, rank, steps))
         del part, issued
+        give_back()
     return Found(
         summary=joined_summaries(*summaries),
         pipeline=actions,
