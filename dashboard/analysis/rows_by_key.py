@@ -89,6 +89,17 @@ def words_numbered(words: pa.ChunkedArray) -> tuple[list[Any], Ints]:
     return known, numbers.to_numpy().astype(np.int64)
 
 
+def combinations_numbered(table: pa.Table, columns: Sequence[str]) -> tuple[list[list[Any]], Ints]:
+    """The different values that `columns` have together, each once, and the number of each row's.
+
+    Columns a: x, y, x and b: 1, null, 1 → `[["x", 1], ["y", None]]` and `[0, 1, 0]`
+    """
+    words = [words_numbered(table[name]) for name in columns]
+    first, of = numbered(*(number for _, number in words))
+    told = [[known[n] for n in number[first].tolist()] for known, number in words]
+    return [list(values) for values in zip(*told, strict=True)], of
+
+
 def sums(of: Ints, values: Ints, count: int) -> Ints:
     """Of each number 0 to `count` - 1 the sum of its rows' values, exactly."""
     found = np.zeros(count, np.int64)

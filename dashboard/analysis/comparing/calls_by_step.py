@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow.compute as pc
 
-from dashboard.analysis.rows_by_key import numbered, words_numbered
+from dashboard.analysis.rows_by_key import combinations_numbered
 from dashboard.analysis.sums_by_step import SumsByStep, added, sums_by_step
 from dashboard.runs.columns import numbers
 from dashboard.runs.words import where
@@ -33,10 +33,8 @@ def calls_by_step(run: Recording, rank: int, steps: Collection[int]) -> SumsBySt
     """
     events = run.events(ranks=[rank], steps=steps, kinds=_KINDS, columns=_COLUMNS)
     events = events.filter(where(events["lane"], lambda lanes: pc.starts_with(lanes, "host:")))
-    columns = [words_numbered(events[name]) for name in ("kind", "name", "group")]
-    first, of = numbered(*(number for _, number in columns))
-    told = [[words[n] for n in number[first].tolist()] for words, number in columns]
-    names = [_operation(*words) for words in zip(*told, strict=True)]
+    asked, of = combinations_numbered(events, ("kind", "name", "group"))
+    names = [_operation(*words) for words in asked]
     step = numbers(events["step"]).astype(np.int64)
     is_sized = numbers(events["bytes"].is_valid()).astype(np.int64)
     measures = {CALLS: np.ones_like(of), SIZED: is_sized, BYTES: numbers(events["bytes"])}

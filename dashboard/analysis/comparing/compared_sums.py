@@ -20,6 +20,7 @@ from dashboard.analysis.pipeline.bubble_ratios import (
     pipeline_steps,
 )
 from dashboard.analysis.reduction import reduced
+from dashboard.analysis.steps import wanted_steps
 from dashboard.analysis.sums_by_step import SumsByStep, added
 from dashboard.analysis.time_spent.time_by_operation import time_by_operation
 
@@ -49,8 +50,7 @@ class SumIn:
 
     def __call__(self, run: Recording, steps: Collection[int] | None = None) -> ComparedSums:
         """Of complete steps, or those of `steps`."""
-        asked = None if steps is None else set(steps)
-        chosen = [step for step in run.steps if asked is None or step in asked]
+        chosen = wanted_steps(run, steps)
         return reduced(
             (_of_rank(run, rank, self._number[rank], chosen) for rank in run.ranks), joined_sums
         )

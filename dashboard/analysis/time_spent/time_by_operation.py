@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from dashboard.analysis.intervals import Intervals, common
-from dashboard.analysis.rows_by_key import Ints, numbered, words_numbered
+from dashboard.analysis.rows_by_key import Ints, combinations_numbered
 from dashboard.analysis.steps import step_windows
 from dashboard.analysis.sums_by_step import Key, SumsByStep, added, sums_by_step
 from dashboard.analysis.time_spent.claims import IDLE, claims_of, divide
@@ -79,12 +79,9 @@ def _by_category(run: Recording, rank: int, windows: pa.Table) -> Iterator[SumsB
 
 def _operations(events: pa.Table, only_stage: int | None) -> tuple[list[Key], Ints]:
     """Kind, name and stage of the events, some of them equal, and which of these each has."""
-    columns = [words_numbered(events[name]) for name in ("kind", "name", "stage")]
-    first, which = numbered(*(number for _, number in columns))
-    told = [[words[n] for n in number[first].tolist()] for words, number in columns]
+    told, which = combinations_numbered(events, ("kind", "name", "stage"))
     keys: list[Key] = [
-        (kind, name or "", only_stage if stage is None else stage)
-        for kind, name, stage in zip(*told, strict=True)
+        (kind, name or "", only_stage if stage is None else stage) for kind, name, stage in told
     ]
     return keys, which
 
