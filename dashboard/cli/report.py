@@ -182,12 +182,7 @@ def _parts(
     if first is not None:
         yield Text(said_of_warm_up(first), style="yellow")
     yield from tables_of_time(run, run.answer(spent_by_rank, steps), width, whole=whole)
-    bubbles = run.answer(bubbles_by_rank, steps)
-    if bubbles.steps.num_rows:
-        yield from tables_of_bubbles(bubbles, whole=whole)
-        if bubbles.theory is not None and bubbles.theory.over_ideal is not None:
-            sources = filter(None, (bubbles.theory.source, bubbles.theory.note))
-            yield Text(f"Theory: {'; '.join(sources)}", style="dim")
+    yield from _of_bubbles(run, steps, whole=whole)
     bandwidth = run.answer(bandwidth_summary, steps)
     if bandwidth.num_rows:
         yield from tables_of_bandwidth(bandwidth, whole=whole)
@@ -195,6 +190,16 @@ def _parts(
     if flops.per_rank is not None:
         yield Text(f"Model FLOPs utilization: {flops}")
     yield from _closing(run, steps)
+
+
+def _of_bubbles(run: Run, steps: Collection[int] | None, *, whole: bool) -> Iterator[Table | Text]:
+    """In a function of its own: the ratios of all steps are not kept for what comes after."""
+    bubbles = run.answer(bubbles_by_rank, steps)
+    if bubbles.steps.num_rows:
+        yield from tables_of_bubbles(bubbles, whole=whole)
+        if bubbles.theory is not None and bubbles.theory.over_ideal is not None:
+            sources = filter(None, (bubbles.theory.source, bubbles.theory.note))
+            yield Text(f"Theory: {'; '.join(sources)}", style="dim")
 
 
 def _warm_up(run: Run, steps: Collection[int] | None) -> WarmUp | None:

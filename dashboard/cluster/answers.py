@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dashboard.analysis.pipeline.actions import pipelines
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
@@ -16,6 +16,7 @@ from dashboard.cluster.communication import add_shares, asks_for_bandwidth
 from dashboard.cluster.pieces import EVENTS_HERE, EVENTS_PER_TASK, Piece, bundles, pieces_of
 from dashboard.cluster.places import Advance, InProcess, Place
 from dashboard.cluster.replays import BY_REPLAY, add_findings, add_flops, add_replays
+from dashboard.cluster.shelf import Shelf
 from dashboard.cluster.summaries import (
     asks_for_bubbles,
     bubbles_of,
@@ -33,6 +34,9 @@ from dashboard.cluster.summaries import (
 from dashboard.cluster.tasks import Analysis, Task, tree
 from dashboard.runs import Recording
 from dashboard.runs.reopening import opening_of
+
+_KEPT: Final = 4 << 20
+"""Bytes of answers that stay in memory."""
 
 Watch = Callable[[str, int], AbstractContextManager[Advance]]
 """Shows how many of so many tasks are done."""
@@ -62,7 +66,7 @@ class Elsewhere:
         self._together = [a for a in together if is_summarized(a) or not self._here]
         self._steps_per_task = steps_per_task
         self._watch = watch
-        self._known: dict[tuple[Analysis, tuple[int, ...]], Any] = {}
+        self._known = Shelf(kept_bytes=_KEPT)
 
     def __call__(self, analysis: Analysis, steps: tuple[int, ...]) -> Any:
         """The answer, or None if this process is to find it."""
@@ -71,7 +75,7 @@ class Elsewhere:
         if (analysis, steps) not in self._known:
             if self._here and self._known:
                 return None
-            self._known |= {(a, steps): found for a, found in self._asked(steps).items()}
+            self._known.update({(a, steps): told for a, told in self._asked(steps).items()})
         return self._known[analysis, steps]
 
     def _asked(self, steps: tuple[int, ...]) -> dict[Analysis, Any]:

@@ -1,15 +1,16 @@
-"""Results that wait for the tasks that need them: the large ones on disk.
+"""Results that wait for those who need them: the large ones on disk.
 
 A task of communication needs what all ranks of a group tell. Until the last of them is read, the
-others would fill the memory; so what is beyond `kept_bytes` lies in a file that nobody else sees,
-and that is gone with the process, however that ends.
+others would fill the memory; and an answer with rows for each rank and step is asked for now and
+then, but the replay in between needs the room. So what is beyond `kept_bytes` lies in a file that
+nobody else sees, and that is gone with the process, however that ends.
 """
 
 from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -20,8 +21,10 @@ import pyarrow as pa
 from tracer.errors import TraceError
 
 KEPT_BYTES: Final = 64 << 20
-_SMALL: Final = 1 << 16
+_SMALL: Final = 1 << 12
 """Bytes that are not worth a place in a file."""
+_OF_A_COLUMN: Final = 512
+"""Bytes that Arrow takes for a column beside its values: a table of a few rows is mostly these."""
 _CODEC: Final = "lz4"
 
 
@@ -34,13 +37,13 @@ class _Place:
     unpacked: int
 
 
-class Shelf(MutableMapping[str, Any]):
+class Shelf(MutableMapping[Hashable, Any]):
     """Results by name. `held`: bytes of them in memory; `written`: how many went to the file."""
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_bytes = kept_bytes
-        self._results: dict[str, Any] = {}
-        self._sizes: dict[str, int] = {}
+        self._results: dict[Hashable, Any] = {}
+        self._sizes: dict[Hashable, int] = {}
         self._file: IO[bytes] | None = None
         self.held = 0
         self.written = 0
@@ -57,7 +60,7 @@ class Shelf(MutableMapping[str, Any]):
         if self._file is not None:
             self._file.close()
 
-    def __setitem__(self, name: str, result: Any) -> None:
+    def __setitem__(self, name: Hashable, result: Any) -> None:
         size = bytes_of(result)
         if size > _SMALL and self.held + size > self._kept_bytes:
             self._results[name] = self._put_away(result)
@@ -66,15 +69,15 @@ class Shelf(MutableMapping[str, Any]):
         self._results[name], self._sizes[name] = result, size
         self.held += size
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: Hashable) -> Any:
         found = self._results[name]
         return self._read(found) if isinstance(found, _Place) else found
 
-    def __delitem__(self, name: str) -> None:
+    def __delitem__(self, name: Hashable) -> None:
         del self._results[name]
         self.held -= self._sizes.pop(name, 0)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Hashable]:
         return iter(self._results)
 
     def __len__(self) -> int:
@@ -106,7 +109,9 @@ class Shelf(MutableMapping[str, Any]):
 
 def bytes_of(result: Any) -> int:
     """Of its tables and arrays, however deep they lie in dataclasses, mappings and tuples."""
-    if isinstance(result, (pa.Table, np.ndarray)):
+    if isinstance(result, pa.Table):
+        return int(result.nbytes + _OF_A_COLUMN * result.num_columns)
+    if isinstance(result, np.ndarray):
         return int(result.nbytes)
     if is_dataclass(result) and not isinstance(result, type):
         return sum(bytes_of(getattr(result, field.name)) for field in fields(result))

@@ -179,13 +179,24 @@ class Recording:
         only if it is not among the last answers.
         """
         wanted = set(self.steps) if steps is None else set(steps)
-        found: Answer = self._answers(analysis, tuple(s for s in self.steps if s in wanted))
+        chosen = tuple(step for step in self.steps if step in wanted)
+        told: Answer | None = self._told(analysis, chosen)
+        if told is not None:
+            return told
+        found: Answer = self._answers(analysis, chosen)
+        return found
+
+    @from_the_system()
+    def _told(self, analysis: Callable[..., Any], steps: tuple[int, ...]) -> Any:
+        """By `elsewhere`, which keeps its answers itself."""
+        found = None if self.elsewhere is None else self.elsewhere(analysis, steps)
+        if found is not None:
+            pa.default_memory_pool().release_unused()
         return found
 
     @from_the_system()
     def _ask(self, analysis: Callable[..., Any], steps: tuple[int, ...]) -> Any:
-        found = None if self.elsewhere is None else self.elsewhere(analysis, steps)
-        found = analysis(self, steps) if found is None else found
+        found = analysis(self, steps)
         pa.default_memory_pool().release_unused()  # or the next one takes memory besides
         return found
 

@@ -28,6 +28,7 @@ def replays(graph: Graph, weights: Iterable[Ints]) -> Iterator[Ints]:
     while some := [one[levels.edges] for one in islice(left, at_once)]:
         times = np.repeat(graph.time[:, None], len(some), axis=1)
         weight = np.stack(some, axis=1)
+        some.clear()
         for (target, edge), (next_target, next_edge) in pairwise(levels.bounds):
             reached = times[levels.source[edge:next_edge]] + weight[edge:next_edge]
             if next_edge - edge > next_target - target:

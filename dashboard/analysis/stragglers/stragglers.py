@@ -109,15 +109,9 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
     sure = reservations(run)
     looked_at = len(measured.steps)
     notes = (*sure, *replayed_steps(run, steps).notes(looked_at), *_too_few(looked_at))
-    suspects: list[Suspect] = []
-    if measured.steps and graph.pieces.num_rows:
-        work = work_of(run, graph)
-        links = slow_links(operations_as_devices_ran(run, work.steps), work)
-        suspects = [*slow_ranks(work), *slow_stages(work), *jitter(work), *links]
-    suspects.sort(key=lambda suspect: -suspect.clearness)
+    suspects = _suspects(run, graph) if measured.steps and graph.pieces.num_rows else []
     error = replay_error(graph)
     is_sure = abs(error) < _GOOD_REPLAY and not sure
-    del suspects[_MOST_PRICED:]
     prices = predictions(graph, (Scenario(name=s.cause, apply=_without(s)) for s in suspects))
     priced = [
         _priced(s, p, looked_at, is_sure=is_sure) for s, p in zip(suspects, prices, strict=True)
@@ -130,6 +124,15 @@ def find_stragglers(run: Recording, steps: Collection[int] | None = None) -> Str
         found=tuple(sorted(worth, key=lambda found: -found.ms_per_step)),
         notes=notes,
     )
+
+
+def _suspects(run: Recording, graph: Graph) -> list[Suspect]:
+    """Those that are to be priced, the clearest first; what they were found by is gone by then."""
+    work = work_of(run, graph)
+    links = slow_links(operations_as_devices_ran(run, work.steps), work)
+    found = [*slow_ranks(work), *slow_stages(work), *jitter(work), *links]
+    found.sort(key=lambda suspect: -suspect.clearness)
+    return found[:_MOST_PRICED]
 
 
 def _too_few(steps: int) -> Iterator[str]:

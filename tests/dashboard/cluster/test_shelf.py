@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dashboard.cluster.shelf import Shelf, bytes_of
+from dashboard.cluster.shelf import _SMALL, Shelf, bytes_of
 from tracer.errors import TraceError
 
 
@@ -32,14 +32,14 @@ def test_what_exceeds_the_memory_lies_in_a_file_until_it_is_taken() -> None:
     with Shelf(kept_bytes=250_000) as shelf:
         for number in range(5):
             shelf[f"part-{number}"] = _part(number)
-        assert (shelf.held, shelf.written) == (200_000, 3), "two of 100,000 bytes fit"
+        assert (shelf.held, shelf.written) == (201_024, 3), "two of 100,512 bytes fit"
         for number in (4, 0, 2):
             found, expected = shelf[f"part-{number}"], _part(number)
             assert found.table.equals(expected.table)
             assert (found.by_place[7] == expected.by_place[7]).all()
         del shelf["part-0"], shelf["part-4"]
         shelf["part-5"] = _part(5)
-        assert (shelf.held, shelf.written) == (200_000, 3), "there is room again"
+        assert (shelf.held, shelf.written) == (201_024, 3), "there is room again"
         assert list(shelf) == ["part-1", "part-2", "part-3", "part-5"]
 
 
@@ -51,8 +51,19 @@ def test_small_results_stay_as_they_are() -> None:
 
 
 def test_bytes_are_those_of_tables_and_arrays() -> None:
-    assert bytes_of(_part(1)) == 100_000
-    assert bytes_of((_part(1), [_part(2)], "text", None)) == 200_000
+    assert bytes_of(_part(1)) == 100_000 + 512
+    assert bytes_of((_part(1), [_part(2)], "text", None)) == 200_000 + 2 * 512
+
+
+def test_many_small_tables_do_not_fill_the_memory() -> None:
+    """One of a few rows takes 500 bytes per column, whatever it holds."""
+    few = {f"column {number}": [number] for number in range(13)}
+    with Shelf(kept_bytes=100_000) as shelf:
+        for number in range(1_000):
+            shelf[f"part-{number}"] = pa.table(few)
+        assert shelf.held <= 100_000 + _SMALL
+        assert shelf.written > 900
+        assert shelf["part-999"].to_pydict() == few
 
 
 def test_no_place_for_the_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
