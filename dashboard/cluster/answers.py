@@ -66,7 +66,7 @@ class Elsewhere:
         self._together = [a for a in together if is_summarized(a) or not self._here]
         self._steps_per_task = steps_per_task
         self._watch = watch
-        self._known = Shelf(kept_bytes=_KEPT)
+        self._known = Shelf(kept_bytes=_KEPT, may_hold_more=True)
 
     def __call__(self, analysis: Analysis, steps: tuple[int, ...]) -> Any:
         """The answer, or None if this process is to find it."""

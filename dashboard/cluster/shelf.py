@@ -38,10 +38,14 @@ class _Place:
 
 
 class Shelf(MutableMapping[Hashable, Any]):
-    """Results by name. `held`: bytes of them in memory; `written`: how many went to the file."""
+    """Results by name. `held`: bytes of them in memory; `written`: how many went to the file.
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+    may_hold_more: where there is no place for the file, all stay in memory; else that is an error.
+    """
+
+    def __init__(self, kept_bytes: int = KEPT_BYTES, *, may_hold_more: bool = False) -> None:
         self._kept_bytes = kept_bytes
+        self._may_hold_more = may_hold_more
         self._results: dict[Hashable, Any] = {}
         self._sizes: dict[Hashable, int] = {}
         self._file: IO[bytes] | None = None
@@ -63,9 +67,14 @@ class Shelf(MutableMapping[Hashable, Any]):
     def __setitem__(self, name: Hashable, result: Any) -> None:
         size = bytes_of(result)
         if size > _SMALL and self.held + size > self._kept_bytes:
-            self._results[name] = self._put_away(result)
-            self.written += 1
-            return
+            try:
+                self._results[name] = self._put_away(result)
+            except TraceError:
+                if not self._may_hold_more:
+                    raise
+            else:
+                self.written += 1
+                return
         self._results[name], self._sizes[name] = result, size
         self.held += size
 

@@ -27,7 +27,8 @@ from dashboard.analysis.pipeline.bubbles import measure_bubbles
 from dashboard.analysis.pipeline.bubbles_by_rank import bubbles_by_rank
 from dashboard.analysis.time_spent.accounting import account
 from dashboard.analysis.time_spent.spent_by_rank import spent_by_rank
-from dashboard.cluster import Elsewhere, InProcess, Place, Processes
+from dashboard.cluster import Elsewhere, InProcess, Place, Processes, answers
+from dashboard.cluster.shelf import Shelf
 from dashboard.cluster.tasks import Task, tree
 from dashboard.runs import packed
 from dashboard.runs.gather import gather, survey
@@ -255,6 +256,27 @@ def test_only_some_steps_are_asked_for() -> None:
     parts.elsewhere = Elsewhere(parts, InProcess(), (account,), steps_per_task=2)
     assert parts.accounting([3, 4, 9]).table.equals(run.accounting([3, 4, 9]).table)
     assert parts.bubbles([3]).ranks.equals(run.bubbles([3]).ranks), "left to this process"
+
+
+def test_answers_lie_on_disk_while_others_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those by rank and step would take memory from the replay of a long run."""
+    monkeypatch.setattr(answers, "_KEPT", 0)
+    written: list[object] = []
+    put_away = Shelf._put_away
+
+    def watched(shelf: Shelf, result: object) -> Any:
+        written.append(result)
+        return put_away(shelf, result)
+
+    monkeypatch.setattr(Shelf, "_put_away", watched)
+    path = SAMPLES / "pp4-1f1b-balanced"
+    run, parts = open_run(path), open_run(path)
+    parts.elsewhere = Elsewhere(parts, InProcess(), (spent_by_rank, bubbles_by_rank))
+    for analysis in (spent_by_rank, bubbles_by_rank, spent_by_rank):
+        told = parts.answer(analysis)
+        assert told.tables() == run.answer(analysis).tables()
+        assert type(told) in map(type, written)
+        assert parts.answer(analysis) is not told, "nobody holds it"
 
 
 def test_a_tree_joins_in_order() -> None:

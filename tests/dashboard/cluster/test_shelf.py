@@ -70,3 +70,13 @@ def test_no_place_for_the_file_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with Shelf(kept_bytes=0) as shelf, pytest.raises(TraceError, match="TMPDIR"):
         shelf["part"] = _part(1)
+
+
+def test_what_is_known_already_stays_in_memory_where_there_is_no_place_for_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with Shelf(kept_bytes=0, may_hold_more=True) as shelf:
+        shelf["part"] = _part(1)
+        assert shelf["part"].table.equals(_part(1).table)
+        assert (shelf.held, shelf.written) == (100_512, 0)
