@@ -57,7 +57,7 @@ class Names:
         self._index: dict[str, int] = {}
         self._most = most
         self._other = other
-        self._array = word_array([])
+        self._array: pa.Array | None = None
 
     def intern(self, word: str) -> int:
         """The index of `word`, added if new. A hit is one dictionary look-up."""
@@ -77,7 +77,7 @@ class Names:
         """All words so far as an Arrow array, for the writer thread alone: the same one until there
         is another word, so that Arrow sees without a look that a dictionary has not changed.
         """
-        if len(self._array) != len(self.words):
+        if self._array is None or len(self._array) != len(self.words):
             self._array = word_array(self.words.copy())
         return self._array
 

@@ -49,6 +49,21 @@ def test_a_target_fails_at_its_call_and_is_sound_again_afterwards() -> None:
     assert fault.calls == 2
 
 
+@pytest.mark.parametrize("part", ["tracer.recorder.word_array", "tracer.arrays.pa.string"])
+def test_a_tracer_is_made_even_where_arrow_fails(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Making one is a call of the user's, with nothing of ours around it: it needs no Arrow."""
+
+    def fails(*arguments: object) -> None:
+        raise MemoryError("injected")
+
+    monkeypatch.setattr(part, fails)
+    with Tracer(tmp_path / "run") as tracer:
+        tracer.step()
+    assert capsys.readouterr().err.count("injected") == 1
+
+
 class _Clock:
     """Fails from a given reading on."""
 
