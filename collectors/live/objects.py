@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 from torch.distributed import distributed_c10d
 
-from collectors.live.operations import Operations
+from collectors.live.operations import Operations, Part
 from collectors.live.patches import Patches
 from tracer.rings import NONE
 from tracer.schema import Kind
@@ -55,12 +55,13 @@ def _hook(operations: Operations, kind: Kind, name: str) -> Callable[[Any], Any]
             thread = get_ident()
             if not recorder.active or thread in operations.merging:
                 return original(*args, **kwargs)
+            start = NONE
+            parts: list[Part] = []
             try:
                 start = recorder.clock()
+                parts = operations.merge(thread)
             except Exception as error:
                 recorder.fault(error)
-                start = NONE
-            parts = operations.merge(thread)
             try:
                 return original(*args, **kwargs)
             finally:

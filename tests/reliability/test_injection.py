@@ -14,6 +14,7 @@ pytest.importorskip("torch.distributed", reason="needs torch")
 import torch
 import torch.distributed as dist
 
+from collectors.live.operations import Operations
 from tests.reliability import injection
 from tests.reliability.targets import Fault, targets
 from tests.support.reading import facts, rows
@@ -151,6 +152,23 @@ def test_a_hook_with_a_clock_that_fails_calls_the_original_once(tmp_path: Path, 
     assert t.recorder.failure == "OSError: no clock"
     assert waited is True
     assert tensor.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("part", ["merge", "merged"])
+def test_an_object_collective_whose_hook_fails_gives_its_objects(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with Tracer(tmp_path / "run") as t:
+            monkeypatch.setattr(Operations, part, _fails)
+            found: list[Any] = [None]
+            dist.all_gather_object(found, {"loss": 1.0})
+    finally:
+        dist.destroy_process_group()
+
+    assert found == [{"loss": 1.0}]
+    assert t.recorder.failure == "RuntimeError: broken"
 
 
 def test_an_error_of_the_users_call_is_not_mixed_with_ours(tmp_path: Path) -> None:
