@@ -10,10 +10,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = 4
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 
 def main() -> int:
-    """Record, report, and unless `--no-serve` serve until interrupted; the exit code."""
+    """Record, report, and unless `--no-serve` serve; the exit code. Ctrl-C ends it all."""
     options = _parse()
     os.chdir(ROOT)
     run = str(options.out)
@@ -22,7 +24,8 @@ def main() -> int:
         return failed
     port = [] if options.port is None else ["--port", str(options.port)]
     samples = sorted(str(path.parent) for path in Path("sample_traces").glob("*/run.json"))
-    return _run([rankscope(), "dashboard", *port, run, *samples])
+    ended = _run([rankscope(), "dashboard", *port, run, *samples])
+    return 0 if ended == INTERRUPTED else ended  # That is how one leaves the dashboard.
 
 
 def record_command(run: str) -> list[str]:
@@ -53,14 +56,17 @@ def _parse() -> argparse.Namespace:
 
 
 def _run(command: list[str]) -> int:
-    """Show a command and run it; Ctrl-C is how one leaves the dashboard, so it is no failure."""
+    """Show a command and run it; its exit code, `INTERRUPTED` after Ctrl-C."""
     print("$", " ".join([Path(command[0]).name, *command[1:]]), flush=True)
     # As torchrun itself would set it, but without its warning.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
-        return subprocess.run(command, env=environment, check=False).returncode
+        return process.wait()
     except KeyboardInterrupt:
-        return 0
+        # The terminal told the command, too. subprocess.run would kill it after a quarter of a
+        # second, but torchrun takes longer to end its ranks, which the terminal does not reach.
+        process.wait()
+        return INTERRUPTED
 
 
 if __name__ == "__main__":
