@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from dash import Dash, html
+from dash import Dash, Input, Output, dcc, html
 
 from dashboard.analysis.layouts.layouts import usual_layouts
 from dashboard.analysis.replay.graph import dependency_graph
@@ -20,13 +22,14 @@ from dashboard.pages.markup import (
     notice,
     table_card,
 )
+from dashboard.pages.state import ViewState, parse
 from dashboard.pages.whatif_choices import composed, register_choices, signed
+from tracer.errors import RankscopeError
 
 if TYPE_CHECKING:
     from dashboard.analysis.layouts.layouts import Layouts
     from dashboard.analysis.layouts.prediction import LayoutPrediction
     from dashboard.analysis.replay.other_plans import OtherPlans
-    from dashboard.pages.state import ViewState
     from dashboard.run import Run
 
 TITLE: Final = "What-if"
@@ -39,6 +42,7 @@ _PLAN_COLUMNS: Final = (
     "plan", "m", "v", "step", "per mb", "change", "bubble", "microbatches in flight",
 )  # fmt: skip
 _LAYOUT_COLUMNS: Final = ("layout", "per mb", "change", "limit", "activations")
+_LOG: Final = logging.getLogger(__name__)
 
 
 def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
@@ -68,14 +72,29 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
 
 
 def register(app: Dash, runs: Sequence[Run]) -> None:
-    """Each slider writes its key of the URL."""
+    """Each slider writes its key of the URL; layouts come when the rest of the page is there."""
     register_choices(app)
+    one_at_a_time = Lock()  # A page that is laid out anew meanwhile waits for the first answer.
+
+    @app.callback(Output("whatif-other-layouts", "children"), Input("whatif-asked", "data"))
+    def fill(asked: Any) -> Any:
+        try:
+            state = parse(str(asked), len(runs))
+            run = runs[state.run]
+            with one_at_a_time:
+                layouts = run.answer(usual_layouts, state.chosen(run.steps))
+            return _explored(layouts, state)
+        except RankscopeError as error:
+            return notice(str(error))
+        except Exception:
+            _LOG.exception("layouts of %s", asked)
+            return notice("Layouts failed; the reason is in the terminal that runs the dashboard.")
 
 
-def _planned(run: Run, steps: Sequence[int], state: ViewState) -> list[html.Section | html.Div]:
-    """Other plans and other layouts, which the step model carries out."""
+def _planned(run: Run, steps: Sequence[int], state: ViewState) -> list[Any]:
+    """Other plans, which the step model carries out, and the place of other layouts."""
     plans = run.answer(usual_other_plans, steps)
-    found: list[html.Section | html.Div] = [
+    found = [
         table_card(
             "whatif-plans",
             "Other plans",
@@ -90,31 +109,43 @@ def _planned(run: Run, steps: Sequence[int], state: ViewState) -> list[html.Sect
     if run.meta.world_size > _MOST_RANKS:
         said = f"rankscope layouts {run.path}"
         return [*found, notice(f"With so many ranks layouts take minutes: {said} prints them.")]
-    layouts = run.answer(usual_layouts, steps)
-    return [
-        *found,
-        html.Div(
-            [
-                figure_card(
-                    "whatif-layouts",
-                    "Pipeline or tensor parallelism?",
-                    "The same ranks and batch, split otherwise: the best that each split can do, "
-                    f"predicted; the recorded one is {signed(layouts.model_error)} off.",
-                    layout_map(layouts, state.theme),
-                ),
-                table_card(
-                    "whatif-best-layouts",
-                    "Best layouts",
-                    "p pipeline × t tensor × d data ranks, m microbatches. On hovering: what is "
-                    "assumed.",
-                    _LAYOUT_COLUMNS,
-                    [*_layout_rows(layouts)],
-                    saved=[_saved_layout(one) for one in (layouts.recorded, *layouts.predictions)],
-                ),
-            ],
-            className="grid-2",
-        ),
-    ]
+    return [*found, *_waiting(state)]
+
+
+def _waiting(state: ViewState) -> Iterator[Any]:
+    """The place of the layouts, and what they are asked of. Of 64 ranks they take minutes."""
+    asked = ViewState(run=state.run, steps=state.steps, theme=state.theme)
+    yield dcc.Store(id="whatif-asked", data=asked.query())
+    yield html.Div(
+        html.Div("Working out other layouts…", className="page-loading", role="status"),
+        id="whatif-other-layouts",
+    )
+
+
+def _explored(layouts: Layouts, state: ViewState) -> html.Div:
+    figure = layout_map(layouts, state.theme)
+    figure.update_layout(uirevision=state.query())
+    return html.Div(
+        [
+            figure_card(
+                "whatif-layouts",
+                "Pipeline or tensor parallelism?",
+                "The same ranks and batch, split otherwise: the best that each split can do, "
+                f"predicted; the recorded one is {signed(layouts.model_error)} off.",
+                figure,
+            ),
+            table_card(
+                "whatif-best-layouts",
+                "Best layouts",
+                "p pipeline × t tensor × d data ranks, m microbatches. On hovering: what is "
+                "assumed.",
+                _LAYOUT_COLUMNS,
+                [*_layout_rows(layouts)],
+                saved=[_saved_layout(one) for one in (layouts.recorded, *layouts.predictions)],
+            ),
+        ],
+        className="grid-2",
+    )
 
 
 def _plan_rows(found: OtherPlans) -> Iterator[list[Any]]:
