@@ -43,5 +43,13 @@ def _by_rank(title: str, totals: pa.Table, value: str, unit_of: _UnitOf, theme: 
     columns = list(dict.fromkeys(f"{row['dim']} {row['op']}" for row in rows))
     colours = CATEGORIES["idle"], CATEGORIES["comm:tp"]
     return matrix(
-        title, ranks, columns, cells, axes=_AXES, value=unit.label, colours=colours, theme=theme
+        title,
+        ranks,
+        columns,
+        cells,
+        axes=_AXES,
+        value=unit.label,
+        colours=colours,
+        theme=theme,
+        each_column=True,
     )

@@ -160,14 +160,14 @@ def _by_rank(
             "communication-collective-bytes",
             "Collectives: bytes",
             "Of each rank in all groups of a dimension, in the steps shown. Equal ranks send "
-            "equally much.",
+            "equally much; each column has its own shades.",
             collective_bytes(totals, state.theme),
         ),
         figure_card(
             "communication-collective-rates",
             "Collectives: bandwidth",
             "Skew-free busbw as each rank saw it, from the last arrival to its own end. One low "
-            "cell in a column is a slow rank or link.",
+            "cell in a column is a slow rank or link; each column has its own shades.",
             collective_rates(totals, state.theme),
         ),
     ]

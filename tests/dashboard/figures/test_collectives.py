@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from dashboard import open_run
@@ -29,3 +30,32 @@ def test_without_collectives_the_figure_says_so(tmp_path: Path) -> None:
     totals = collective_totals(open_run(write_pipeline(tmp_path / "run")))
     (said,) = collective_bytes(totals).layout.annotations
     assert "No complete collective" in said.text
+
+
+def test_a_low_cell_is_seen_beside_a_dimension_that_is_a_hundred_times_as_fast() -> None:
+    """tp at 20 MB/s with one rank at 5, dp at 3 GB/s: with one scale, all of tp has one colour."""
+    speeds = [("tp", 0, 0.02), ("tp", 1, 0.005), ("dp", 0, 3.0), ("dp", 1, 1.5)]
+    totals = pa.Table.from_pylist(
+        [
+            {"dim": dim, "op": "all_reduce", "rank": rank, "bytes": 8, "gbps": speed}
+            for dim, rank, speed in speeds
+        ]
+    )
+    columns = collective_rates(totals).data
+    shades = [[line[0] / column.zmax for line in column.z] for column in columns]
+    assert shades == [[1.0, pytest.approx(0.25)], [1.0, pytest.approx(0.5)]]
+    assert [column.zmin for column in columns] == [0, 0]
+
+
+def test_the_scale_beside_many_ranks_is_of_each_column() -> None:
+    totals = pa.Table.from_pylist(
+        [
+            {"dim": dim, "op": "all_reduce", "rank": rank, "bytes": bytes_, "gbps": 1.0}
+            for dim, bytes_ in (("tp", 4_000_000), ("dp", 2_000_000_000))
+            for rank in range(16)
+        ]
+    )
+    first, last = collective_bytes(totals).data
+    assert (first.showscale, last.showscale) == (False, True)
+    assert list(last.colorbar.ticktext) == ["0%", "25%", "50%", "75%", "100%"]
+    assert list(last.colorbar.tickvals) == [0, 0.5, 1.0, 1.5, 2.0]  # GB
