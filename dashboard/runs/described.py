@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -17,9 +17,13 @@ _LISTED: Final = 8
 
 
 def meta_of(
-    directory: Path, run_id: str, files: dict[int, Path], world_size: int, problems: list[Problem]
+    directory: Path,
+    run_id: str,
+    files: Mapping[int, Path],
+    facts: Mapping[int, RankFacts],
+    problems: list[Problem],
 ) -> RunMeta:
-    """What `run.json` in the directory says, or what is known without it."""
+    """What `run.json` in the directory says, or what the ranks' facts and files tell without it."""
     path = directory / RUN_FILE
     try:
         meta = read_run_meta(directory)
@@ -28,8 +32,10 @@ def meta_of(
     except (TraceError, OSError) as error:
         missing = isinstance(error, FileNotFoundError)
         why = "missing (rank 0 writes it)" if missing else less_its_file(path, error)
-        problems.append(problem_of(path, None, f"{why}; mesh, schedule and config are unknown"))
-        return RunMeta(run_id=run_id, world_size=world_size)
+        told = max((known.world_size for known in facts.values()), default=0)
+        unknown = "mesh, schedule and config" if told else "mesh, schedule, config and world size"
+        problems.append(problem_of(path, None, f"{why}; {unknown} are unknown"))
+        return RunMeta(run_id=run_id, world_size=max(max(files) + 1, told))
     if meta.run_id != run_id:
         raise two_runs(path, meta.run_id, next(iter(files.values())), run_id)
     return meta

@@ -111,8 +111,7 @@ def _besides(
     """What a `Recording` is made of: these events, and what the small files say."""
     of_facts: list[Problem] = []
     facts = {rank: facts_of(files[rank], rank, run_id, of_facts) for rank in tables}
-    world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
-    meta = meta_of(directory, run_id, files, world_size, problems)
+    meta = meta_of(directory, run_id, files, facts, problems)
     report_missing(meta, files, problems)
     problems += of_facts
     return {
@@ -173,7 +172,6 @@ def recalled(
     files = event_files(directory)
     said: list[Problem] = []  # they are in `known` already
     facts = {rank: facts_of(files[rank], rank, known.run_id, said) for rank in known.ranks}
-    world_size = max(max(files) + 1, *(found.world_size for found in facts.values()))
 
     def events(rank: int) -> pa.Table:
         return prepared(rank, _events_of(rank, files[rank]))
@@ -235,7 +233,7 @@ def recalled(
         if [facts.st_size, facts.st_mtime_ns] != seen[stream.path.name]:
             raise _changed(stream.path)
 
-    meta = meta_of(directory, known.run_id, files, world_size, said)
+    meta = meta_of(directory, known.run_id, files, facts, said)
     return make.recalled(
         path=directory,
         meta=meta,

@@ -37,7 +37,6 @@ from dashboard.runs.problems import Problem, problem_of
 from dashboard.runs.recording import clock_problem, steps_of
 from dashboard.runs.stores import Store
 from tracer.errors import DamagedTrace, NewerFormat, TraceError
-from tracer.run_files import RankFacts
 from tracer.schema import MAX_RANK, counters_file, events_file
 
 SUMMARY: Final = "packed.json"
@@ -117,7 +116,7 @@ def open_known(
     facts = {rank: facts_of(path, rank, known.run_id, said) for rank, path in files.items()}
     run = make.recalled(
         path=directory,
-        meta=meta_of(directory, known.run_id, files, _world_size(files, facts), said),
+        meta=meta_of(directory, known.run_id, files, facts, said),
         facts=facts,
         problems=known.problems,
         clock=known.clock,
@@ -154,7 +153,7 @@ def skimmed(store: Store, seen: Fingerprint, *, advance: Advance = lambda count:
     files = {rank: directory / packed_file(rank) for rank in packed}
     of_facts: list[Problem] = []
     facts = {rank: facts_of(path, rank, run_id, of_facts) for rank, path in files.items()}
-    meta = meta_of(directory, run_id, files, _world_size(files, facts), problems)
+    meta = meta_of(directory, run_id, files, facts, problems)
     report_missing(meta, files, problems)
     problems += of_facts
     clocks = clocks_of(directory, run_id, files, problems)
@@ -291,10 +290,6 @@ def _rank(store: Store, rank: int, run_id: str) -> PackedRank:
     if (packed.rank, packed.run_id) != (rank, run_id):
         raise DamagedTrace(f"{store}/{packed.name}: has changed since; open the run again")
     return packed
-
-
-def _world_size(files: Mapping[int, Path], facts: Mapping[int, RankFacts]) -> int:
-    return max(max(files) + 1, *(known.world_size for known in facts.values()))
 
 
 def _moved(clock: Any, raw: int) -> int:

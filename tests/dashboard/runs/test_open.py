@@ -96,6 +96,7 @@ def test_without_run_json_the_ranks_say_how_many_they_are(path: Path) -> None:
     missing = [line.split(":")[0] for line in said(path) if "copy it here" in line]
 
     assert open_run(path).meta.world_size == 5
+    assert any("mesh, schedule and config are unknown" in line for line in said(path))
     assert missing == ["rank-00000.arrows", "rank-00003.arrows", "rank-00004.arrows"]
 
 
@@ -105,6 +106,13 @@ def test_missing_run_json(path: Path) -> None:
     assert run.ranks == (0, 1, 2)
     assert run.meta.schedule is None
     assert "run.json: missing (rank 0 writes it)" in said(path)[0]
+
+
+def test_where_nothing_tells_how_many_ranks_there_were_that_is_said(path: Path) -> None:
+    """All were killed as they began: of this one there is an empty file, of others nothing."""
+    for file in path.glob("*.json"):
+        file.unlink()
+    assert "mesh, schedule, config and world size are unknown" in said(path)[0]
 
 
 def test_missing_facts_of_a_rank(path: Path) -> None:
