@@ -38,7 +38,7 @@ _OPTIONS = (
         "--steps-per-task",
         type=click.IntRange(1),
         help="Steps of a rank that one task takes care of.  [default: 2 million events, of "
-        "one process 250,000; short ranks share a task]",
+        "one process 250,000 or fewer; short ranks share a task]",
     ),
 )
 

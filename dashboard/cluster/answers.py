@@ -7,13 +7,22 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dashboard.analysis.comparing.compared_sums import SumIn
 from dashboard.analysis.pipeline.actions import pipelines
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
+from dashboard.analysis.reduction import FAN_IN
 from dashboard.analysis.stragglers.stragglers import find_stragglers
 from dashboard.analysis.whole_run.findings import findings
 from dashboard.analysis.whole_run.flops import flops_utilization
 from dashboard.cluster.communication import add_shares, asks_for_bandwidth
-from dashboard.cluster.pieces import EVENTS_HERE, EVENTS_PER_TASK, Piece, bundles, pieces_of
+from dashboard.cluster.pieces import (
+    EVENTS_HERE,
+    EVENTS_IN_TURN,
+    EVENTS_PER_TASK,
+    Piece,
+    bundles,
+    pieces_of,
+)
 from dashboard.cluster.places import Advance, InProcess, Place
 from dashboard.cluster.replays import BY_REPLAY, add_findings, add_flops, add_replays
 from dashboard.cluster.shelf import Shelf
@@ -90,11 +99,12 @@ class Elsewhere:
             alone[flops_utilization] = add_flops(tasks, run, steps)
         ends = _Ends()
         if asked:
-            most = EVENTS_HERE if self._here else EVENTS_PER_TASK
+            in_turn = self._here and all(isinstance(analysis, SumIn) for analysis in asked)
+            most = EVENTS_IN_TURN if in_turn else EVENTS_HERE if self._here else EVENTS_PER_TASK
             pieces = pieces_of(
                 run, steps, self._steps_per_task, len(pipelines(run)), most_events=most
             )
-            ends = _partitioned(tasks, run, steps, asked, pieces)
+            ends = _partitioned(tasks, run, steps, asked, pieces, in_turn=in_turn)
         if replays is not None and find_stragglers in by_replay:
             alone[find_stragglers] = replays.stragglers
         if replays is not None and findings in by_replay:
@@ -134,17 +144,29 @@ def _partitioned(
     steps: tuple[int, ...],
     asked: Collection[Analysis],
     pieces: Sequence[Piece],
+    *,
+    in_turn: bool,
 ) -> _Ends:
-    """Add the tasks for all ranks."""
+    """Add the tasks for all ranks. in_turn: they are done one after the other, in their order, and
+    tell only of sums, which add up in any grouping: each waits for few others.
+    """
     groups = pipelines(run)
+    windows = len({piece.place for piece in pieces})
+    at_once = max(FAN_IN // windows, 1) + 1
+    waiting: dict[int, list[str]] = {}
     for number, piece in enumerate(pieces):
         told = tuple(of_ranks(analysis, piece.ranks) for analysis in asked)
         arguments = (piece.ranks, piece.steps, steps, told)
         tasks[f"part-{number}"] = Task(call=summarize, arguments=arguments, needs=("run",))
-    leaves = []
-    for number in range(len(pieces)):
-        leaves.append(f"summary-{number}")
-        tasks[leaves[-1]] = Task(call=summary_of, needs=(f"part-{number}",), picks=True)
+        name = f"summary-{number}"
+        tasks[name] = Task(call=summary_of, needs=(f"part-{number}",), picks=True)
+        # by windows, since joined sums of one window are hardly larger than those of a part
+        mine = waiting.setdefault(piece.place if in_turn else 0, [])
+        mine.append(name)
+        if in_turn and len(mine) == at_once:
+            tasks[f"so-far-{number}"] = Task(call=joined_summaries, needs=tuple(mine))
+            mine[:] = [f"so-far-{number}"]
+    leaves = [name for mine in waiting.values() for name in mine]
     wants_bubbles = asks_for_bubbles(asked)
     actions = _add_picks_of_actions(tasks, pieces, groups) if wants_bubbles else []
     summary = tree(tasks, "joined", leaves, joined_summaries)

@@ -17,6 +17,9 @@ EVENTS_PER_TASK: Final = 2_000_000
 EVENTS_HERE: Final = 250_000
 """The same where one process does all tasks: as many as of the ranks that share one, so that a task
 takes less memory than a replay (half a million events), however long the run is."""
+EVENTS_IN_TURN: Final = 125_000
+"""The same of sums that are added as they come: parts of half the size take no more time, and half
+of the memory."""
 FEWEST_EVENTS: Final = 125_000
 """Of the ranks that share a task: a second of work."""
 TASKS: Final = 2_048

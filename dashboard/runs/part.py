@@ -104,6 +104,7 @@ def _rows(run: Recording, rank: int, steps: Collection[int]) -> pa.Table:
     of_steps, around = _ways_to_read(run, rank, is_imported=is_imported)
     span = _span(of_steps(steps), steps)
     table = around(span)
+    del of_steps, around  # and with them what was unpacked on the way
     reaching = _reaching_into(table, span)
     return table.filter(bool_array(_chosen(table, reaching, span, is_imported=is_imported)))
 
@@ -119,9 +120,9 @@ def _ways_to_read(
     if isinstance(tables, StreamTables) and contents is not None:
         unpacked = tables.unpacked(rank, COLUMNS, contents)
         return (
-            lambda steps: unpacked.with_batches(contents.with_steps(steps)),
+            lambda steps: unpacked.columns(TIMES, contents.with_steps(steps)),
             lambda span: (
-                unpacked.with_batches(())
+                unpacked.last(())
                 if span is None
                 else _batches_around(run, tables, rank, contents, unpacked, span)
             ),
@@ -149,7 +150,7 @@ def _batches_around(
 ) -> pa.Table:
     """The record batches in which all lies that is chosen: most have been read for their steps."""
     near = contents.within(run.clock.maps[rank], run.begin + span[0], run.begin + span[1])
-    events = unpacked.with_batches(near)
+    events = unpacked.columns(OF_TIMES, near)
     shared = shared_of(events, _reaching_into(events, span))
     further = set(contents.with_correlations(numpy_numbers(shared, null=0))).difference(near)
     belonging = [
@@ -158,7 +159,7 @@ def _batches_around(
         if pc.any(belongs(tables.batches(rank, OF_OPERATIONS, batches), shared)).as_py()
     ]
     del events  # or it lies beside what is sorted anew
-    return unpacked.with_batches({*near, *itertools.chain(*belonging), *contents.deciding})
+    return unpacked.last({*near, *itertools.chain(*belonging), *contents.deciding})
 
 
 def _groups_around(tables: PackedTables, rank: int, span: _Span, *, is_imported: bool) -> set[int]:

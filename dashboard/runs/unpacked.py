@@ -15,7 +15,7 @@ Read = Callable[[Collection[int]], pa.Table]
 
 
 class Unpacked:
-    """Gives out what it has, and reads what is asked for besides."""
+    """Reads what is asked for and was not before; `last` gives all of it away."""
 
     def __init__(self, rows: Ints, read: Read, prepare: Callable[[pa.Table], pa.Table]) -> None:
         """rows: of each batch of the stream. prepare: is given rows in the order of the file."""
@@ -23,25 +23,32 @@ class Unpacked:
         self._read = read
         self._prepare = prepare
         self._held: dict[int, pa.Table] = {}
-        self._prepared: pa.Table | None = None
 
-    def with_batches(self, batches: Collection[int]) -> pa.Table:
-        """At least the rows of these batches, prepared."""
+    def columns(self, names: Collection[str], batches: Collection[int]) -> pa.Table:
+        """At least the rows of these batches, these columns prepared."""
+        self._add(batches)
+        return self._prepare(self._in_order(names))
+
+    def last(self, batches: Collection[int]) -> pa.Table:
+        """The same with all columns. Nothing is held any more."""
+        self._add(batches)
+        rows = [self._in_order(None)]
+        self._held.clear()
+        return self._prepare(rows.pop())
+
+    def _add(self, batches: Collection[int]) -> None:
         missing = sorted(set(batches).difference(self._held))
-        if missing or self._prepared is None:
-            self._prepared = None
-            self._add(missing)
-            self._prepared = self._prepare(self._in_order())
-        return self._prepared
-
-    def _add(self, missing: Collection[int]) -> None:
+        if not missing and self._held:
+            return
         table, begin = self._read(missing), 0
         if not missing:
-            self._held.setdefault(-1, table)  # nothing, with its columns
+            self._held[-1] = table  # nothing, with its columns
         for number in missing:
             self._held[number] = table.slice(begin, int(self._rows[number]))
             begin += int(self._rows[number])
 
-    def _in_order(self) -> pa.Table:
+    def _in_order(self, names: Collection[str] | None) -> pa.Table:
         parts = [self._held[number] for number in sorted(self._held)]
+        if names is not None:
+            parts = [part.select([*names]) for part in parts]
         return pa.concat_tables(parts).unify_dictionaries()

@@ -163,6 +163,8 @@ def compare(
         if len(chosen) < FEWEST_STEPS:
             notes.append(f"{name} has {len(chosen)} steps to compare: no interval can be given")
     asked = questions((a, b), steps, repeats=repeats) if asked is None else asked
+    for run in (a, *repeats, b):
+        asked[run].of(run)  # it is kept there: no answer lies beside the work for another
     sides = _Sides(
         a=[
             _side(run, steps_of_repeat(run, steps_a), match(run, b).a, asked)

@@ -17,7 +17,7 @@ Few steps say little about themselves, in two ways that are made up for:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,14 @@ CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 10_000
 _RESAMPLES_AT_ONCE: Final = 500
 _DRAWS_AT_ONCE: Final = 2_000_000
-"""Resamples × steps: twice 16 MB, however many steps there are. Of fewer, BLAS would wait longer
-for its threads than it computes."""
+"""Resamples × steps: 16 MB, however many steps there are. Of fewer, BLAS would wait longer for its
+threads than it computes."""
+_DRAWN_AT_ONCE: Final = 16
+"""Resamples. Draws are whole numbers, and become the floating-point ones that BLAS takes."""
 _SEED: Final = 20_260_101
 """Fixed, so that the same two runs always give the same interval."""
+_AFTER_FIRST: Final[dict[int, Any]] = {}
+"""By steps, the generator's state after the draws for the first run."""
 _MOST_CORRELATED: Final = 0.9
 """Beyond, an interval would be over four times as wide as for independent steps."""
 _NOTHING: Final = 1e-12
@@ -72,7 +76,7 @@ def mean_difference(a: Samples, b: Samples, *, families: int = 1) -> MeanDiffere
     delta = b.mean(axis=0) - a.mean(axis=0)
     size = np.maximum(np.abs(a).max(axis=0), np.abs(b).max(axis=0))
     delta = np.where(np.abs(delta) > _NOTHING * size, delta, 0.0)
-    spread_a, spread_b = _resampled(a, random), _resampled(b, random)
+    spread_a, spread_b = _resampled(a, random, _AFTER_FIRST), _resampled(b, random, {})
     var_a, var_b = spread_a.var(axis=0), spread_b.var(axis=0)
     error = np.sqrt(var_a + var_b)
     varies = error > _NOTHING * size
@@ -125,23 +129,46 @@ def block_length(steps: int) -> int:
     return max(1, round(float(steps ** (1 / 3))))
 
 
-def _resampled(samples: Samples, random: np.random.Generator) -> Samples:
+def _resampled(samples: Samples, random: np.random.Generator, after: dict[int, Any]) -> Samples:
     """Deviations of `RESAMPLES` resampled means from the mean, widened; shape (resamples, columns).
 
-    Draws are counts of blocks times the blocks' means; a part at a time.
+    after: the generator's states after the draws for so many steps, where it begins as it does now;
+    this one is added. With it, no draws are needed for what does not vary.
     """
     steps, length = len(samples), block_length(len(samples))
     blocks = -(-steps // length)
     deviations = samples - samples.mean(axis=0)
-    means = sum(np.roll(deviations, -by, axis=0) for by in range(length)) / length
+    if steps in after and not deviations.any():
+        random.bit_generator.state = after[steps]
+        drawn = np.zeros((RESAMPLES, samples.shape[1]))
+    else:
+        drawn = _drawn(deviations, length, blocks, random)
+        after[steps] = random.bit_generator.state
+    found: Samples = drawn / blocks * _widening(deviations, length, blocks, random)
+    return found
+
+
+def _drawn(deviations: Samples, length: int, blocks: int, random: np.random.Generator) -> Samples:
+    """Of each resample the sum of its blocks' means: counts of blocks times these, a part at a
+    time. Shape (resamples, columns).
+    """
+    steps = len(deviations)
+    means = np.zeros_like(deviations)
+    for by in range(length):  # wrapped round at the end
+        means[: steps - by] += deviations[by:]
+        means[steps - by :] += deviations[:by]
+    means /= length
     chances = np.full(steps, 1 / steps)
     at_once = min(max(_DRAWS_AT_ONCE // steps, 1), _RESAMPLES_AT_ONCE)
-    parts = [
-        random.multinomial(blocks, chances, size=min(at_once, RESAMPLES - done)) @ means
-        for done in range(0, RESAMPLES, at_once)
-    ]
-    found: Samples = np.concatenate(parts) / blocks * _widening(deviations, length, blocks, random)
-    return found
+    counts = np.empty((at_once, steps))
+    parts = []
+    for done in range(0, RESAMPLES, at_once):
+        some = counts[: RESAMPLES - done]
+        for first in range(0, len(some), _DRAWN_AT_ONCE):
+            rows = some[first : first + _DRAWN_AT_ONCE]
+            rows[:] = random.multinomial(blocks, chances, size=len(rows))
+        parts.append(some @ means)
+    return np.concatenate(parts)
 
 
 def _widening(

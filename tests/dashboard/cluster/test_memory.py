@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from benchmarks.simulated.writing import write_run as write_simulated
 from dashboard import Run, open_run
 from dashboard.analysis.communication import bandwidth, shares
 from dashboard.analysis.communication.partial_communication import PartialCommunication
+from dashboard.analysis.comparing.compared_sums import strata
 from dashboard.analysis.pipeline import actions
 from dashboard.analysis.pipeline.bubbles import measure_bubbles
-from dashboard.cluster import Elsewhere, InProcess
+from dashboard.cluster import Elsewhere, InProcess, places
 from dashboard.cluster import communication as by_shares
+from dashboard.cluster.shelf import Shelf
+from dashboard.cluster.summaries import Summary
 from tests.support.toy import Event, RankFacts, write_run
 
 _EVENTS = 2_000
@@ -100,6 +104,30 @@ def test_a_group_of_the_whole_run_is_parted_by_numbers(
     assert whole["skew_ns_mean"] == 1
     assert rows["pp:0-1", "p2p"]["count"] == 1
     assert found.equals(run.bandwidth().summary)
+
+
+def test_sums_of_a_comparison_do_not_wait_for_all_parts(
+    runs: tuple[Run, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight ranks, four windows of 16 steps: up to 4 parts of each, and their sum so far."""
+    run = runs[1]
+    sums = strata(run.ranks, [])
+    most = 0
+
+    class Counting(Shelf):
+        def __setitem__(self, name: Hashable, result: Any) -> None:
+            nonlocal most
+            super().__setitem__(name, result)
+            most = max(most, sum(isinstance(kept, Summary) for kept in self.values()))
+
+    monkeypatch.setattr(places, "Shelf", Counting)
+    found = Elsewhere(run, InProcess(), (sums,), steps_per_task=16)(sums, run.steps)
+    assert most <= 4 * 5 + 1 < 8 * 4
+    expected = sums(run)
+    assert found.time.keys == expected.time.keys
+    assert found.time.values.tolist() == expected.time.values.tolist()
+    assert found.calls.values.tolist() == expected.calls.values.tolist()
+    assert found.pipelines.busy.tolist() == expected.pipelines.busy.tolist()
 
 
 def test_bubbles_and_plan_bounds_make_no_object_of_an_action(

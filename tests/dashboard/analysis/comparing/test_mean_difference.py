@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.compare import coverage, steps_of
+from dashboard.analysis.comparing import mean_difference as module
 from dashboard.analysis.comparing.mean_difference import (
     _correlation,
+    _drawn,
     _variance_of_mean,
     _welch,
     block_length,
@@ -51,6 +55,26 @@ def test_rounding_is_no_difference() -> None:
     found = mean_difference(a, np.full((3, 1), 0.3))
     assert found is not None
     assert not found.significant().any()
+
+
+def test_an_interval_is_the_same_whatever_was_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes no time needs no draws; those for the other run are the same ones."""
+    monkeypatch.setattr(module, "_AFTER_FIRST", {})
+    nothing, b = np.zeros((24, 1)), np.random.default_rng(7).normal(10, 1, (24, 1))
+    fresh = mean_difference(nothing, b)
+    drawn = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal drawn
+        drawn += 1
+        return _drawn(*arguments)
+
+    monkeypatch.setattr(module, "_drawn", counted)
+    known = mean_difference(nothing, b)
+    assert fresh is not None
+    assert known is not None
+    assert (known.half, known.family_half) == (fresh.half, fresh.family_half)
+    assert drawn == 1
 
 
 def test_one_step_has_no_interval() -> None:
