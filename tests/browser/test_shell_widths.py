@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.browser.conftest import Tab
+from tests.browser.reading import wait_until_drawn
 
 pytestmark = pytest.mark.browser
 
@@ -53,3 +55,32 @@ def test_every_page_can_be_reached(tab: Tab, width: int) -> None:
     page.locator(".nav-link").last.click()
     page.wait_for_selector("a[aria-current=page]:last-of-type")
     assert page.url.endswith("/query")
+
+
+@pytest.mark.parametrize("width", [1024, 1280])
+def test_no_column_of_a_table_and_no_word_beside_a_bar_is_cut_off(
+    tab: Tab, sample_runs: list[Path], width: int
+) -> None:
+    number = [path.name for path in sample_runs].index("pp2-tp2-1f1b") + 1
+    page = tab.page
+    page.set_viewport_size({"width": width, "height": 800})
+    tab.open(f"/communication?run={number}")
+    wait_until_drawn(page)
+    assert cut_off(page, "#communication-skew .bars text") == []
+    assert cut_off(page, ".table-scroll") == []
+    tab.open(f"/whatif?run={number}")
+    page.locator("#whatif-other-layouts .data-table").wait_for()
+    assert cut_off(page, ".table-scroll") == []
+
+
+def cut_off(page: Page, parts: str) -> list[str]:
+    """What reaches out of its own box to the right, or out of the figure that it is drawn in."""
+    found: list[str] = page.evaluate(
+        """parts => [...document.querySelectorAll(parts)].filter((part) => {
+          const box = part.ownerSVGElement?.closest(".js-plotly-plot");
+          if (!box) return part.scrollWidth > part.clientWidth + 1;
+          return part.getBoundingClientRect().right > box.getBoundingClientRect().right + 1;
+        }).map((part) => part.textContent)""",
+        parts,
+    )
+    return found
