@@ -36,17 +36,18 @@ def matrix(
     """
     written = max(len(rows), len(columns)) <= _MOST_WITH_TEXT
     made = figure(title, theme, height=min(max(_CELL_PX * len(rows) + 70, MATRIX_PX), _MOST_PX))
-    for part in [[column] for column in columns] if each_column else [columns]:
-        z = [[cells.get((row, column)) for column in part] for row in rows]
+    for part in [{column} for column in columns] if each_column else [{*columns}]:
+        # All columns in each trace: of one cell per row, plotly does not know where it stands.
+        z = [[cells.get((row, c)) if c in part else None for c in columns] for row in rows]
         most = max((v for line in z for v in line if v is not None), default=0.0) or 1.0
         made.add_heatmap(
-            x=[str(column) for column in part],
+            x=[str(column) for column in columns],
             y=[str(row) for row in rows],
             z=z,
             zmin=0,
             zmax=most,
             colorscale=scale(SURFACES["raised"].on(theme), colours[1].on(theme)),
-            showscale=not written and part[-1] == columns[-1],
+            showscale=not written and columns[-1] in part,
             colorbar=_BAR | (_shares_of(most) if each_column else {}),
             texttemplate="%{z:.3~g}" if written else None,
             textfont={"size": 12},

@@ -42,8 +42,11 @@ def test_a_low_cell_is_seen_beside_a_dimension_that_is_a_hundred_times_as_fast()
         ]
     )
     columns = collective_rates(totals).data
-    shades = [[line[0] / column.zmax for line in column.z] for column in columns]
+    shades = [[line[i] / column.zmax for line in column.z] for i, column in enumerate(columns)]
     assert shades == [[1.0, pytest.approx(0.25)], [1.0, pytest.approx(0.5)]]
+    # A trace of one column alone is drawn beside its place.
+    assert [column.x for column in columns] == [("tp all_reduce", "dp all_reduce")] * 2
+    assert [[line[1 - i] for line in c.z] for i, c in enumerate(columns)] == [[None, None]] * 2
     assert [column.zmin for column in columns] == [0, 0]
 
 
