@@ -49,6 +49,7 @@ from dashboard.run import Run
 from dashboard.runs.attempts import other_attempts
 
 _HTML_WIDTH: Final = 140
+_CALL_STEP: Final = "call t.step() after each optimizer step"
 _WORDS_AT_ONCE: Final = 1 << 14
 """Of JSON, some 100 kB."""
 _TOGETHER: Final = (account, measure_bubbles, measure_bandwidth, flops_utilization, findings)
@@ -176,7 +177,8 @@ def _parts(
         said = f"rank {incident.rank}, {incident.time / 1e9:,.3f} s: {incident.reason}"
         yield Text(f"written for {said}", style="yellow")
     if not run.steps:
-        yield Text("No step is complete on every rank: call t.step() after each optimizer step.")
+        mend = "what could not be read is named above" if run.problems else _CALL_STEP
+        yield Text(f"No step is complete on every rank: {mend}.")
         return
     first = _warm_up(run, steps)
     if first is not None:

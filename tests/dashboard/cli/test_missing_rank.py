@@ -47,3 +47,13 @@ def test_findings_are_not_sure(path: Path) -> None:
     found = findings(open_run(path))
     assert found
     assert not {finding.confidence for finding in found} & {"high"}
+
+
+def test_a_rank_that_is_cut_off_in_its_first_rows_is_no_loop_without_steps(path: Path) -> None:
+    """Its training called t.step(): the file is what is to be brought again."""
+    events = path / events_file(1)
+    events.write_bytes(events.read_bytes()[:-1000])
+    said = " ".join(CliRunner().invoke(rankscope, ["report", str(path)]).stdout.split())
+    assert "rank-00001.arrows: cut off" in said
+    assert "No step is complete on every rank: what could not be read is named above." in said
+    assert "t.step()" not in said
