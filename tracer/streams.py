@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import re
 import struct
@@ -93,8 +94,8 @@ class StreamWriter:
 Keep = Callable[[pa.Table], pa.Table]
 """Of some rows, in the order of the file, those that are kept."""
 
-_AT_ONCE: Final = 1 << 17
-"""Rows that are in memory together where not all are kept: some 15 MB."""
+_AT_ONCE: Final = 1 << 16
+"""Rows that are in memory together where not all are kept: some 8 MB."""
 
 
 class StreamContent:
@@ -132,14 +133,17 @@ class StreamContent:
 
 
 class _Rows:
-    """The rows of a stream as they are read: how many, why some cannot be, and what is kept."""
+    """The rows of a stream as they are read: how many, why some cannot be, and what is kept.
+    `let_go` is called when some were read: the pages of the file are not needed for a while.
+    """
 
-    def __init__(self, schema: pa.Schema, keep: Keep) -> None:
+    def __init__(self, schema: pa.Schema, keep: Keep, let_go: Callable[[], None]) -> None:
         self.schema = schema
         self.count = 0
         self.left_out = 0
         self.reasons: Counter[str] = Counter()
         self._keep = keep
+        self._let_go = let_go
         self._kept: list[pa.Table] = []
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
@@ -165,6 +169,7 @@ class _Rows:
         self.left_out += found.num_rows - possible.num_rows
         self.reasons += reasons
         self._kept.append(self._keep(possible))
+        self._let_go()
 
 
 def read_stream(
@@ -189,9 +194,10 @@ def read_stream(
     """
     if path.stat().st_size == 0:
         raise DamagedTrace(f"{path}: empty file (the rank died before its first flush)")
-    with pa.memory_map(str(path)) as file:
-        source = mapped = file.read_buffer()
+    with open(path, "rb") as file:
         try:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            source = mapped = pa.py_buffer(mapping)
             if batches is not None:
                 source = pa.py_buffer(with_batches(memoryview(mapped), batches))
             size = source.size
@@ -207,7 +213,7 @@ def read_stream(
             options = ipc.IpcReadOptions(use_threads=False, included_fields=places)
             reader = ipc.open_stream(source, options=options)
             wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
-        rows = _Rows(wanted, keep)
+        rows = _Rows(wanted, keep, lambda: mapping.madvise(mmap.MADV_DONTNEED))
         damage = _read_batches(reader, rows)
         if damage is None and limit.readable < size:
             damage = (

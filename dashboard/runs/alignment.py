@@ -9,7 +9,7 @@ they still contradict the clocks, they are counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from dashboard.runs.causality import Traffic, attached, contradictions, tightene
 from dashboard.runs.clock_map import ClockMap, identity
 from dashboard.runs.clock_tree import Span, exchanged
 from dashboard.runs.columns import numbers
-from dashboard.runs.meetings import meetings
+from dashboard.runs.meetings import Encounters
 from tracer.run_files import RankFacts
 
 ONE_CLOCK: Final = "one clock"
@@ -57,41 +57,76 @@ class ClockAlignment:
         return f"{said}, {self.violations:,} of {self.checked:,} operations out of order"
 
 
+class Aligner:
+    """Aligns ranks whose events it is shown one after the other, in order of their numbers.
+
+    Of events, the columns `ALIGNED_BY` are looked at; 24 bytes of each operation are kept.
+    """
+
+    def __init__(self, ranks: Iterable[int], facts: Mapping[int, RankFacts]) -> None:
+        self._hosts = {rank: _host(rank, facts) for rank in sorted(ranks)}
+        self._spans: dict[int, Span | None] = {}
+        self._encounters = Encounters()
+
+    @property
+    def looks_at_events(self) -> bool:
+        """Whether they matter: what ran on one host has one clock."""
+        return len(set(self._hosts.values())) > 1
+
+    def note(self, rank: int, table: pa.Table) -> None:
+        """The events of one more rank (raw times)."""
+        if not self.looks_at_events:
+            return
+        start = numbers(table["start"])
+        end = start + numbers(table["duration"])
+        self._spans[rank] = (int(start.min()), int(end.max())) if len(start) else None
+        self._encounters.add(rank, table)
+
+    def aligned(
+        self, ranks: Iterable[int], clocks: Mapping[int, pa.Table] | None = None
+    ) -> ClockAlignment:
+        """The alignment of these ranks, of those that were noted if events are looked at;
+        `clocks[rank]` has the columns of `CLOCK_SCHEMA`.
+        """
+        clocks = clocks or {}
+        hosts = {rank: self._hosts[rank] for rank in sorted(ranks)}
+        device_error = max((_device_error(table) for table in clocks.values()), default=0)
+        if len(set(hosts.values())) <= 1:
+            maps = dict.fromkeys(hosts, identity())
+            return ClockAlignment(method=ONE_CLOCK, maps=maps, bound_ns=device_error)
+
+        spans = _spans_of_hosts(self._spans, hosts)
+        found = exchanged(hosts, spans, clocks) or {next(iter(spans)): identity()}
+        traffic = Traffic(self._encounters.meetings(hosts), hosts)
+        pa.default_memory_pool().release_unused()  # twice as much as the meetings
+        missing = [host for host in spans if host not in found]
+        while more := attached(traffic, found, spans):
+            found |= more
+        if any(host not in found for host in missing):
+            maps = dict.fromkeys(hosts, identity())
+            return ClockAlignment(method=NOT_ALIGNED, maps=maps, bound_ns=None)
+        found = tightened(traffic, found)
+        checked, violations = contradictions(traffic, found)
+        return ClockAlignment(
+            method=BY_MEETINGS if missing else EXCHANGED,
+            maps={rank: found[host] for rank, host in hosts.items()},
+            bound_ns=max(found[host].bound_ns for host in spans) + device_error,
+            checked=checked,
+            violations=violations,
+        )
+
+
 def align(
     events: Mapping[int, pa.Table],
     facts: Mapping[int, RankFacts],
     clocks: Mapping[int, pa.Table] | None = None,
 ) -> ClockAlignment:
-    """The alignment of these ranks; `clocks[rank]` has the columns of `CLOCK_SCHEMA`.
-
-    Of the events, the columns `ALIGNED_BY` are looked at, of one rank at a time.
-    """
-    clocks = clocks or {}
-    ranks = sorted(events)
-    hosts = {rank: _host(rank, facts) for rank in ranks}
-    device_error = max((_device_error(table) for table in clocks.values()), default=0)
-    if len(set(hosts.values())) <= 1:
-        maps = dict.fromkeys(ranks, identity())
-        return ClockAlignment(method=ONE_CLOCK, maps=maps, bound_ns=device_error)
-
-    spans = _spans(events, hosts)
-    found = exchanged(hosts, spans, clocks) or {hosts[ranks[0]]: identity()}
-    traffic = Traffic(meetings(events), hosts)
-    missing = [host for host in spans if host not in found]
-    while more := attached(traffic, found, spans):
-        found |= more
-    if any(host not in found for host in missing):
-        maps = dict.fromkeys(ranks, identity())
-        return ClockAlignment(method=NOT_ALIGNED, maps=maps, bound_ns=None)
-    found = tightened(traffic, found)
-    checked, violations = contradictions(traffic, found)
-    return ClockAlignment(
-        method=BY_MEETINGS if missing else EXCHANGED,
-        maps={rank: found[host] for rank, host in hosts.items()},
-        bound_ns=max(found[host].bound_ns for host in spans) + device_error,
-        checked=checked,
-        violations=violations,
-    )
+    """The alignment of these ranks; see `Aligner`. Each rank is asked for once, or not at all."""
+    aligner = Aligner(events, facts)
+    if aligner.looks_at_events:
+        for rank in sorted(events):
+            aligner.note(rank, events[rank])
+    return aligner.aligned(events, clocks)
 
 
 def _host(rank: int, facts: Mapping[int, RankFacts]) -> str:
@@ -100,20 +135,17 @@ def _host(rank: int, facts: Mapping[int, RankFacts]) -> str:
     return known.boot_id if known is not None and known.boot_id else f"rank:{rank}"
 
 
-def _spans(events: Mapping[int, pa.Table], hosts: Mapping[int, str]) -> dict[str, Span]:
+def _spans_of_hosts(
+    of_ranks: Mapping[int, Span | None], hosts: Mapping[int, str]
+) -> dict[str, Span]:
     """First and last raw time of each host, in the order of their lowest ranks."""
     spans: dict[str, Span] = {}
-    for rank in sorted(events):
-        table = events[rank]
-        start = numbers(table["start"])
-        end = start + numbers(table["duration"])
-        begin, last = (int(start.min()), int(end.max())) if len(start) else (0, 0)
-        before = spans.get(hosts[rank])
-        if before is not None and len(start):
-            begin, last = min(begin, before[0]), max(last, before[1])
-        elif before is not None:
-            continue
-        spans[hosts[rank]] = begin, last
+    for rank, host in hosts.items():
+        span, before = of_ranks[rank], spans.get(host)
+        if before is None:
+            spans[host] = span or (0, 0)
+        elif span is not None:
+            spans[host] = min(span[0], before[0]), max(span[1], before[1])
     return spans
 
 

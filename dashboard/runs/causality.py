@@ -17,7 +17,7 @@ import numpy as np
 from dashboard.runs.clock_map import MOST_DRIFT, WANDER, ClockMap, Floats, Ints, Samples, fit
 from dashboard.runs.clock_tree import Span
 from dashboard.runs.columns import distinct
-from dashboard.runs.meetings import Flags, Meetings, latest_by_meeting
+from dashboard.runs.meetings import Flags, Meetings, crossing, latest_by_meeting
 
 _WINDOW_NS: Final = 1_000_000_000
 """A clock is held to be equally far off for so long, but for its drift."""
@@ -42,8 +42,8 @@ class Traffic:
         for rank, name in self.hosts.items():
             of_rank[rank] = number[name]
         host = of_rank[self.rows.rank]
-        crossing = _crossing(self.rows.meeting, host)
-        self.rows, self.host = self.rows.of(crossing), host[crossing]
+        kept = crossing(self.rows.meeting, host)
+        self.rows, self.host = self.rows.of(kept), host[kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +204,3 @@ def _drift_error(clock: ClockMap) -> float:
 
 def _offset_at(clock: ClockMap, raw: Ints) -> Floats:
     return (clock.to_common(raw) - raw).astype(np.float64)
-
-
-def _crossing(meeting: Ints, host: Ints) -> Flags:
-    """The rows of meetings in which more than one host takes part."""
-    if not len(meeting):
-        return np.zeros(0, np.bool_)
-    first = np.full(int(meeting.max()) + 1, -1, np.int64)
-    first[meeting[::-1]] = host[::-1]
-    mixed = np.zeros(len(first), np.bool_)
-    mixed[meeting[host != first[meeting]]] = True
-    return mixed[meeting]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -75,6 +76,15 @@ def facts_of(events: Path, rank: int, run_id: str, problems: list[Problem]) -> R
         raise two_runs(path, facts.run_id, events, run_id)
     problems += _endings(path, facts)
     return facts
+
+
+def known_facts(files: Mapping[int, Path]) -> dict[int, RankFacts]:
+    """What can be read beside these files of ranks; `facts_of` says what is wrong with the rest."""
+    found = {}
+    for rank, events in files.items():
+        with contextlib.suppress(TraceError, OSError):
+            found[rank] = _facts_of(rank, events.parent / facts_file(rank))
+    return found
 
 
 def _facts_of(rank: int, path: Path) -> RankFacts:

@@ -18,7 +18,7 @@ from pyarrow import ipc
 from dashboard.runs.columns import numbers
 from tracer.arrays import number_array, word_array
 
-STRETCH: Final = 1 << 17
+STRETCH: Final = 1 << 16
 """Events of a stretch, if no two of it start at the same time: what is made of them takes some
 hundred bytes for each."""
 _PIECES: Final = 16

@@ -7,7 +7,7 @@ arrival) and effects (a receive's end, each member's end), and no effect may com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -69,26 +69,62 @@ class Meetings:
         )
 
 
-def meetings(events: Mapping[int, pa.Table]) -> Meetings:
-    """All meetings in the events of some ranks (raw times)."""
-    groups: dict[str, int] = {}
-    parts = [_operations_of(rank, events[rank], groups) for rank in sorted(events)]
-    total = sum(part.shape[1] for part in parts)
-    if total == 0:
-        return Meetings(**dict.fromkeys(("meeting", "rank", "cause", "effect"), _NOTHING))
-    step = -(-total // MOST_ROWS)
-    rows = np.concatenate([part[:, part[3] % step == 0] for part in parts], axis=1)
-    del parts  # as large
-    # keys: group, source, destination, seq; then rank, cause, effect
-    _, meeting = distinct(rows[:4])
-    order = np.lexsort((rows[4], meeting))
-    order = order[np.bincount(meeting)[meeting[order]] > 1]
-    return Meetings(
-        meeting=meeting[order],
-        rank=rows[4][order],
-        cause=rows[5][order],
-        effect=rows[6][order],
-    )
+@dataclass(kw_only=True, slots=True, frozen=True)
+class _Operations:
+    """What a rank did, channel by channel, in each in order of `seq`. A channel is a group, and of
+    messages the ranks that send and receive, else -1 and -1: `channels` is of shape (3, channels),
+    `counts` says how many operations each has. `cause` and `effect` as in `Meetings`.
+    """
+
+    rank: int
+    channels: Ints
+    counts: Ints
+    seq: Ints
+    cause: Ints
+    effect: Ints
+
+
+class Encounters:
+    """The operations of ranks, shown one rank after the other in order of their numbers: 24 bytes
+    of each, of which `meetings` makes rows.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[str, int] = {}
+        self._operations: list[_Operations] = []
+
+    def add(self, rank: int, table: pa.Table) -> None:
+        """The events of one more rank (raw times)."""
+        self._operations.append(_operations_of(rank, table, self._groups))
+
+    def meetings(self, hosts: Mapping[int, str]) -> Meetings:
+        """Those in channels that ranks of several hosts have used. Nothing is kept any more."""
+        operations, self._operations = self._operations, []
+        total = sum(len(of.seq) for of in operations)
+        if total == 0:
+            return Meetings(**dict.fromkeys(("meeting", "rank", "cause", "effect"), _NOTHING))
+        step = -(-total // MOST_ROWS)
+        # each rank's operations make room for its rows
+        parts = [
+            _rows(operations.pop(0), channels, step)
+            for channels in _crossing_channels(operations, hosts)
+        ]
+        channel, seq, rank, cause, effect = (
+            np.concatenate(column) for column in zip(*parts, strict=True)
+        )
+        del parts  # as large, and with what reading left of the same size again
+        pa.default_memory_pool().release_unused()
+        order = np.lexsort((seq, channel))  # ranks are in order already
+        is_new = np.ones(len(order), np.bool_)
+        is_new[1:] = np.diff(channel[order]) != 0
+        is_new[1:] |= np.diff(seq[order]) != 0
+        del channel, seq
+        meeting = np.cumsum(is_new) - 1
+        several = np.bincount(meeting)[meeting] > 1
+        order = order[several]
+        return Meetings(
+            meeting=meeting[several], rank=rank[order], cause=cause[order], effect=effect[order]
+        )
 
 
 def latest_by_meeting(meeting: Ints, values: Floats, rank_host: Ints) -> tuple[Floats, Floats]:
@@ -125,8 +161,38 @@ def distinct(columns: Ints) -> tuple[Ints, Ints]:
     return ordered[:, is_new], which
 
 
-def _operations_of(rank: int, table: pa.Table, groups: dict[str, int]) -> Ints:
-    """(group, source, destination, seq, rank, cause, effect) of one rank, one column each."""
+def crossing(meeting: Ints, host: Ints) -> Flags:
+    """The rows of meetings in which more than one host takes part."""
+    if not len(meeting):
+        return np.zeros(0, np.bool_)
+    first = np.full(int(meeting.max()) + 1, -1, np.int64)
+    first[meeting[::-1]] = host[::-1]
+    mixed = np.zeros(len(first), np.bool_)
+    mixed[meeting[host != first[meeting]]] = True
+    return mixed[meeting]
+
+
+def _crossing_channels(
+    operations: Sequence[_Operations], hosts: Mapping[int, str]
+) -> list[tuple[Ints, Flags]]:
+    """By rank the number of each of its channels among all, and whether other hosts use it, too."""
+    numbers_of = {name: number for number, name in enumerate(dict.fromkeys(hosts.values()))}
+    lengths = [len(of.counts) for of in operations]
+    _, which = distinct(np.concatenate([of.channels for of in operations], axis=1))
+    host = np.repeat([numbers_of[hosts[of.rank]] for of in operations], lengths)
+    ends = np.cumsum(lengths)[:-1]
+    return list(zip(np.split(which, ends), np.split(crossing(which, host), ends), strict=True))
+
+
+def _rows(of: _Operations, channels: tuple[Ints, Flags], step: int) -> tuple[Ints, ...]:
+    """Channel, seq, rank, cause and effect of every `step`th operation in channels that cross."""
+    which, crosses = channels
+    kept = np.flatnonzero(np.repeat(crosses, of.counts) & (of.seq % step == 0))
+    rank = np.full(len(kept), of.rank)
+    return np.repeat(which, of.counts)[kept], of.seq[kept], rank, of.cause[kept], of.effect[kept]
+
+
+def _operations_of(rank: int, table: pa.Table, groups: dict[str, int]) -> _Operations:
     kind, name = _words(table, "kind"), _words(table, "name")
     is_hooked = bool_array(numbers(table["seq"], null=_FIRST_UNHOOKED) < _FIRST_UNHOOKED)
     known = pc.and_(pc.is_valid(table["group"]), is_hooked)
@@ -137,7 +203,8 @@ def _operations_of(rank: int, table: pa.Table, groups: dict[str, int]) -> Ints:
     if pc.any(on_device).as_py():
         table = table.filter(on_device)  # the host only launches there
     if table.num_rows == 0:
-        return np.zeros((7, 0), np.int64)
+        none = np.zeros((4, 0), np.int64)
+        return _in_channels(rank, none, _NOTHING, _NOTHING)
     is_wait = _are(_words(table, "kind"), "wait")
     is_send, is_recv = (_are(_words(table, "name"), name) for name in ("send", "recv"))
     group = pc.dictionary_encode(_words(table, "group")).combine_chunks()
@@ -161,7 +228,7 @@ def _joined(
     waits: Flags,
     causes: Flags,
     known: Flags,
-) -> Ints:
+) -> _Operations:
     """Call and wait of an operation in one column.
 
     Where nobody waited for it, its end is unknown, unless the rank waits for nothing at all:
@@ -176,7 +243,22 @@ def _joined(
     ends = (is_wait | blocking)[known] & waits[known]
     np.maximum.at(effect, which[ends], end[known][ends])
     cause[cause == np.iinfo(np.int64).max] = _NEVER
-    return np.concatenate([unique, [np.full(len(cause), rank), cause, effect]])
+    return _in_channels(rank, unique, cause, effect)
+
+
+def _in_channels(rank: int, keys: Ints, cause: Ints, effect: Ints) -> _Operations:
+    """Operations whose group, source, destination and seq are in order."""
+    is_new = np.ones(keys.shape[1], np.bool_)
+    is_new[1:] = (keys[:3, 1:] != keys[:3, :-1]).any(axis=0)
+    firsts = np.flatnonzero(is_new)
+    return _Operations(
+        rank=rank,
+        channels=keys[:3, firsts],
+        counts=np.diff(firsts, append=keys.shape[1]),
+        seq=keys[3].copy(),  # a view would hold all four
+        cause=cause,
+        effect=effect,
+    )
 
 
 def _are(words: pa.ChunkedArray, word: str) -> Flags:

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.runs.alignment import align
+from dashboard.runs.alignment import Aligner
 from dashboard.runs.caches import Fingerprint, fingerprint
 from dashboard.runs.contents import Contents, Survey
-from dashboard.runs.described import facts_of, meta_of, report_missing, two_runs
+from dashboard.runs.described import facts_of, known_facts, meta_of, report_missing, two_runs
 from dashboard.runs.files import event_files, holds_events
 from dashboard.runs.foreign import imported
 from dashboard.runs.horizon import recorded_until
@@ -129,16 +129,24 @@ def _skimmed(directory: Path, files: dict[int, Path], written: SkimWritten) -> O
     just `written` what was seen then.
     """
     every = operations_looked_at(files.values())
+    aligner = Aligner(files, known_facts(files))
+
     seen: Skim = written
+
+    def noted(rank: int, table: pa.Table) -> pa.Table:
+        seen.done(rank)
+        aligner.note(rank, for_clocks(table, every))
+        return table.schema.empty_table()
+
     parts = written.tables()
     if parts.keys() == files.keys():
-        tables = {rank: for_clocks(parts[rank], every) for rank in files}
+        tables = {rank: noted(rank, parts[rank]) for rank in files}
         found = _besides(directory, files, read_run_meta(directory).run_id, tables, [])
     else:
         seen = Skim(every)
         # of all parts together, what begins first and ends last is less than of each
-        found = _gather(directory, files, lambda rank, table: for_clocks(table, every), seen.note)
-    clock = align(found["tables"], found["facts"], found["clocks"])
+        found = _gather(directory, files, noted, seen.note)
+    clock = aligner.aligned(found["tables"], found["clocks"])
 
     def common(rank: int, raw: int) -> int:
         return int(clock.maps[rank].to_common(np.array([raw], np.int64))[0])
@@ -153,7 +161,7 @@ def _skimmed(directory: Path, files: dict[int, Path], written: SkimWritten) -> O
         problems=found["problems"] + clock_problem(clock),
         clock=clock,
         begin=begin,
-        steps=tuple(sorted(set.intersection(*(seen.steps[rank] for rank in found["tables"])))),
+        steps=tuple(sorted(seen.complete or ())),
         recorded_until={rank: common(rank, raw) - begin for rank, raw in found["until"].items()},
     )
 

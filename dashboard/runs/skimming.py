@@ -37,14 +37,16 @@ class Skim:
     """What opening a run asks of all its events, noted part by part.
 
     Attributes:
-        rows, steps: of each rank.
+        rows: of each rank.
         begins: the first start of each rank that has events, raw ns.
+        complete: the steps of all ranks that are done; None before the first.
     """
 
     def __init__(self, every: int = 1) -> None:
         self.rows: Counter[int] = Counter()
         self.begins: dict[int, int] = {}
-        self.steps: dict[int, set[int]] = {}
+        self.complete: set[int] | None = None
+        self._steps: dict[int, set[int]] = {}
         self._every = every
 
     def note(self, rank: int, part: pa.Table) -> pa.Table:
@@ -53,8 +55,13 @@ class Skim:
         if part.num_rows:
             begin = int(numbers(part["start"]).min())
             self.begins[rank] = min(self.begins.get(rank, begin), begin)
-        self.steps.setdefault(rank, set()).update(steps_of(part))
+        self._steps.setdefault(rank, set()).update(steps_of(part))
         return for_clocks(part, self._every)
+
+    def done(self, rank: int) -> None:
+        """All of the rank was noted; a rank that cannot be read to its end does not count."""
+        steps = self._steps.pop(rank)
+        self.complete = steps if self.complete is None else self.complete & steps
 
 
 class SkimWritten(Skim):

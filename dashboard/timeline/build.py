@@ -36,14 +36,17 @@ Advance = Callable[[int], object]
 _BLOCKS: Final = 1 << 6
 """Of sums by name, whose events are in memory at once when they are kept."""
 
+_STEPS: Final = 1 << 16
+"""Of all ranks, that are in memory at once when they are kept or gone through: 2 MB."""
+
 
 @dataclass(slots=True)
 class _Laid:
-    """What is known of the ranks that are laid out already."""
+    """What is known of the ranks that are laid out already. steps: four numbers of each."""
 
+    steps: Scratch
     names: dict[str, int] = field(default_factory=dict)
     lanes: list[Lane] = field(default_factory=list)
-    steps: list[NDArray[np.int64]] = field(default_factory=list)
     offsets: list[int] = field(default_factory=lambda: [0])
     begins: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -52,7 +55,7 @@ class _Laid:
         """One rank more."""
         facts, steps = run.facts[rank], rows.steps
         if len(steps):
-            self.steps.append(np.insert(steps, 0, rank, axis=1))
+            self.steps.add(np.insert(steps, 0, rank, axis=1).reshape(-1))
             self.begins.append(int(steps[:, 1].min()))
             self.ends.append(int((steps[:, 1] + steps[:, 2]).max()))
         for lane, of_lane in rows.lanes():
@@ -102,8 +105,21 @@ def write_timeline(
     """Lay out every readable rank of a run in `store`, stage by stage; returns what `timeline_from`
     has to know beside the arrays, as JSON can say it.
     """
+    with store.temporary() as steps:
+        laid = _Laid(Scratch(steps, np.int64))
+        return _write(run, store, laid, advance=advance, few_events=few_events, stretch=stretch)
+
+
+def _write(
+    run: Recording,
+    store: Store,
+    laid: _Laid,
+    *,
+    advance: Advance,
+    few_events: int,
+    stretch: int,
+) -> dict[str, Any]:
     arrays = {name: store.allocate(name, of, (run.event_count,)) for name, of in COLUMNS.items()}
-    laid = _Laid()
     # a run that is being recorded is laid out anew as it grows, too often to add it up as well
     is_summed = run.files is not None and run.event_count > few_events
     for rank in sorted(run.ranks, key=lambda rank: (tuple(run.facts[rank].stages), rank)):
@@ -115,7 +131,10 @@ def write_timeline(
             _keep(store, arrays, rank, rows, slice(done, laid.offsets[-1]), is_summed=is_summed)
         advance(laid.offsets[-1] - done)
     store.keep("offsets", np.array(laid.offsets, np.int64))
-    store.keep("steps", np.concatenate([np.zeros((0, 4), np.int64), *laid.steps]))
+    steps = store.allocate("steps", np.int64, (len(laid.steps) // 4, 4))
+    for low in range(0, len(laid.steps) // 4, _STEPS):
+        some = laid.steps[4 * low : 4 * (low + _STEPS)].reshape(-1, 4)
+        steps[low : low + len(some)] = some
     occupied = None
     if laid.offsets[-1] > few_events:
         occupied = build_occupancy(arrays, laid.offsets, laid.span, store, advance)
@@ -142,7 +161,7 @@ def timeline_from(
         lanes=tuple(Lane(**lane | {"stages": tuple(lane["stages"])}) for lane in head["lanes"]),
         names=tuple(head["names"]),
         steps=arrays["steps"],
-        steps_of=_by_rank(arrays["steps"][:, 0]),
+        steps_of=by_rank(arrays["steps"][:, 0]),
         span=(head["span"][0], head["span"][1]),
         tables=tables,
         offsets=arrays["offsets"],
@@ -152,9 +171,14 @@ def timeline_from(
     )
 
 
-def _by_rank(ranks: NDArray[np.int64]) -> dict[int, slice]:
-    edges = np.flatnonzero(np.diff(ranks, prepend=-1, append=-1)).tolist()
-    return {int(ranks[at]): slice(at, end) for at, end in pairwise(edges)}
+def by_rank(ranks: NDArray[np.int64]) -> dict[int, slice]:
+    """Where those of each rank lie, side by side: `[3, 3, 0]` → `{3: 0…2, 0: 2…3}`."""
+    edges = [
+        low + np.flatnonzero(np.diff(ranks[low : low + _STEPS], prepend=ranks[max(low - 1, 0)]))
+        for low in range(0, len(ranks), _STEPS)
+    ]
+    firsts = [0, *np.concatenate(edges).tolist(), len(ranks)] if edges else []
+    return {int(ranks[at]): slice(at, end) for at, end in pairwise(firsts)}
 
 
 def _read(

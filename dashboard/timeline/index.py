@@ -13,6 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pyarrow as pa
+
 from dashboard.runs.caches import places, replacing, writable_place
 from dashboard.timeline.array_file import ArrayWriter, BadArrayFile, read_arrays
 from dashboard.timeline.build import build_timeline, timeline_from, write_timeline
@@ -49,6 +51,7 @@ def open_timeline(
         return build_timeline(run, advance=advance, few_events=few_events)
     try:
         _write(run, place / FILE, advance)
+        pa.default_memory_pool().release_unused()
         return _read(run, place / FILE)
     except OSError as error:
         _LOG.warning("%s: no index is kept (%s)", place, error.strerror or error)

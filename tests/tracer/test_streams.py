@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tracer import streams
 from tracer.batches import record_batch
 from tracer.errors import DamagedTrace, NewerFormat, NotATrace, TraceError
 from tracer.expansion import expansion
@@ -336,6 +337,28 @@ def test_columns_come_in_the_order_of_the_format_and_no_others(tmp_path: Path) -
     read = read_stream(path, "events").table
     assert read.schema.equals(EVENT_SCHEMA)
     assert read["start"].to_pylist() == [0, 1024, 2048]
+
+
+def test_rows_that_lie_in_the_file_stay_when_its_pages_are_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns of a stream that is not compressed are not copied: they are read from it again."""
+    path = tmp_path / "events.arrows"
+    batch = _all_alike(1_000)
+    metadata = file_metadata("events", run_id="r", rank=0)
+    with pa.ipc.new_stream(path, EVENT_SCHEMA.with_metadata(metadata)) as writer:
+        for low in range(0, 1_000, 100):
+            writer.write_batch(batch.slice(low, 100))
+    monkeypatch.setattr(streams, "_AT_ONCE", 200)
+    pieces: list[int] = []
+
+    def keep(rows: pa.Table) -> pa.Table:
+        pieces.append(rows.num_rows)
+        return rows
+
+    read = read_stream(path, "events", keep=keep).table
+    assert pieces == [200] * 5
+    assert read["start"].to_pylist() == [1024 * row for row in range(1_000)]
 
 
 def test_long_words_are_cut_and_stay_apart(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import open_run
+from dashboard.timeline import build
 from dashboard.timeline.build import build_timeline
 from dashboard.timeline.lanes import Timeline
 from dashboard.timeline.steps import all_steps, steps_in
@@ -28,6 +29,16 @@ def timeline(tmp_path: Path) -> Timeline:
         for rank, steps in STEPS.items()
     }
     return build_timeline(open_run(write_run(tmp_path / "run", events)))
+
+
+def test_those_of_each_rank_lie_together(
+    timeline: Timeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert timeline.steps[:, :2].tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1]]
+    for at_once in (1, 2, 3, 9):
+        monkeypatch.setattr(build, "_STEPS", at_once)
+        assert build.by_rank(timeline.steps[:, 0]) == {0: slice(0, 3), 1: slice(3, 5)}
+    assert build.by_rank(timeline.steps[:0, 0]) == {}
 
 
 def test_a_step_of_the_run_goes_from_its_first_start_to_its_last_end(timeline: Timeline) -> None:
