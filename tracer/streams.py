@@ -195,9 +195,9 @@ def read_stream(
     if path.stat().st_size == 0:
         raise DamagedTrace(f"{path}: empty file (the rank died before its first flush)")
     with open(path, "rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        source = mapped = pa.py_buffer(mapping)
         try:
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            source = mapped = pa.py_buffer(mapping)
             if batches is not None:
                 source = pa.py_buffer(with_batches(memoryview(mapped), batches))
             size = source.size
@@ -213,7 +213,7 @@ def read_stream(
             options = ipc.IpcReadOptions(use_threads=False, included_fields=places)
             reader = ipc.open_stream(source, options=options)
             wanted = pa.schema([wanted.field(name) for name in columns], wanted.metadata)
-        rows = _Rows(wanted, keep, lambda: mapping.madvise(mmap.MADV_DONTNEED))
+        rows = _Rows(wanted, keep, lambda: _let_go(mapping))
         damage = _read_batches(reader, rows)
         if damage is None and limit.readable < size:
             damage = (
@@ -221,6 +221,15 @@ def read_stream(
                 f"memory, a file of {size:,} bytes has {limit.allowed / 1e9:,.1f} at most"
             )
         return StreamContent(path, rows, damage=damage, bytes_read=mapped.size)
+
+
+def _let_go(mapping: mmap.mmap) -> None:
+    """Of the pages that were read; they come again from the file. Not every system has that, and
+    none does it with pages that are locked.
+    """
+    if hasattr(mmap, "MADV_DONTNEED"):
+        with contextlib.suppress(OSError):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_batches(reader: ipc.RecordBatchStreamReader, rows: _Rows) -> str | None:

@@ -129,6 +129,7 @@ class Processes:
     def _completed(self, work: _Work) -> Iterator[tuple[str, Any]]:
         """Each task that was not done before, as it is done."""
         fresh = multiprocessing.get_context("spawn")  # a fork of Arrow's threads may hang
+        before = set(multiprocessing.active_children())
         with ProcessPoolExecutor(self.count, mp_context=fresh) as pool:
             running: dict[Future[Any], str] = {}
             ready = Ready(work.tasks, work.done)
@@ -141,6 +142,11 @@ class Processes:
                         name = running.pop(future)
                         yield name, future.result()
                         ready.completed(name)
+            except BrokenProcessPool:
+                # The pool does not always end all that are left, and then waits for them for ever.
+                for process in set(multiprocessing.active_children()) - before:
+                    process.kill()
+                raise
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 

@@ -12,8 +12,9 @@ import pickle
 import tempfile
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, fields, is_dataclass
+from io import FileIO
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +49,7 @@ class Shelf(MutableMapping[Hashable, Any]):
         self._may_hold_more = may_hold_more
         self._results: dict[Hashable, Any] = {}
         self._sizes: dict[Hashable, int] = {}
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         self.held = 0
         self.written = 0
 
@@ -65,6 +66,8 @@ class Shelf(MutableMapping[Hashable, Any]):
             self._file.close()
 
     def __setitem__(self, name: Hashable, result: Any) -> None:
+        if name in self:
+            del self[name]
         size = bytes_of(result)
         if size > _SMALL and self.held + size > self._kept_bytes:
             try:
@@ -82,6 +85,9 @@ class Shelf(MutableMapping[Hashable, Any]):
         found = self._results[name]
         return self._read(found) if isinstance(found, _Place) else found
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._results
+
     def __delitem__(self, name: Hashable) -> None:
         del self._results[name]
         self.held -= self._sizes.pop(name, 0)
@@ -97,10 +103,12 @@ class Shelf(MutableMapping[Hashable, Any]):
         packed = pa.compress(data, codec=_CODEC, asbytes=True)
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the shelf
+                # Of a buffer, what a full disk did not take would be tried again by whoever reads.
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with it
             begin = self._file.seek(0, 2)
-            self._file.write(packed)
-            self._file.flush()
+            left = memoryview(packed)
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise TraceError(
                 f"{tempfile.gettempdir()}: results cannot be kept there ({error.strerror or error})"
@@ -111,7 +119,12 @@ class Shelf(MutableMapping[Hashable, Any]):
     def _read(self, place: _Place) -> Any:
         assert self._file is not None
         self._file.seek(place.begin)
-        packed = self._file.read(place.length)
+        packed = bytearray(place.length)
+        left = memoryview(packed)
+        while left:
+            count = self._file.readinto(left)
+            assert count, "nobody else has the file"
+            left = left[count:]
         data = pa.decompress(packed, decompressed_size=place.unpacked, codec=_CODEC, asbytes=True)
         return pickle.loads(data)  # written by this process, to a file of its own
 

@@ -180,16 +180,22 @@ class Recording:
         """
         wanted = set(self.steps) if steps is None else set(steps)
         chosen = tuple(step for step in self.steps if step in wanted)
-        told: Answer | None = self._told(analysis, chosen)
-        if told is not None:
-            return told
+        if self.elsewhere is not None:
+            told: Answer | None = self._told(self.elsewhere, analysis, chosen)
+            if told is not None:
+                return told
         found: Answer = self._answers(analysis, chosen)
         return found
 
+    @staticmethod
     @from_the_system()
-    def _told(self, analysis: Callable[..., Any], steps: tuple[int, ...]) -> Any:
-        """By `elsewhere`, which keeps its answers itself."""
-        found = None if self.elsewhere is None else self.elsewhere(analysis, steps)
+    def _told(
+        elsewhere: Callable[[Callable[..., Any], tuple[int, ...]], Any],
+        analysis: Callable[..., Any],
+        steps: tuple[int, ...],
+    ) -> Any:
+        """By others, who keep their answers themselves."""
+        found = elsewhere(analysis, steps)
         if found is not None:
             pa.default_memory_pool().release_unused()
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -359,6 +360,20 @@ def test_rows_that_lie_in_the_file_stay_when_its_pages_are_let_go(
     read = read_stream(path, "events", keep=keep).table
     assert pieces == [200] * 5
     assert read["start"].to_pylist() == [1024 * row for row in range(1_000)]
+
+
+@pytest.mark.parametrize("why", ["locked", "unknown here"])
+def test_a_stream_is_read_where_its_pages_cannot_be_let_go(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locked pages stay, and not every system lets pages go."""
+    if why == "locked":
+        monkeypatch.setattr(mmap, "MADV_DONTNEED", -1)  # refused with the same error
+    else:
+        monkeypatch.delattr(mmap, "MADV_DONTNEED")
+    path = tmp_path / "events.arrows"
+    _write(path, [["a", "b"]])
+    assert read_stream(path, "events").table["name"].to_pylist() == ["a", "b"]
 
 
 def test_long_words_are_cut_and_stay_apart(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
@@ -277,6 +278,17 @@ def test_answers_lie_on_disk_while_others_are_asked_for(monkeypatch: pytest.Monk
         assert told.tables() == run.answer(analysis).tables()
         assert type(told) in map(type, written)
         assert parts.answer(analysis) is not told, "nobody holds it"
+
+
+def test_answers_stay_in_memory_where_there_is_no_place_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "_KEPT", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    path = SAMPLES / "pp4-1f1b-balanced"
+    run, parts = open_run(path), open_run(path)
+    parts.elsewhere = Elsewhere(parts, InProcess(), (spent_by_rank,))
+    assert parts.answer(spent_by_rank).tables() == run.answer(spent_by_rank).tables()
 
 
 def test_a_tree_joins_in_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,3 +81,39 @@ def test_what_is_known_already_stays_in_memory_where_there_is_no_place_for_the_f
         shelf["part"] = _part(1)
         assert shelf["part"].table.equals(_part(1).table)
         assert (shelf.held, shelf.written) == (100_512, 0)
+
+
+@pytest.mark.parametrize("may_hold_more", [True, False])
+def test_what_a_full_disk_did_not_take_leaves_the_rest_as_it_was(may_hold_more: bool) -> None:
+    """Half of it was written, and whoever reads later is not told of that."""
+    first, second = (np.random.default_rng(seed).integers(0, 1 << 60, 5_000) for seed in (1, 2))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Shelf(kept_bytes=0, may_hold_more=may_hold_more) as shelf:
+        shelf["first"] = first
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+            if may_hold_more:
+                shelf["second"] = second
+                assert (shelf["second"] == second).all()
+            else:
+                with pytest.raises(TraceError, match="TMPDIR"):
+                    shelf["second"] = second
+            assert (shelf["first"] == first).all()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        shelf["third"] = first + 1
+        assert (shelf["third"] == first + 1).all()
+        assert (shelf["first"] == first).all()
+
+
+def test_a_result_takes_the_place_of_one_of_its_name_and_nobody_reads_to_see_whether_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Shelf(kept_bytes=100_512) as shelf:
+        for number in (1, 2):
+            shelf["part"] = _part(number)
+        assert (shelf.held, shelf.written) == (100_512, 0)
+        shelf["other"] = _part(3)
+        monkeypatch.setattr(Shelf, "_read", None)
+        assert "other" in shelf
+        assert "none" not in shelf
