@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from dashboard.analysis.layouts.prediction import (
     LayoutPrediction,
 )
 from dashboard.cli.options import chosen_steps, json_option, opened, run_argument, steps_option
+from dashboard.cli.progress import count_progress
 from dashboard.cli.tables import console, ms, percent, show, table
 
 _SHARES = {TENSOR: "tp %", PIPELINE: "pp %", DATA: "dp %", BUBBLE: "bubble %"}
@@ -80,6 +82,7 @@ def layouts(
         split_share=None if split is None else split / 100,
         layers=layers,
         gradients=gradients,
+        watch=partial(count_progress, "Predicting layouts"),
     )
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))

@@ -7,7 +7,8 @@ then carried out by the step model (step_model.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,10 @@ SPLIT_SHARE: Final = 1.0
 norms and residuals do not, which makes this an optimistic assumption."""
 
 
+Watch = Callable[[int], AbstractContextManager[Callable[[int], object]]]
+"""Of so many predictions: a block in which it is told of each that is made."""
+
+
 @dataclass(kw_only=True, frozen=True)
 class Layouts(Result):
     """Predictions, the least time per sample first.
@@ -54,12 +59,13 @@ def explore_layouts(
     split_share: float | None = None,
     layers: int | None = None,
     gradients: float | None = None,
+    watch: Watch = lambda total: nullcontext(lambda count: None),
 ) -> Layouts:
     """Predict each of `wanted`; without it a grid over all p x t x d = `world` (the run's size).
 
     split_share: the part of compute that tensor ranks share; layers: of the whole model, needed
     where no tensor-parallel communication was recorded; gradients: bytes of the whole model's,
-    needed where no reduction of them was recorded.
+    needed where no reduction of them was recorded. watch: shows how many of so many are predicted.
 
     Raises:
         UsageError: the run has no pipeline schedule, or work of some stages is missing.
@@ -88,7 +94,12 @@ def explore_layouts(
     recorded = predict_layout(costs, here)
     measured = float(model.step_ns.mean())
     grid = list(grid_of(here, world or here.p * here.t * here.d)) if wanted is None else wanted
-    found = [predict_layout(costs, layout) for layout in grid if layout != here]
+    others = [layout for layout in grid if layout != here]
+    found: list[LayoutPrediction] = []
+    with watch(len(others)) as advance:
+        for layout in others:
+            found.append(predict_layout(costs, layout))
+            advance(1)
     return Layouts(
         measured_ns=measured,
         recorded=recorded,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -41,91 +41,107 @@ def simulate(
     """Carry out so many steps of `plan`, with durations drawn from the recorded ones.
 
     scale: how long each action takes in proportion (of microbatches cut finer, say).
+
+    Raises:
+        UsageError: actions of the plan wait for each other.
     """
     costs = _Costs(model, plan, np.random.default_rng(seed), scale)
-    tasks = [
-        [_task(plan, rank, action) for action in found] for rank, found in enumerate(plan.actions)
-    ]
+    turns = _turns(plan)
+    durations = [costs.of(turn.action) for turn in turns]
+    working = {turn.rank for turn in turns}
     free = [0.0] * plan.p
+    begins: list[float] = []
     ends: list[float] = []
-    spans: list[_Span] = []
+    reached: list[float] = []
     for _ in range(steps + 1):
-        spans = _carry_out(tasks, costs, free)
-        done = {rank: end for rank, _, _, end in spans}
-        free = [done.get(rank, 0.0) + costs.outside(rank) for rank in range(plan.p)]
-        ends.append(max(free))
+        begins, ends, now = _carry_out(turns, durations, costs, free)
+        free = [
+            (now[rank] if rank in working else 0.0) + costs.outside(rank) for rank in range(plan.p)
+        ]
+        reached.append(max(free))
     actions = tuple(
         Action(
-            rank=rank,
+            rank=turn.rank,
             step=steps,
-            kind=task.action.kind,
-            stage=task.action.stage,
-            microbatch=task.action.microbatch,
+            kind=turn.action.kind,
+            stage=turn.action.stage,
+            microbatch=turn.action.microbatch,
             start=round(start),
             duration=round(end) - round(start),
         )
-        for rank, task, start, end in spans
+        for turn, start, end in zip(turns, begins, ends, strict=True)
     )
-    return Simulation(step_ns=np.diff(ends), last=actions)
-
-
-_Key: TypeAlias = tuple[str, int, int]
+    return Simulation(step_ns=np.diff(reached), last=actions)
 
 
 @dataclass(slots=True, frozen=True)
-class _Task:
-    """An action, what it needs (None: nothing), whether another rank does that, and what it gives
-    others (None: nothing).
+class _Turn:
+    """An action of a rank; is_first: of that rank's. need: the place among all turns of the one
+    that it waits for (None: none), and whether another rank does that.
     """
 
+    rank: int
     action: PlannedAction
-    need: _Key | None
+    is_first: bool
+    need: int | None
     is_elsewhere: bool
-    gives: _Key | None
 
 
-_Span: TypeAlias = tuple[int, _Task, float, float]
-"""rank, task, start, end"""
+def _turns(plan: Plan) -> list[_Turn]:
+    """All actions, each rank's in its order and each after what it needs. How long they take does
+    not change that, so it is found once for all steps.
+    """
+    place_of_done: dict[tuple[str, int, int], int] = {}
+    at = [0] * plan.p
+    turns: list[_Turn] = []
+    left = sum(map(len, plan.actions))
+    while len(turns) < left:
+        before = len(turns)
+        for rank, mine in enumerate(plan.actions):
+            while at[rank] < len(mine):
+                action = mine[at[rank]]
+                needed = _needed(plan, action)
+                if needed is not None and needed not in place_of_done:
+                    break
+                need = None if needed is None else place_of_done[needed]
+                is_elsewhere = needed is not None and plan.rank_of_stage[needed[1]] != rank
+                if action.kind not in OWN:
+                    given = (direction(action), action.stage, action.microbatch)
+                    place_of_done[given] = len(turns)
+                turns.append(_Turn(rank, action, at[rank] == 0, need, is_elsewhere))
+                at[rank] += 1
+        if len(turns) == before:
+            raise UsageError("the plan waits for itself")
+    return turns
 
 
-def _task(plan: Plan, rank: int, action: PlannedAction) -> _Task:
-    gives = (direction(action), action.stage, action.microbatch)
-    need = need_of(action)
+def _needed(plan: Plan, action: PlannedAction) -> tuple[str, int, int] | None:
     if action.kind in OWN:
-        return _Task(action, None, False, None)
-    if not 0 <= need[1] < len(plan.rank_of_stage):
-        return _Task(action, None, False, gives)
-    return _Task(action, need, plan.rank_of_stage[need[1]] != rank, gives)
+        return None
+    need = need_of(action)
+    return need if 0 <= need[1] < len(plan.rank_of_stage) else None
 
 
 def _carry_out(
-    tasks: Sequence[Sequence[_Task]], costs: _Costs, free: Sequence[float]
-) -> list[_Span]:
-    """One step, each rank's tasks in its order, if the ranks are free from `free` on."""
-    done: dict[_Key, float] = {}
+    turns: Sequence[_Turn], durations: Sequence[_Duration], costs: _Costs, free: Sequence[float]
+) -> tuple[list[float], list[float], list[float]]:
+    """One step, if the ranks are free from `free` on: when each turn begins and ends, and when each
+    rank is done.
+    """
+    turnaround, hand_over = costs.turnaround.draw, costs.hand_over.draw
     now = list(free)
-    at = [0] * len(tasks)
-    spans: list[_Span] = []
-    left = sum(map(len, tasks))
-    while len(spans) < left:
-        before = len(spans)
-        for rank, mine in enumerate(tasks):
-            while at[rank] < len(mine):
-                task = mine[at[rank]]
-                if task.need is not None and task.need not in done:
-                    break
-                start = now[rank] + (costs.turnaround() if at[rank] else 0.0)
-                if task.need is not None:
-                    ready = done[task.need] + (costs.hand_over() if task.is_elsewhere else 0.0)
-                    start = max(start, ready)
-                now[rank] = end = start + costs.of(task.action)
-                if task.gives is not None:
-                    done[task.gives] = end
-                at[rank] += 1
-                spans.append((rank, task, start, end))
-        if len(spans) == before:
-            raise UsageError("the plan waits for itself")
-    return spans
+    begins: list[float] = []
+    ends: list[float] = []
+    for turn, duration in zip(turns, durations, strict=True):
+        rank = turn.rank
+        start = now[rank] if turn.is_first else now[rank] + turnaround()
+        if turn.need is not None:
+            ready = ends[turn.need] + (hand_over() if turn.is_elsewhere else 0.0)
+            start = max(start, ready)
+        now[rank] = end = start + duration()
+        begins.append(start)
+        ends.append(end)
+    return begins, ends, now
 
 
 def place_of(rank: int, p: int, recorded: int) -> int:
@@ -139,9 +155,33 @@ def place_of(rank: int, p: int, recorded: int) -> int:
 _AT_ONCE: Final = 256
 """Durations drawn at once: one by one takes most of the time of a simulation."""
 
+_Duration: TypeAlias = Callable[[], float]
+"""Draws one, ns."""
+
+
+class _Draws:
+    """Draws from samples, some ahead."""
+
+    __slots__ = ("_ahead", "_random", "_samples")
+
+    def __init__(self, samples: Samples, random: np.random.Generator) -> None:
+        self._samples = samples
+        self._random = random
+        self._ahead: list[float] = []
+
+    def draw(self) -> float:
+        """One of the samples."""
+        if not self._ahead:
+            chosen = self._random.integers(len(self._samples), size=_AT_ONCE)
+            self._ahead = self._samples[chosen].tolist()
+        return self._ahead.pop()
+
 
 class _Costs:
     """Durations of planned actions, drawn from those recorded.
+
+    turnaround: from the end of an action to the start of the rank's next one; hand_over: to the
+    start of the one that waited for it elsewhere, ns.
 
     With another number of stages, the model's layers are taken to lie evenly in the recorded
     stages, and each new stage to take what its part of them took.
@@ -154,55 +194,51 @@ class _Costs:
         self._random = random
         self._scale = scale
         self._p = plan.p
-        self._drawn: dict[int, list[float]] = {}
+        self._draws: dict[int, _Draws] = {}
         self._parts = parts_of_stages(model.stages, plan.p * plan.v)
+        self.turnaround = self._draws_of(model.turnaround)
+        self.hand_over = self._draws_of(model.hand_over)
 
-    def of(self, action: PlannedAction) -> float:
-        """The duration of one action, ns."""
+    def of(self, action: PlannedAction) -> _Duration:
+        """Durations of one action."""
         parts = self._parts[action.stage]
         if action.kind not in HALVES:
-            return self._scale * sum(
-                share * self._draw(stage, action.kind) for stage, share in parts
-            )
+            return self._of_parts(self._scale, parts, action.kind)
         known = self._model.durations.get((action.stage, action.kind))
         if known is not None and len(self._parts) == self._model.stages:
-            return self._scale * self._one_of(known)
+            return self._of_parts(self._scale, [(action.stage, 1.0)], action.kind)
         # The first stage has no input that wants a gradient: torch does all of it with the weights.
         half = self._model.input_share if action.stage else 0.0
         half = half if action.kind == "backward_input" else 1 - half
-        return (
-            self._scale
-            * half
-            * sum(share * self._draw(stage, "backward") for stage, share in parts)
-        )
-
-    def turnaround(self) -> float:
-        """From the end of an action to the start of the rank's next one, ns."""
-        return self._one_of(self._model.turnaround)
-
-    def hand_over(self) -> float:
-        """From the end of an action to the start of the one that waited for it elsewhere, ns."""
-        return self._one_of(self._model.hand_over)
+        return self._of_parts(self._scale * half, parts, "backward")
 
     def outside(self, rank: int) -> float:
         """Of the recorded rank that lies as far along the pipeline, ns."""
         known = self._model.outside
-        return self._one_of(known[place_of(rank, self._p, len(known))].whole)
+        return self._draws_of(known[place_of(rank, self._p, len(known))].whole).draw()
 
-    def _one_of(self, samples: Samples) -> float:
-        drawn = self._drawn.get(id(samples))
-        if not drawn:
-            chosen = self._random.integers(len(samples), size=_AT_ONCE)
-            drawn = self._drawn[id(samples)] = samples[chosen].tolist()
-        return drawn.pop()
+    def _of_parts(self, scale: float, parts: Sequence[tuple[int, float]], kind: str) -> _Duration:
+        """Of shares of recorded stages, together."""
+        drawn = [(share, self._of_stage(stage, kind)) for stage, share in parts]
+        if len(drawn) == 1:
+            ((whole, draw),) = drawn
+            return lambda: scale * (whole * draw())
+        return lambda: scale * sum(share * draw() for share, draw in drawn)
 
-    def _draw(self, stage: int, kind: str) -> float:
+    def _of_stage(self, stage: int, kind: str) -> _Duration:
         """Of a recorded stage; a full backward may have been recorded in two parts."""
         known = self._model.durations
         if (stage, kind) in known:
-            return self._one_of(known[stage, kind])
-        halves = [known[stage, half] for half in HALVES if (stage, half) in known]
-        return sum(self._one_of(samples) for samples in halves)
+            return self._draws_of(known[stage, kind]).draw
+        halves = [self._draws_of(known[stage, h]).draw for h in HALVES if (stage, h) in known]
+        return lambda: sum(draw() for draw in halves)
+
+    def _draws_of(self, samples: Samples) -> _Draws:
+        """The same of the same samples."""
+        found = self._draws.get(id(samples))
+        if found is None:
+            found = self._draws[id(samples)] = _Draws(samples, self._random)
+        return found
 
 
 def parts_of_stages(recorded: int, wanted: int) -> list[list[tuple[int, float]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,16 @@ def test_a_recorded_layout_from_another_one() -> None:
     measured = step_times(graph, graph.time).mean_ns
     assert found.predictions[0].step_ns == pytest.approx(measured, rel=0.1)
     assert abs(found.model_error) < 0.03
+
+
+def test_who_watches_is_told_of_each_prediction(toy: Run) -> None:
+    told: list[int] = []
+
+    @contextmanager
+    def watch(total: int) -> Iterator[Callable[[int], object]]:
+        told.append(total)
+        yield told.append
+
+    found = explore_layouts(toy, layers=3, gradients=1e6, watch=watch).predictions
+    assert told == [len(found), *[1] * len(found)]
+    assert found
