@@ -177,7 +177,8 @@ def _parts(
         said = f"rank {incident.rank}, {incident.time / 1e9:,.3f} s: {incident.reason}"
         yield Text(f"written for {said}", style="yellow")
     if not run.steps:
-        mend = "what could not be read is named above" if run.problems else _CALL_STEP
+        lacks_events = any(problem.is_of_events for problem in run.problems)
+        mend = "what could not be read is named above" if lacks_events else _CALL_STEP
         yield Text(f"No step is complete on every rank: {mend}.")
         return
     first = _warm_up(run, steps)

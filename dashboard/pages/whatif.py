@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,8 @@ _PLAN_COLUMNS: Final = (
     "plan", "m", "v", "step", "per mb", "change", "bubble", "microbatches in flight",
 )  # fmt: skip
 _LAYOUT_COLUMNS: Final = ("layout", "per mb", "change", "limit", "activations")
+_CHOICES: Final = 256
+"""Of runs and steps, whose layouts may be asked for at a time."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -74,15 +77,20 @@ def layout(runs: Sequence[Run], state: ViewState) -> html.Div:
 def register(app: Dash, runs: Sequence[Run]) -> None:
     """Each slider writes its key of the URL; layouts come when the rest of the page is there."""
     register_choices(app)
-    one_at_a_time = Lock()  # A page that is laid out anew meanwhile waits for the first answer.
+
+    @lru_cache(_CHOICES)
+    def one_at_a_time(run: int, steps: tuple[int, ...]) -> Lock:
+        """A page that is laid out anew meanwhile waits for the first answer; others do not."""
+        return Lock()
 
     @app.callback(Output("whatif-other-layouts", "children"), Input("whatif-asked", "data"))
     def fill(asked: Any) -> Any:
         try:
             state = parse(str(asked), len(runs))
             run = runs[state.run]
-            with one_at_a_time:
-                layouts = run.answer(usual_layouts, state.chosen(run.steps))
+            steps = tuple(state.chosen(run.steps))
+            with one_at_a_time(state.run, steps):
+                layouts = run.answer(usual_layouts, steps)
             return _explored(layouts, state)
         except RankscopeError as error:
             return notice(str(error))

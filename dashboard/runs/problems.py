@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+_EVENTS: Final = re.compile(r"rank-[0-9]+\.(arrows|parquet)")
+"""The file of a rank, or the first of many in a row."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -16,6 +21,11 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message}"
+
+    @property
+    def is_of_events(self) -> bool:
+        """Whether it leaves out events: their file is missing, damaged or cut off."""
+        return _EVENTS.fullmatch(self.file.partition(" ")[0]) is not None
 
 
 def problem_of(path: Path, rank: int | None, message: str) -> Problem:

@@ -12,6 +12,7 @@ from dashboard import open_run
 from dashboard.analysis.whole_run.findings import findings
 from dashboard.cli.command_line import rankscope
 from tests.support.pipeline_toy import write_pipeline
+from tests.support.toy import Event, RankFacts, write_run
 from tracer.schema import events_file
 
 COMMANDS = ("critical-path", "whatif", "stragglers", "bandwidth", "memory")
@@ -57,3 +58,13 @@ def test_a_rank_that_is_cut_off_in_its_first_rows_is_no_loop_without_steps(path:
     assert "rank-00001.arrows: cut off" in said
     assert "No step is complete on every rank: what could not be read is named above." in said
     assert "t.step()" not in said
+
+
+def test_a_loop_without_steps_is_told_to_call_for_them_while_it_records(tmp_path: Path) -> None:
+    """All that there is was read: that it did not end its trace is no reason for having no step."""
+    events = {rank: [Event(start=0, duration=5, kind="forward")] for rank in (0, 1)}
+    facts = {rank: RankFacts(coordinates={"dp": rank}, ended=None) for rank in (0, 1)}
+    path = write_run(tmp_path / "run", events, facts=facts)
+    said = " ".join(CliRunner().invoke(rankscope, ["report", str(path)]).stdout.split())
+    assert "still recording" in said
+    assert "No step is complete on every rank: call t.step() after each optimizer step." in said
