@@ -136,7 +136,7 @@ def _skimmed(directory: Path, files: dict[int, Path], written: SkimWritten) -> O
     def noted(rank: int, table: pa.Table) -> pa.Table:
         seen.done(rank)
         aligner.note(rank, for_clocks(table, every))
-        return table.schema.empty_table()
+        return pa.Table.from_batches([], table.schema)
 
     parts = written.tables()
     if parts.keys() == files.keys():
