@@ -88,7 +88,7 @@ def register(app: Dash, runs: Sequence[Run]) -> None:
         try:
             state = parse(str(asked), len(runs))
             run = runs[state.run]
-            steps = tuple(state.chosen(run.steps))
+            steps = state.chosen(run.steps)
             with one_at_a_time(state.run, steps):
                 layouts = run.answer(usual_layouts, steps)
             return _explored(layouts, state)

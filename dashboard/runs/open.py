@@ -130,7 +130,6 @@ def _skimmed(directory: Path, files: dict[int, Path], written: SkimWritten) -> O
     """
     every = operations_looked_at(files.values())
     aligner = Aligner(files, known_facts(files))
-
     seen: Skim = written
 
     def noted(rank: int, table: pa.Table) -> pa.Table:

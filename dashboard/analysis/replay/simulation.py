@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -87,7 +88,8 @@ class _Turn:
     is_elsewhere: bool
 
 
-def _turns(plan: Plan) -> list[_Turn]:
+@lru_cache(maxsize=1)  # a plan is carried out several times in a row
+def _turns(plan: Plan) -> tuple[_Turn, ...]:
     """All actions, each rank's in its order and each after what it needs. How long they take does
     not change that, so it is found once for all steps.
     """
@@ -112,7 +114,7 @@ def _turns(plan: Plan) -> list[_Turn]:
                 at[rank] += 1
         if len(turns) == before:
             raise UsageError("the plan waits for itself")
-    return turns
+    return tuple(turns)
 
 
 def _needed(plan: Plan, action: PlannedAction) -> tuple[str, int, int] | None:
